@@ -1,0 +1,64 @@
+# Everything a developer or CI runs. `make help` lists it.
+
+PYTHON := $(firstword $(shell command -v python3.11 python3))
+BIN    := .venv/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# What `make check` leaves to `make test`: whatever needs a server, a browser or patience.
+UNIT   := not (slow or postgres or mariadb or redis or rabbitmq or browser)
+
+# Pins for everything, the machine's own index settings left out of the files.
+COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet \
+	--strip-extras --no-emit-options --annotation-style=line $(UPGRADE)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check lint unit bench worker services requirements clean
+.SILENT:
+
+help: ## say what there is
+	sed -n 's/^\([a-z]*\):[^#]*## /\1#/p' Makefile | column -t -s '#'
+
+install: .venv/.requirements ## make the environment in .venv
+
+.venv/.requirements: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) install -r requirements.txt
+	touch $@
+
+demo: install ## run the example site, on SQLite and an offline stand-in for the model
+	$(BIN)/python manage.py demo
+
+test: lint ## every check and every test
+	$(BIN)/python -m pytest
+
+check: lint unit ## what to run before each commit: lint, types, layers, migrations, unit tests
+
+lint: install
+	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
+	$(BIN)/python -W error manage.py makemigrations --check --dry-run
+	$(BIN)/python -W error manage.py check --fail-level WARNING
+
+unit: install
+	$(BIN)/python -m pytest -m "$(UNIT)"
+
+bench: install ## measure against other caches; writes docs/benchmarks.md
+	$(PIP) install -r requirements-bench.txt
+	$(BIN)/python -m tests.benchmarks
+
+worker: install ## run the background work and its schedule
+	mkdir -p var
+	$(BIN)/celery -A project worker --beat --schedule var/celerybeat-schedule --loglevel INFO
+
+services: install ## install what the tests can use besides Python: servers and a browser
+	.ci/services
+
+requirements: install ## pin what pyproject.toml asks for; UPGRADE=--upgrade takes newer versions
+	$(COMPILE) --extra redis,celery,prices,zstd,encryption,demo,test,lint -o requirements.txt pyproject.toml
+	$(COMPILE) --constraint requirements.txt -o requirements-mariadb.txt requirements-mariadb.in
+	$(COMPILE) --constraint requirements.txt -o requirements-bench.txt requirements-bench.in
+
+clean: ## remove caches, builds and the example site's data
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist var
