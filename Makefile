@@ -16,7 +16,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet
 .SILENT:
 
 help: ## say what there is
-	sed -n 's/^\([a-z]*\):[^#]*## /\1#/p' Makefile | column -t -s '#'
+	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
 
 install: .venv/.requirements ## make the environment in .venv
 
