@@ -58,7 +58,7 @@ def mariadb_answers(url: str) -> bool:
         try:
             cursor = connection.cursor()
             cursor.execute("SELECT @@character_set_server")
-            return cursor.fetchone() == ("utf8mb4",)
+            return bool(cursor.fetchone() == ("utf8mb4",))
         finally:
             connection.close()
     except driver.Error:
