@@ -1,0 +1,186 @@
+"""Settings of the example site. Everything that differs between places is in the environment.
+
+``DATABASE_URL``, ``REDIS_URL``, ``CELERY_BROKER_URL``, ``OPENAI_API_KEY``, ``OPENAI_BASE_URL``,
+``OPENAI_MODEL``, ``DJANGO_SECRET_KEY``, ``DJANGO_DEBUG``, ``DJANGO_ALLOWED_HOSTS``. None is
+needed: without any, the site keeps everything in files under ``var/``.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+
+from project.environment import flag, listed, secret_key
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR = BASE_DIR / "var"
+VAR.mkdir(exist_ok=True)
+
+DEBUG = flag("DJANGO_DEBUG", default=True)
+SECRET_KEY = secret_key(debug=DEBUG, kept_in=VAR)
+ALLOWED_HOSTS = listed("DJANGO_ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]"]
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "llmcache",
+    "project",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "project.middleware.content_security_policy",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "project.urls"
+WSGI_APPLICATION = "project.wsgi.application"
+ASGI_APPLICATION = "project.asgi.application"
+
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# Databases. With DATABASE_URL one database holds everything. Without, the cache has a file of its
+# own: SQLite has one writer per file, and so the cache never waits for the site's transactions.
+
+SQLITE: dict[str, Any] = {
+    "timeout": 20,
+    # A transaction that begins as a reader and then writes fails at once instead of waiting.
+    "transaction_mode": "IMMEDIATE",
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+}
+
+
+def sqlite(file: Path) -> dict[str, Any]:
+    return {"ENGINE": "django.db.backends.sqlite3", "NAME": file, "OPTIONS": SQLITE}
+
+
+DATABASE_URL = os.environ.get("DATABASE_URL")
+DATABASES: dict[str, Any]
+
+if DATABASE_URL:
+    DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_health_checks=True)}
+    if DATABASE_URL.startswith("sqlite"):
+        DATABASES["default"]["OPTIONS"] = SQLITE
+else:
+    DATABASES = {"default": sqlite(VAR / "site.sqlite3"), "llmcache": sqlite(VAR / "cache.sqlite3")}
+
+DATABASE_ROUTERS = ["llmcache.routers.LLMCacheRouter", "project.routers.HotTierRouter"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Caches. Whoever can write to the hot tier could otherwise have it unpickle what they wrote there:
+# the serializer passes bytes through.
+
+REDIS_URL = os.environ.get("REDIS_URL")
+HOT_TIER: dict[str, Any]
+
+if REDIS_URL:
+    HOT_TIER = {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": REDIS_URL,
+        "OPTIONS": {
+            "SERIALIZER": "llmcache.serializers.BytesSerializer",
+            "SOCKET_CONNECT_TIMEOUT": 1,
+            "SOCKET_TIMEOUT": 1,
+        },
+    }
+else:
+    HOT_TIER = {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "hot_tier",
+        "OPTIONS": {"MAX_ENTRIES": 10_000},
+    }
+
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "llmcache": HOT_TIER,
+}
+
+LLMCACHE: dict[str, Any] = {
+    "DATABASE": "llmcache" if "llmcache" in DATABASES else None,
+    "CACHE": "llmcache",
+}
+
+# The model. Without a key of one's own, the offline stand-in answers.
+
+OPENAI_API_KEY = os.environ.get("OPENAI_API_KEY")
+OPENAI_MODEL = os.environ.get("OPENAI_MODEL", "gpt-4.1-mini")
+STANDIN_URL = "http://127.0.0.1:8001/v1"
+
+# Background work
+
+CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL") or REDIS_URL or "filesystem://"
+
+if CELERY_BROKER_URL == "filesystem://":
+    BROKER = VAR / "broker"
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        # The queue's one folder: what is sent there is what is taken from there.
+        "data_folder_in": str(BROKER / "messages"),
+        "data_folder_out": str(BROKER / "messages"),
+        "control_folder": str(BROKER / "control"),
+    }
+    for folder in CELERY_BROKER_TRANSPORT_OPTIONS.values():
+        Path(folder).mkdir(parents=True, exist_ok=True)
+
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE_FILENAME = str(VAR / "celerybeat-schedule")
+CELERY_BEAT_SCHEDULE = {
+    "expire-entries": {
+        "task": "llmcache.expire_entries",
+        "schedule": timedelta(minutes=5),
+        # Runs that nobody took while no worker was up need not be made up for.
+        "options": {"expires": 240},
+    },
+}
+
+# Languages and time
+
+LANGUAGE_CODE = "en-gb"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+# Static files
+
+STATIC_URL = "static/"
+STATIC_ROOT = VAR / "static"
+
+# Security. Redirecting to HTTPS is left to whatever ends TLS in front of the site.
+
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_SECURE = not DEBUG
+CSRF_COOKIE_SECURE = not DEBUG
+CSRF_COOKIE_HTTPONLY = True
+SECURE_HSTS_SECONDS = 0 if DEBUG else 3600
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]

@@ -1,0 +1,5 @@
+"""An offline stand-in for a language model: it speaks the protocols, and answers by rules."""
+
+from project.standin.server import Call, StandIn
+
+__all__ = ["Call", "StandIn"]
