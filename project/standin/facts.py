@@ -12,6 +12,7 @@ from datetime import date
 from decimal import Decimal
 from functools import cache, cached_property
 from html.parser import HTMLParser
+from itertools import takewhile
 
 from project.standin import vocabulary
 
@@ -161,7 +162,8 @@ class Facts:
 
     @cached_property
     def subject(self) -> str | None:
-        return self.labelled("subject") or next(iter(self.sentences), None)
+        telling = (sentence for sentence in self.sentences if not _is_greeting(sentence))
+        return self.labelled("subject") or next(telling, None)
 
     @cached_property
     def due_date(self) -> date | None:
@@ -180,8 +182,9 @@ class Facts:
 
     def reference(self, concept: str) -> str | None:
         """The number of an invoice or an order, wherever it is called by name."""
-        if (labelled := self.labelled(concept)) and (match := REFERENCE.search(labelled)):
-            return match[1]
+        labelled = (self.labelled(concept) or "").split()
+        if numbered := [word for word in labelled if re.search(r"\d", word)]:
+            return numbered[-1].strip("#№,;.")
         for written in _longest_first(vocabulary.LABELS[concept]):
             start = self.folded.find(written)
             if start >= 0 and (match := REFERENCE.search(self._beside(start + len(written)))):
@@ -198,7 +201,7 @@ class Facts:
 
     def _introduced(self) -> str | None:
         match = vocabulary.INTRODUCTIONS.search(self.text[:20_000])
-        return _as_name(match["name"]) if match else None
+        return _as_name(_leading_name(match["name"])) if match else None
 
     def _signed(self) -> str | None:
         for line, following in zip(self.lines, self.lines[1:], strict=False):
@@ -220,8 +223,7 @@ class Facts:
     def _named_on_top(self) -> str | None:
         """A signature or a business card begins with the name, a letter with a greeting."""
         name = _as_name(self.lines[0]) if self.lines else None
-        first, *others = label(name or "").split() or [""]
-        return name if others and first not in vocabulary.GREETINGS else None
+        return name if name and " " in name and not _is_greeting(name) else None
 
     def _by_legal_form(self) -> str | None:
         for pattern in (vocabulary.LEGAL_FORM_AFTER, vocabulary.LEGAL_FORM_BEFORE):
@@ -240,7 +242,9 @@ def readable(text: str) -> str:
     return text.translate(_INVISIBLE).strip()
 
 
-_INVISIBLE = dict.fromkeys((*range(0x200B, 0x2010), *range(0x202A, 0x202F), 0xFEFF, 0x2066, 0x2069))
+_INVISIBLE = dict.fromkeys((0x200B, 0x200E, 0x200F, 0xFEFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+    (0x200B, 0x200E, 0x200F, 0xFEFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+)
 
 
 class _Plain(HTMLParser):
@@ -313,6 +317,8 @@ def _amounts(line: str) -> list[Decimal]:
 
 
 def _item(line: str) -> Item | None:
+    if re.search(r"[|\t│]", line):
+        return _item_from_columns(line)
     match = _LINE_QUANTITY_FIRST.match(line) or _LINE_QUANTITY_LATER.match(line)
     return _item_from_match(match) if match else _item_from_columns(line)
 
@@ -400,17 +406,28 @@ _SCRIPTS = (
     ("ru", re.compile("[а-я]")),
 )
 
+# Letters that hardly any other language with Latin script has.
+_LETTERS = (
+    ("cs", re.compile("[ěřů]")),
+    ("pl", re.compile("[łąęśń]")),
+    ("tr", re.compile("[ğış]")),
+    ("vi", re.compile("[ơưđạảấầẩậắặẹẽếềểệịọốồổộớờợụủứừửữựỵ]")),
+)
+
 
 def _language(text: str) -> str | None:
     for code, letters in _SCRIPTS:
         if len(letters.findall(text)) > len(text) // 40 + 2:
+            return code
+    for code, letters in _LETTERS:
+        if len(letters.findall(text)) > len(text) // 100 + 1:
             return code
     words = re.findall(r"[^\W\d_]+", text.casefold())
     scores = {
         code: sum(word in known for word in words) for code, known in vocabulary.STOP_WORDS.items()
     }
     best = max(scores, key=lambda code: scores[code])
-    return best if scores[best] else None
+    return best if scores[best] > 1 else None
 
 
 def _as_name(text: str) -> str | None:
@@ -419,9 +436,20 @@ def _as_name(text: str) -> str | None:
         " .!:：，。、"
     )
     words = name.split()
-    if not 1 <= len(words) <= 5 or not 2 <= len(name) <= 60 or re.search(r"[\d@_?!]", name):
+    if not 1 <= len(words) <= 5 or not 2 <= len(name) <= 60 or re.search(r"[\d@_?!:]", name):
         return None
     return name if all(_may_be_part_of_name(word) for word in words) else None
+
+
+def _leading_name(text: str) -> str:
+    """The name that the text begins with, where the sentence goes on behind it."""
+    words = list(takewhile(_may_be_part_of_name, text.split()))
+    # In a script without capital letters nothing but its length ends a name.
+    return " ".join(words if words and words[0][0].isupper() else words[:2])
+
+
+def _is_greeting(text: str) -> bool:
+    return len(text) < 50 and label(text).partition(" ")[0] in vocabulary.GREETINGS
 
 
 def _may_be_part_of_name(word: str) -> bool:

@@ -18,11 +18,11 @@ LABELS: dict[str, frozenset[str]] = {
         "name, full name, contact, contact person, attn, attention, ansprechpartner, "
         "ansprechpartnerin, nom, nom et prénom, contacto, nombre, nombre completo, nome, "
         "nome completo, imię i nazwisko, osoba kontaktowa, jméno, jméno a příjmení, "
-        "kontaktní osoba, ad soyad, adı soyadı, yetkili, όνομα, ονοματεπώνυμο, υπεύθυνος, "
-        "имя, фио, контактное лицо, ім'я, піб, контактна особа, الاسم, الاسم الكامل, שם, שם מלא, "
-        "איש קשר, نام, نام و نام خانوادگی, नाम, संपर्क व्यक्ति, ชื่อ, ชื่อผู้ติดต่อ, ชื่อ-นามสกุล, 姓名, "
-        "联系人, 聯絡人, 氏名, お名前, 担当, 担当者, 이름, 성명, 담당자, họ tên, họ và tên, "
-        "người liên hệ, naam, namn"
+        "kontaktní osoba, ad soyad, adı soyadı, yetkili, όνομα, ονοματεπώνυμο, υπεύθυνος, имя, "
+        "фио, контактное лицо, ім'я, піб, контактна особа, الاسم, الاسم الكامل, שם, שם מלא, "
+        "איש קשר, نام, نام و نام خانوادگی, नाम, संपर्क व्यक्ति, ชื่อ, ชื่อผู้ติดต่อ, "
+        "ชื่อ-นามสกุล, 姓名, 联系人, 聯絡人, 氏名, お名前, 担当, 担当者, 이름, 성명, 담당자, "
+        "họ tên, họ và tên, người liên hệ, naam, namn"
     ),
     "company": _words(
         "company, organisation, organization, employer, firma, unternehmen, entreprise, société, "
@@ -34,31 +34,34 @@ LABELS: dict[str, frozenset[str]] = {
         "seller, from, vendor, supplier, issued by, verkäufer, lieferant, vendeur, fournisseur, "
         "vendedor, proveedor, emisor, fornecedor, emitente, sprzedawca, dodavatel, satıcı, "
         "πωλητής, εκδότης, продавец, поставщик, постачальник, продавець, البائع, المورد, המוכר, "
-        "ספק, فروشنده, विक्रेता, ผู้ขาย, 卖方, 销售方, 販売元, 請求元, 공급자, người bán, đơn vị bán"
+        "ספק, فروشنده, विक्रेता, ผู้ขาย, 卖方, 销售方, 販売元, 請求元, 공급자, người bán, "
+        "đơn vị bán"
     ),
     "buyer": _words(
         "buyer, bill to, billed to, invoice to, sold to, customer, client, kunde, käufer, "
         "rechnung an, rechnungsempfänger, acheteur, facturé à, cliente, comprador, facturar a, "
         "nabywca, odběratel, zákazník, alıcı, müşteri, πελάτης, αγοραστής, покупатель, заказчик, "
-        "покупець, замовник, العميل, المشتري, לכבוד, הלקוח, خریدار, مشتری, ग्राहक, क्रेता, ผู้ซื้อ, "
-        "ลูกค้า, 买方, 购买方, 客户, お客様, 請求先, 宛先, 공급받는자, 고객, khách hàng, người mua"
+        "покупець, замовник, العميل, المشتري, לכבוד, הלקוח, خریدار, مشتری, ग्राहक, क्रेता, "
+        "ผู้ซื้อ, ลูกค้า, 买方, 购买方, 客户, お客様, 請求先, 宛先, 공급받는자, 고객, khách hàng, "
+        "người mua"
     ),
     "email": _words("email, e-mail, mail"),
     "phone": _words(
         "phone, tel, telephone, mobile, cell, telefon, mobil, tél, téléphone, portable, teléfono, "
-        "móvil, telefone, telemóvel, celular, komórka, gsm, τηλέφωνο, κινητό, телефон, тел, "
-        "моб, هاتف, الهاتف, جوال, טלפון, נייד, تلفن, موبایل, फ़ोन, फोन, मोबाइल, โทร, โทรศัพท์, 电话, "
+        "móvil, telefone, telemóvel, celular, komórka, gsm, τηλέφωνο, κινητό, телефон, тел, моб, "
+        "هاتف, الهاتف, جوال, טלפון, נייד, تلفن, موبایل, फ़ोन, फोन, मोबाइल, โทร, โทรศัพท์, 电话, "
         "手机, 電話, 電話番号, 전화, 연락처, điện thoại, đt, sđt"
     ),
     "role": _words(
-        "role, title, job title, position, funktion, position, fonction, poste, cargo, puesto, "
-        "função, stanowisko, funkce, pozice, görev, ünvan, unvan, θέση, ιδιότητα, должность, "
-        "посада, المسمى الوظيفي, الوظيفة, תפקיד, سمت, पद, पदनाम, ตำแหน่ง, 职位, 职务, 役職, 직책, "
-        "직위, chức vụ, chức danh"
+        "role, title, job title, position, funktion, fonction, poste, cargo, puesto, função, "
+        "stanowisko, funkce, pozice, görev, ünvan, unvan, θέση, ιδιότητα, должность, посада, "
+        "المسمى الوظيفي, الوظيفة, תפקיד, سمت, पद, पदनाम, ตำแหน่ง, 职位, 职务, 役職, 직책, 직위, "
+        "chức vụ, chức danh"
     ),
     "address": _words(
         "address, anschrift, adresse, dirección, domicilio, endereço, morada, adres, adresa, "
-        "διεύθυνση, адрес, адреса, العنوان, כתובת, آدرس, نشانی, पता, ที่อยู่, 地址, 住所, 주소, địa chỉ"
+        "διεύθυνση, адрес, адреса, العنوان, כתובת, آدرس, نشانی, पता, ที่อยู่, 地址, 住所, 주소, "
+        "địa chỉ"
     ),
     "subject": _words(
         "subject, re, betreff, objet, asunto, assunto, temat, předmět, konu, θέμα, тема, الموضوع, "
@@ -66,27 +69,27 @@ LABELS: dict[str, frozenset[str]] = {
     ),
     "product": _words(
         "product, item, device, model, produkt, artikel, gerät, produit, article, producto, "
-        "artículo, produto, urządzenie, produkt, výrobek, ürün, προϊόν, товар, изделие, модель, "
-        "виріб, المنتج, מוצר, محصول, उत्पाद, สินค้า, 产品, 型号, 商品, 製品, 제품, 상품, sản phẩm"
+        "artículo, produto, urządzenie, výrobek, ürün, προϊόν, товар, изделие, модель, виріб, "
+        "المنتج, מוצר, محصول, उत्पाद, สินค้า, 产品, 型号, 商品, 製品, 제품, 상품, sản phẩm"
     ),
     "invoice": _words(
         "invoice, invoice number, invoice no, invoice #, rechnung, rechnungsnummer, rechnung nr, "
         "rechnungs-nr, facture, facture n°, numéro de facture, n° de facture, factura, "
-        "factura n.º, número de factura, fatura, fatura n.º, nota fiscal, "
-        "faktura, faktura nr, faktura vat nr, numer faktury, číslo faktury, faktura č, fatura no, fatura numarası, τιμολόγιο, "
-        "αριθμός τιμολογίου, счёт, счет №, номер счёта, рахунок, рахунок №, номер рахунку, "
-        "رقم الفاتورة, فاتورة رقم, חשבונית, חשבונית מס, מספר חשבונית, شماره فاکتور, चालान संख्या, "
-        "बीजक संख्या, เลขที่ใบแจ้งหนี้, เลขที่, 发票号码, 发票号, 請求書番号, 송장 번호, 청구서 번호, "
-        "số hóa đơn, hóa đơn số"
+        "factura n.º, número de factura, fatura, fatura n.º, nota fiscal, faktura, faktura nr, "
+        "faktura vat nr, numer faktury, číslo faktury, faktura č, fatura no, fatura numarası, "
+        "τιμολόγιο, αριθμός τιμολογίου, счёт, счет №, номер счёта, рахунок, рахунок №, "
+        "номер рахунку, رقم الفاتورة, فاتورة رقم, חשבונית, חשבונית מס, מספר חשבונית, "
+        "شماره فاکتور, चालान संख्या, बीजक संख्या, เลขที่ใบแจ้งหนี้, เลขที่, 发票号码, 发票号, "
+        "請求書番号, 송장 번호, 청구서 번호, số hóa đơn, hóa đơn số"
     ),
     "order": _words(
-        "order, order number, order no, order id, bestellung, bestellnummer, bestell-nr, "
-        "commande, numéro de commande, pedido, número de pedido, nº de pedido, encomenda, "
-        "zamówienie, numer zamówienia, objednávka, číslo objednávky, sipariş, sipariş no, "
-        "sipariş numarası, παραγγελία, αριθμός παραγγελίας, заказ, номер заказа, замовлення, "
-        "номер замовлення, رقم الطلب, מספר הזמנה, הזמנה, شماره سفارش, ऑर्डर, ऑर्डर नंबर, "
-        "ऑर्डर संख्या, คำสั่งซื้อ, เลขที่คำสั่งซื้อ, หมายเลขคำสั่งซื้อ, 订单, 订单号, 注文番号, 주문번호, "
-        "주문 번호, mã đơn hàng, đơn hàng"
+        "order, ordine, numero ordine, order number, order no, order id, bestellung, "
+        "bestellnummer, bestell-nr, commande, numéro de commande, pedido, número de pedido, "
+        "nº de pedido, encomenda, zamówienie, numer zamówienia, objednávka, číslo objednávky, "
+        "sipariş, sipariş no, sipariş numarası, παραγγελία, αριθμός παραγγελίας, заказ, "
+        "номер заказа, замовлення, номер замовлення, رقم الطلب, מספר הזמנה, הזמנה, شماره سفارش, "
+        "ऑर्डर, ऑर्डर नंबर, ऑर्डर संख्या, คำสั่งซื้อ, เลขที่คำสั่งซื้อ, หมายเลขคำสั่งซื้อ, 订单, "
+        "订单号, 注文番号, 주문번호, 주문 번호, mã đơn hàng, đơn hàng"
     ),
     "due": _words(
         "due, due date, payment due, payable by, pay by, fällig, fällig am, zahlbar bis, "
@@ -151,7 +154,8 @@ INTRODUCTIONS = re.compile(
 
 # A company gives itself away by its legal form, after the name or before it.
 LEGAL_FORM_AFTER = re.compile(
-    r"(?<!\w)(?P<company>[^\W\d_a-z][\w&.'’\-]{0,30}(?: (?:[^\W_][\w.'’\-]{0,30}|&)){0,5}?,? "
+    r"(?<!\w)(?P<company>[A-ZÀ-ÞŁŚŻŹČŘŠŽİŞÇĞΑ-ΩА-ЯЁІЇЄ][\w&.'’\-]{0,30}"
+    r"(?: (?:[A-ZÀ-ÞŁŚŻŹČŘŠŽİŞÇĞΑ-ΩА-ЯЁІЇЄdiv][\w.'’\-]{0,30}|&)){0,5}?,? "
     r"(?:GmbH(?: & Co\. KG)?|AG|KG|UG|e\.K\.|Ltd\.?|Limited|LLC|LLP|PLC|Inc\.?|Corp\.?|Co\.|"
     r"Pty Ltd|Pvt\.? Ltd\.?|B\.V\.|N\.V\.|AB|ApS|A/S|Oy|SAS|SARL|S\.A\.R\.L\.|S\.A\.|S\.L\.|SL|"
     r"SA|S\.r\.l\.|S\.p\.A\.|Lda\.?|Ltda\.?|EIRELI|sp\. z o\.o\.|s\.r\.o\.|a\.s\.|"
@@ -224,8 +228,8 @@ CURRENCY_SIGNS = {
 CURRENCY_CODES = frozenset(
     code.upper()
     for code in _words(
-        "EUR, USD, GBP, CHF, PLN, CZK, TRY, RUB, UAH, SAR, AED, EGP, ILS, IRR, INR, THB, CNY, JPY, "
-        "KRW, VND, BRL, MXN, SEK, NOK, DKK, CAD, AUD, HUF, RON"
+        "EUR, USD, GBP, CHF, PLN, CZK, TRY, RUB, UAH, SAR, AED, EGP, ILS, IRR, INR, THB, CNY, "
+        "JPY, KRW, VND, BRL, MXN, SEK, NOK, DKK, CAD, AUD, HUF, RON"
     )
 )
 
@@ -234,49 +238,53 @@ HINTS: dict[str, frozenset[str]] = {
     "billing": _words(
         "invoice, charged, charge, refund, payment, billing, paid twice, overcharged, rechnung, "
         "abgebucht, abbuchung, zahlung, rückerstattung, facture, facturé, débité, prélèvement, "
-        "remboursement, cobro, cobrado, cargo, reembolso, cobrança, cobraram, faktura, pobrano, "
-        "zwrot pieniędzy, opłata, účtován, platba, fatura, ödeme, ücret, iade, χρέωση, χρεώθηκα, "
-        "списали, списание, деньги, возврат, гроші, кошти, оплат, خصم, فاتورة, مبلغ, استرداد, "
-        "חויב, חיוב, החזר, کسر شده, پرداخت, بازگشت وجه, पैसे, भुगतान, रिफंड, ชำระ, คืนเงิน, เรียกเก็บ, "
-        "扣款, 退款, 付款, 返金, 請求, 二重, 결제, 환불, thanh toán, hoàn tiền, trừ tiền"
+        "remboursement, rimborso, addebito, cobro, cobrado, cargo, reembolso, cobrança, cobraram, "
+        "faktura, pobrano, zwrot pieniędzy, opłata, účtován, platba, fatura, ödeme, ücret, iade, "
+        "χρέωση, χρεώθηκα, списали, списание, деньги, возврат, гроші, кошти, оплат, خصم, فاتورة, "
+        "مبلغ, استرداد, חויב, חיוב, החזר, کسر شده, پرداخت, بازگشت وجه, पैसे, भुगतान, रिफंड, ชำระ, "
+        "คืนเงิน, เรียกเก็บ, 扣款, 退款, 付款, 返金, 請求, 二重, 결제, 환불, thanh toán, "
+        "hoàn tiền, trừ tiền"
     ),
     "delivery": _words(
         "delivery, delivered, parcel, package, shipping, courier, tracking, lieferung, paket, "
-        "zustellung, sendung, geliefert, livraison, colis, livré, envío, paquete, entrega, "
-        "encomenda não, não chegou, entregue, paczka, przesyłka, dostawa, kurier, zásilka, balík, "
-        "doručen, kargo, teslimat, δέμα, παράδοση, αποστολή, посылка, доставка, курьер, посилка, "
-        "доставк, شحنة, التوصيل, الشحن, משלוח, חבילה, بسته, ارسال, डिलीवरी, पार्सल, พัสดุ, จัดส่ง, "
-        "快递, 包裹, 物流, 発送, 配送, 届, 배송, 택배, giao hàng, gói hàng"
+        "zustellung, sendung, geliefert, livraison, colis, livré, envío, pacco, consegna, "
+        "paquete, entrega, encomenda não, não chegou, entregue, paczka, przesyłka, dostawa, "
+        "kurier, zásilka, balík, doručen, kargo, teslimat, δέμα, παράδοση, αποστολή, посылка, "
+        "доставка, курьер, посилка, доставк, شحنة, التوصيل, الشحن, משלוח, חבילה, بسته, ارسال, "
+        "डिलीवरी, पार्सल, พัสดุ, จัดส่ง, 快递, 包裹, 物流, 発送, 配送, 届, 배송, 택배, giao hàng, "
+        "gói hàng"
     ),
     "technical": _words(
         "error, crash, crashes, bug, broken, not working, does not work, fehler, abgestürzt, "
-        "stürzt, funktioniert nicht, defekt, kaputt, erreur, plante, ne fonctionne pas, en panne, "
-        "no funciona, falla, se cierra, não funciona, erro, trava, nie działa, błąd, nefunguje, "
-        "chyba, padá, çalışmıyor, hata, δεν λειτουργεί, σφάλμα, не работает, ошибка, вылетает, "
-        "не працює, помилка, не включается, لا يعمل, خطأ, لا تعمل, לא עובד, שגיאה, תקלה, "
-        "کار نمی‌کند, خطا, काम नहीं कर, त्रुटि, ใช้งานไม่ได้, ขัดข้อง, เสีย, 无法, 报错, 故障, 崩溃, "
-        "エラー, 動きません, 故障, 不具合, 오류, 작동하지, 고장, không hoạt động, lỗi"
+        "rotta, rotto, stürzt, funktioniert nicht, defekt, kaputt, erreur, plante, "
+        "ne fonctionne pas, en panne, no funciona, falla, se cierra, não funciona, erro, trava, "
+        "nie działa, błąd, nefunguje, chyba, padá, çalışmıyor, hata, δεν λειτουργεί, σφάλμα, "
+        "не работает, ошибка, вылетает, не працює, помилка, не включается, لا يعمل, خطأ, لا تعمل, "
+        "לא עובד, שגיאה, תקלה, کار نمی‌کند, خطا, काम नहीं कर, त्रुटि, ใช้งานไม่ได้, ขัดข้อง, "
+        "เสีย, 无法, 报错, 故障, 崩溃, エラー, 動きません, 不具合, 오류, 작동하지, 고장, "
+        "không hoạt động, lỗi"
     ),
     "account": _words(
         "password, log in, login, account, locked out, sign in, passwort, anmelden, konto, "
         "gesperrt, mot de passe, compte, connexion, contraseña, cuenta, iniciar sesión, senha, "
         "conta, hasło, zalogować, heslo, účet, přihlásit, şifre, hesab, giriş, κωδικός, "
         "λογαριασμό, пароль, аккаунт, войти, акаунт, увійти, كلمة المرور, حسابي, הסיסמה, סיסמה, "
-        "חשבון שלי, رمز عبور, حساب کاربری, पासवर्ड, खाता, लॉगिन, รหัสผ่าน, บัญชี, 密码, 账号, 登录, "
-        "パスワード, ログイン, アカウント, 비밀번호, 계정, 로그인, mật khẩu, tài khoản, đăng nhập"
+        "חשבון שלי, رمز عبور, حساب کاربری, पासवर्ड, खाता, लॉगिन, รหัสผ่าน, บัญชี, 密码, 账号, "
+        "登录, パスワード, ログイン, アカウント, 비밀번호, 계정, 로그인, mật khẩu, tài khoản, "
+        "đăng nhập"
     ),
     "urgent": _words(
         "urgent, urgently, asap, immediately, emergency, dringend, sofort, umgehend, urgente, "
         "urgence, immédiatement, de toute urgence, cuanto antes, inmediatamente, pilne, "
         "natychmiast, naléhavé, okamžitě, acil, hemen, επείγον, αμέσως, срочно, немедленно, "
-        "терміново, негайно, عاجل, فورا, فورًا, דחוף, בדחיפות, فوری, فوراً, तुरंत, अत्यावश्यक, ด่วน, "
-        "เร่งด่วน, 紧急, 马上, 尽快, 至急, 緊急, 급합니다, 긴급, 빨리, gấp, khẩn"
+        "терміново, негайно, عاجل, فورا, فورًا, דחוף, בדחיפות, فوری, فوراً, तुरंत, अत्यावश्यक, "
+        "ด่วน, เร่งด่วน, 紧急, 马上, 尽快, 至急, 緊急, 급합니다, 긴급, 빨리, gấp, khẩn"
     ),
     "high": _words(
         "important, unacceptable, third time, wichtig, inakzeptabel, inacceptable, inadmissible, "
         "inaceptable, inaceitável, niedopuszczalne, nepřijatelné, kabul edilemez, απαράδεκτο, "
-        "возмут, важно, неприпустимо, غير مقبول, לא מקובל, غیرقابل قبول, बहुत परेशान, "
-        "ไม่พอใจ, 投诉, 非常不满, 困って, 불만, không chấp nhận"
+        "возмут, важно, неприпустимо, غير مقبول, לא מקובל, غیرقابل قبول, बहुत परेशान, ไม่พอใจ, "
+        "投诉, 非常不满, 困って, 불만, không chấp nhận"
     ),
     "low": _words(
         "no rush, no hurry, whenever you, keine eile, eilt nicht, pas urgent, sin prisa, "
@@ -285,10 +293,10 @@ HINTS: dict[str, frozenset[str]] = {
         "급하지 않, không gấp"
     ),
     "refund": _words(
-        "refund, money back, rückerstattung, geld zurück, erstattung, rembours, reembolso, "
-        "devolución, zwrot pieniędzy, zwrotu, vrácení peněz, para iade, iade, επιστροφή χρημάτων, "
-        "возврат, вернуть деньги, верните, повернення коштів, поверніть, استرداد, החזר, "
-        "بازگشت وجه, रिफंड, पैसे वापस, คืนเงิน, 退款, 退钱, 返金, 환불, hoàn tiền"
+        "refund, money back, rimborso, rückerstattung, geld zurück, erstattung, rembours, "
+        "reembolso, devolución, zwrot pieniędzy, zwrotu, vrácení peněz, para iade, iade, "
+        "επιστροφή χρημάτων, возврат, вернуть деньги, верните, повернення коштів, поверніть, "
+        "استرداد, החזר, بازگشت وجه, रिफंड, पैसे वापस, คืนเงิน, 退款, 退钱, 返金, 환불, hoàn tiền"
     ),
     "praise": _words("love, great, thank you so much, wunderbar, merci beaucoup, 😍, ❤, 🎉, 🥰"),
 }
