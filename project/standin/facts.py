@@ -242,7 +242,8 @@ def readable(text: str) -> str:
     return text.translate(_INVISIBLE).strip()
 
 
-_INVISIBLE = dict.fromkeys((0x200B, 0x200E, 0x200F, 0xFEFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+# Marks of direction and of order. The joiners stay: Persian words and emoji are made with them.
+_INVISIBLE = dict.fromkeys(
     (0x200B, 0x200E, 0x200F, 0xFEFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 )
 
