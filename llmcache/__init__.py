@@ -1,0 +1,67 @@
+"""llmcache: a reusable Django app that remembers what language models answered.
+
+This is the public API. Everything is imported when it is first used, so that ``import llmcache``
+is safe anywhere and costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmcache.adapter import DjangoCache
+    from llmcache.client import from_provider, key_for, wrap
+    from llmcache.exceptions import (
+        CacheMiss,
+        InvalidArgument,
+        LLMCacheError,
+        UncacheableRequest,
+    )
+    from llmcache.invalidation import ainvalidate, invalidate
+    from llmcache.outcomes import capture
+    from llmcache.policy import override
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DjangoCache": "adapter",
+    "from_provider": "client",
+    "key_for": "client",
+    "wrap": "client",
+    "CacheMiss": "exceptions",
+    "InvalidArgument": "exceptions",
+    "LLMCacheError": "exceptions",
+    "UncacheableRequest": "exceptions",
+    "ainvalidate": "invalidation",
+    "invalidate": "invalidation",
+    "capture": "outcomes",
+    "override": "policy",
+}
+
+__all__ = [
+    "CacheMiss",
+    "DjangoCache",
+    "InvalidArgument",
+    "LLMCacheError",
+    "UncacheableRequest",
+    "ainvalidate",
+    "capture",
+    "from_provider",
+    "invalidate",
+    "key_for",
+    "override",
+    "wrap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

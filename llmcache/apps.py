@@ -1,0 +1,15 @@
+"""The Django app: registers the system checks, nothing else."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class LLMCacheConfig(AppConfig):
+    name = "llmcache"
+    verbose_name = _("LLM cache")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from llmcache import checks  # noqa: F401  # needs the registry that is ready now

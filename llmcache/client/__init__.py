@@ -1,0 +1,14 @@
+"""The client: instructor's own classes, with the function that asks the model wrapped.
+
+All methods of an `Instructor` (`create`, `create_with_completion`, ...) call its `create_fn`.
+`wrap` returns a copy of the client whose `create_fn` goes through the flow first. Nothing here
+touches settings, caches or models before the first call, so a client may be made at the import of
+any module, and shared by threads.
+
+`wrapping` makes the clients, `requests` reads one call, `response_models` what is asked for, and
+`identity` where it is sent.
+"""
+
+from llmcache.client.wrapping import from_provider, key_for, wrap
+
+__all__ = ["from_provider", "key_for", "wrap"]

@@ -1,0 +1,264 @@
+"""One call of a client, as the flow sees it: its key, what it may do, how its answer is kept."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, Final
+
+from instructor import Instructor
+from instructor.v2.core.multimodal import PDF, Audio, Image
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+from llmcache.client.identity import default_model_of, endpoint_of
+from llmcache.client.response_models import ModelPlan, plan_of, why_not_cacheable
+from llmcache.codec import answers
+from llmcache.codec.answers import StoredAnswer, Validation
+from llmcache.codec.completions import NotReproducible
+from llmcache.codec.envelope import ANSWER, REQUEST, seal
+from llmcache.conf import settings
+from llmcache.exceptions import UncacheableRequest
+from llmcache.flow import NotStorable
+from llmcache.keys import (
+    FORMS,
+    CanonicalRequest,
+    canonical_parameters,
+    canonical_part,
+)
+from llmcache.outcomes import Call
+from llmcache.policy import UNSET, Policy, overridden
+from llmcache.store.durable import Draft
+from llmcache.store.entries import Found
+
+logger = logging.getLogger("llmcache")
+
+# What cannot change the answer, and so does not count in the key: transport, credentials, hooks.
+# Everything else that a call names counts, whether or not it is known here.
+DENIED: Final = frozenset(
+    {
+        "api_key",
+        "extra_headers",
+        "hooks",
+        "http_client",
+        "max_retries",
+        "num_retries",
+        "request_timeout",
+        "timeout",
+    }
+)
+# Parts of the key of their own, or not sent at all.
+NOT_PARAMETERS: Final = DENIED | {"context", "messages", "model", "strict"}
+
+# The arguments of llmcache, and the parameter of the policy that each is.
+CACHE_ARGUMENTS: Final = {
+    "cache_mode": "mode",
+    "cache_ttl": "ttl",
+    "cache_tags": "tags",
+    "cache_namespace": "namespace",
+}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The client that is asked, and what was said of it when it was wrapped."""
+
+    client: Instructor
+    policy: Policy = Policy()
+    model: str | None = None
+    endpoint: str | None = None
+
+    @cached_property
+    def default_model(self) -> str | None:
+        return self.model or default_model_of(self.client.create_fn)
+
+    @property
+    def endpoint_name(self) -> str:
+        # Each time anew: an SDK's `base_url` may be set at any time.
+        return self.endpoint or endpoint_of(self.client.client, self.client.create_fn)
+
+
+@dataclass(slots=True)
+class ClientRequest:
+    """One call of a wrapped client (a `llmcache.flow.Request`).
+
+    `arguments` are what instructor's own function is called with.
+    """
+
+    origin: Origin
+    response_model: Any
+    arguments: dict[str, Any]
+    policy: Policy
+    call: Call
+    bypass: str = ""
+    canonical: CanonicalRequest | None = None
+    plan: ModelPlan | None = None
+    described: bytes | None = None
+
+    def ask(self) -> Any:
+        """Call instructor's own function, past the cache."""
+        return self.origin.client.create_fn(response_model=self.asked_model, **self.arguments)
+
+    @property
+    def asked_model(self) -> Any:
+        return self.plan.answer_class if self.plan else self.response_model
+
+    @property
+    def validation(self) -> Validation:
+        return Validation(
+            self.asked_model, self.arguments.get("context"), self.arguments.get("strict")
+        )
+
+    def restore(self, found: Found) -> BaseModel:
+        return answers.decode(StoredAnswer.unpack(found.body), self.validation)
+
+    def before_asking(self) -> None:
+        # Before, because a hook or the SDK may change the messages in place.
+        self.described = self._described()
+
+    def draft(self, answer: Any, asked: float, latency: float) -> Draft:
+        ttl = self.policy.ttl_seconds
+        if ttl == 0:
+            raise NotStorable("cache_ttl is 0")
+        stored = self._encoded(answer)
+        canonical, plan, key = self.canonical, self.plan, self.call.key
+        assert canonical is not None and plan is not None  # else it is a bypass, and never stored
+        expires = None if ttl is None else time.time() + ttl
+        input_tokens, output_tokens = _tokens_of(getattr(answer, "_raw_response", None))
+        return Draft(
+            key=key,
+            namespace=self.call.namespace,
+            payload=seal(ANSWER, key, stored.pack(), created=asked, expires=expires),
+            created=asked,
+            expires=expires,
+            tags=self.policy.tags,
+            request=self.described
+            and seal(REQUEST, key, self.described, created=asked, expires=expires),
+            provider=str(self.origin.client.provider.value),
+            endpoint=self.origin.endpoint_name,
+            model=self.call.model,
+            mode=str(self.origin.client.mode.value),
+            response_model=plan.path,
+            digests=canonical.digests(),
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            latency=latency,
+        )
+
+    def _encoded(self, answer: Any) -> StoredAnswer:
+        if not isinstance(answer, BaseModel):
+            raise NotStorable(f"the answer is a {type(answer).__name__}, not a Pydantic model")
+        try:
+            return answers.encode(answer, self.validation)
+        except NotReproducible as error:
+            raise NotStorable(f"the answer cannot be stored: {error}") from None
+
+    def _described(self) -> bytes | None:
+        """The request as JSON, for people to read; None when it is not to be stored."""
+        wish = settings.store_requests
+        if wish == "digest":
+            return None
+        arguments = self.arguments
+        readable = _to_json(
+            {
+                "messages": arguments.get("messages"),
+                "parameters": _parameters(arguments),
+                "context": arguments.get("context"),
+                "strict": arguments.get("strict"),
+            }
+        )
+        return _to_json(wish(json.loads(readable))) if callable(wish) else readable
+
+
+def read_request(origin: Origin, response_model: Any, arguments: dict[str, Any]) -> ClientRequest:
+    """The call with these arguments. Raises `InvalidArgument` for those of llmcache that are off.
+
+    Whatever else goes wrong makes the call a bypass, with the reason.
+    """
+    wishes = {
+        name: arguments.pop(argument)
+        for argument, name in CACHE_ARGUMENTS.items()
+        if argument in arguments
+    }
+    policy = overridden(origin.policy.changed(**wishes))
+    if origin.model is not None:
+        arguments.setdefault("model", origin.model)
+    request = ClientRequest(origin, response_model, arguments, policy, Call())
+    request.bypass = why_not_cacheable(response_model, origin.client.mode, arguments)
+    try:
+        request.call.model = str(arguments.get("model") or origin.default_model or "")
+        request.call.namespace = policy.namespace_name
+        if not request.bypass:
+            _give_key(request)
+    except UncacheableRequest as error:
+        request.bypass = request.bypass or str(error)
+        _warn_once(error.part.partition("[")[0], error.why)
+    except Exception as error:
+        request.bypass = request.bypass or f"no key could be computed: {error}"
+        _warn_once(type(error).__name__, str(error)[:200])
+    return request
+
+
+def _give_key(request: ClientRequest) -> None:
+    origin, arguments = request.origin, request.arguments
+    plan = plan_of(request.response_model)
+    parts = {
+        "namespace": request.call.namespace,
+        "provider": origin.client.provider.value,
+        "endpoint": origin.endpoint_name,
+        "model": request.call.model,
+        "mode": origin.client.mode.value,
+        "messages": arguments.get("messages"),
+        "context": arguments.get("context"),
+        "strict": arguments.get("strict"),
+    }
+    canonical = CanonicalRequest(
+        {name: canonical_part(name, value) for name, value in parts.items()}
+        | {"schema": plan.schema, "parameters": canonical_parameters(_parameters(arguments))}
+    )
+    request.call.key = canonical.key
+    request.canonical, request.plan = canonical, plan
+
+
+def _parameters(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in arguments.items()
+        if name not in NOT_PARAMETERS and not _is_not_given(value)
+    }
+
+
+def _is_not_given(value: Any) -> bool:
+    """Whether it is the SDKs' mark for an argument that is not sent."""
+    return type(value).__name__ in {"NotGiven", "Omit"}
+
+
+def _tokens_of(completion: Any) -> tuple[int | None, int | None]:
+    """Input and output tokens, by the names of OpenAI and of Anthropic."""
+    usage = getattr(completion, "usage", None)
+    counts = [
+        next((n for name in names if isinstance(n := getattr(usage, name, None), int)), None)
+        for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+    ]
+    return counts[0], counts[1]
+
+
+def _to_json(value: Any) -> bytes:
+    return to_json(value, by_alias=True, bytes_mode="base64", serialize_unknown=True)
+
+
+@lru_cache(maxsize=1000)
+def _warn_once(part: str, why: str) -> None:
+    logger.warning("llmcache: calls are not cached, %s: %s", part, why)
+
+
+def _media_form(media: Any) -> bytes:
+    """An image, audio or PDF of instructor by its content; by its address where it has none yet."""
+    content = media.data if media.data is not None else media.source
+    return canonical_part("messages", ["instructor media", media.media_type, content])
+
+
+FORMS.update(dict.fromkeys((Image, Audio, PDF), _media_form))

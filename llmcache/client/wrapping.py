@@ -1,0 +1,190 @@
+"""`from_provider` and `wrap`: clients of instructor that remember."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, TypeVar, overload
+
+import instructor
+from instructor import AsyncInstructor, Instructor, Mode
+
+from llmcache.client.requests import Origin, read_request
+from llmcache.exceptions import InvalidArgument, InvalidArgumentType, UncacheableRequest
+from llmcache.flow import adrive, drive
+from llmcache.policy import TTL, UNSET, Policy, Unset
+
+Client = TypeVar("Client", bound=Instructor)
+
+
+class CachedCreate:
+    """The `create_fn` of a wrapped client."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+
+    def __call__(self, response_model: Any = None, **arguments: Any) -> Any:
+        request = read_request(self.origin, response_model, arguments)
+        return drive(request, request.ask)
+
+
+class AsyncCachedCreate(CachedCreate):
+    """The `create_fn` of a wrapped asynchronous client."""
+
+    async def __call__(self, response_model: Any = None, **arguments: Any) -> Any:
+        request = read_request(self.origin, response_model, arguments)
+        return await adrive(request, request.ask)
+
+
+@overload
+def from_provider(
+    model: str,
+    *,
+    async_client: Literal[False] = False,
+    mode: Mode | None = None,
+    namespace: str | Unset = UNSET,
+    ttl: TTL | Unset = UNSET,
+    tags: Iterable[str] = (),
+    **kwargs: Any,
+) -> Instructor: ...
+
+
+@overload
+def from_provider(
+    model: str,
+    *,
+    async_client: Literal[True],
+    mode: Mode | None = None,
+    namespace: str | Unset = UNSET,
+    ttl: TTL | Unset = UNSET,
+    tags: Iterable[str] = (),
+    **kwargs: Any,
+) -> AsyncInstructor: ...
+
+
+def from_provider(
+    model: str,
+    *,
+    async_client: bool = False,
+    mode: Mode | None = None,
+    namespace: str | Unset = UNSET,
+    ttl: TTL | Unset = UNSET,
+    tags: Iterable[str] = (),
+    **kwargs: Any,
+) -> Instructor | AsyncInstructor:
+    """`instructor.from_provider`, with a client that remembers what the model answered.
+
+    Args:
+        model: ``"provider/model"``, as in ``"openai/gpt-4.1-mini"``.
+        async_client: True for an `AsyncInstructor`.
+        mode: how instructor asks for structure; None: its choice for the provider.
+        namespace: entries are never seen from another one. Default: ``LLMCACHE["NAMESPACE"]``.
+        ttl: how long answers stay fresh: seconds, a `timedelta`, or None for ever. Default:
+            ``LLMCACHE["TTL"]``.
+        tags: labels for all entries of this client, for `invalidate`.
+        **kwargs: what `instructor.from_provider` takes: ``api_key``, ``base_url``, ...
+
+    Returns:
+        instructor's own client. Its calls take ``cache_mode``, ``cache_ttl``, ``cache_tags`` and
+        ``cache_namespace`` besides.
+
+    Raises:
+        InvalidArgument: when an argument of llmcache cannot be meant.
+    """
+    policy = Policy().changed(namespace=namespace, ttl=ttl, tags=tags)
+    _refuse_cache(kwargs)
+    client: Instructor = instructor.from_provider(
+        model,
+        async_client=async_client,  # type: ignore[arg-type]
+        mode=mode,
+        **kwargs,
+    )
+    return _wrapped(Origin(client, policy))
+
+
+def wrap(
+    client: Client,
+    *,
+    model: str | None = None,
+    endpoint: str | None = None,
+    namespace: str | Unset = UNSET,
+    ttl: TTL | Unset = UNSET,
+    tags: Iterable[str] = (),
+) -> Client:
+    """A copy of any client of instructor that remembers; the given one stays as it is.
+
+    Args:
+        client: an `Instructor` or `AsyncInstructor`. One that is wrapped is wrapped anew.
+        model: the model for calls that name none.
+        endpoint: what tells where the client sends its requests, in any words. Needed only where
+            llmcache cannot see it: calls then have the outcome ``bypass``, and the reason says so.
+        namespace, ttl, tags: as in `from_provider`.
+
+    Returns:
+        A client of the same class.
+
+    Raises:
+        InvalidArgument: when an argument cannot be meant.
+    """
+    if not isinstance(client, Instructor):
+        raise InvalidArgumentType(
+            f"wrap() takes a client of instructor, not a {type(client).__name__}. Make one with "
+            "instructor.from_openai(client), instructor.from_litellm(completion), ..."
+        )
+    _refuse_cache(client.kwargs)
+    policy = Policy().changed(namespace=namespace, ttl=ttl, tags=tags)
+    return _wrapped(Origin(_unwrapped(client), policy, model, endpoint))
+
+
+def key_for(client: Instructor, *, response_model: Any, **arguments: Any) -> str:
+    """The key of the call ``client.create(response_model=..., messages=..., ...)``.
+
+    Nobody is asked: neither a tier nor the model.
+
+    Args:
+        client: a client that `from_provider` or `wrap` made.
+        response_model: the class of the answer.
+        **arguments: the other arguments of the call.
+
+    Returns:
+        64 hex digits.
+
+    Raises:
+        UncacheableRequest: when such a call has no key; the message says why.
+        InvalidArgument: when the client is not one of llmcache, or an argument cannot be meant.
+    """
+    create_fn = getattr(client, "create_fn", None)
+    if not isinstance(create_fn, CachedCreate):
+        raise InvalidArgumentType(
+            "key_for() takes a client that llmcache.from_provider() or llmcache.wrap() made."
+        )
+    # The defaults of `Instructor.create`.
+    call = client.handle_kwargs({"context": None, "strict": True, **arguments})
+    request = read_request(create_fn.origin, response_model, call)
+    if request.bypass:
+        raise UncacheableRequest("request", request.bypass)
+    return request.call.key
+
+
+def _wrapped(origin: Origin) -> Any:
+    client = origin.client
+    # Not by copy.copy: `Instructor.__getattr__` recurses on an object without attributes.
+    twin: Any = object.__new__(type(client))
+    vars(twin).update(vars(client), hooks=client.hooks.copy())
+    is_async = isinstance(client, AsyncInstructor)
+    twin.create_fn = AsyncCachedCreate(origin) if is_async else CachedCreate(origin)
+    if "responses" in vars(client):
+        twin.responses = type(vars(client)["responses"])(client=twin)
+    return twin
+
+
+def _unwrapped(client: Instructor) -> Instructor:
+    create_fn = client.create_fn
+    return create_fn.origin.client if isinstance(create_fn, CachedCreate) else client
+
+
+def _refuse_cache(kwargs: dict[str, Any]) -> None:
+    if kwargs.get("cache") is not None:
+        raise InvalidArgument(
+            "The client has a cache of instructor already. With both, an invalidation would leave "
+            "the answers in the other one. Leave out cache=..."
+        )

@@ -1,0 +1,106 @@
+"""An answer as bytes, and proof at the moment of storing that it comes back the same."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel
+
+from llmcache.codec import completions
+from llmcache.codec.completions import Dumped, NotReproducible
+from llmcache.codec.sameness import same
+from llmcache.exceptions import CorruptEntry
+
+Model = TypeVar("Model", bound=BaseModel)
+
+# Lengths of: answer, class and JSON of the completion, class and JSON of the total usage.
+LENGTHS: Final = struct.Struct("!5I")
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """How instructor validates the answer of one call."""
+
+    response_model: type[BaseModel]
+    context: dict[str, Any] | None
+    strict: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """The parts of an answer at rest; all data is JSON."""
+
+    answer: bytes
+    completion: Dumped | None = None
+    total_usage: Dumped | None = None
+
+    def pack(self) -> bytes:
+        parts = (
+            self.answer,
+            *_flat(self.completion),
+            *_flat(self.total_usage),
+        )
+        return LENGTHS.pack(*map(len, parts)) + b"".join(parts)
+
+    @classmethod
+    def unpack(cls, body: bytes) -> StoredAnswer:
+        try:
+            lengths = LENGTHS.unpack_from(body)
+        except struct.error as error:
+            raise CorruptEntry("not an answer") from error
+        parts, start = [], LENGTHS.size
+        for length in lengths:
+            parts.append(body[start : start + length])
+            start += length
+        if start != len(body):
+            raise CorruptEntry("not an answer")
+        answer, completion_class, completion, usage_class, usage = parts
+        return cls(answer, _dumped(completion_class, completion), _dumped(usage_class, usage))
+
+
+def encode(answer: BaseModel, validation: Validation) -> StoredAnswer:
+    """`answer` for the store. Raises `NotReproducible` when a hit would differ from it."""
+    stored = StoredAnswer(
+        _to_json(answer),
+        completions.dump(getattr(answer, "_raw_response", None)),
+        completions.dump(getattr(answer, "_total_usage", None)),
+    )
+    try:
+        restored = decode(stored, validation)
+    except ValueError as error:
+        raise NotReproducible("its own JSON does not validate") from error
+    if not same(restored, answer):
+        raise NotReproducible("it would come back different")
+    return stored
+
+
+def decode(stored: StoredAnswer, validation: Validation) -> BaseModel:
+    """The answer of a hit. Raises `pydantic.ValidationError` when it does not validate (any more)."""
+    answer = validation.response_model.model_validate_json(
+        stored.answer, context=validation.context, strict=validation.strict
+    )
+    # As instructor does, and past the model's own `__setattr__` (it may be frozen).
+    if stored.completion is not None:
+        object.__setattr__(answer, "_raw_response", completions.load(stored.completion))
+    if stored.total_usage is not None:
+        object.__setattr__(answer, "_total_usage", completions.load(stored.total_usage))
+    return answer
+
+
+def _to_json(answer: BaseModel) -> bytes:
+    try:
+        return answer.model_dump_json(
+            by_alias=True, exclude_unset=True, round_trip=True, warnings=False
+        ).encode()
+    except ValueError as error:
+        raise NotReproducible("it has no JSON form") from error
+
+
+def _flat(dumped: Dumped | None) -> tuple[bytes, bytes]:
+    return (dumped.class_path.encode(), dumped.data) if dumped else (b"", b"")
+
+
+def _dumped(class_path: bytes, data: bytes) -> Dumped | None:
+    return Dumped(class_path.decode(), data) if class_path else None

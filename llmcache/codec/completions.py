@@ -1,0 +1,108 @@
+"""The provider's own response: stored as the JSON it came from, and built when looked at.
+
+A hit carries a *pending* completion: an instance of the SDK's own class (so `isinstance` holds)
+that holds JSON and nothing else. The first look at any attribute builds it and turns it into a
+plain instance of that class. Most hits are never asked for their completion.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from functools import cache
+from types import SimpleNamespace
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from llmcache.codec.sameness import same
+from llmcache.exceptions import LLMCacheError
+
+PENDING: Final = "llmcache pending JSON"
+
+
+class NotReproducible(LLMCacheError):
+    """An answer or its completion would not come back from the store as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dumped:
+    """A completion as it is stored: the class as ``module:qualified name``, and its JSON."""
+
+    class_path: str
+    data: bytes
+
+
+def dump(completion: Any) -> Dumped | None:
+    """`completion` for the store; None for None. Raises `NotReproducible`."""
+    if completion is None:
+        return None
+    if not isinstance(completion, BaseModel):
+        raise NotReproducible(f"the completion is a {type(completion).__name__}")
+    cls = type(completion)
+    dumped = Dumped(
+        f"{cls.__module__}:{cls.__qualname__}",
+        completion.model_dump_json(by_alias=True, exclude_unset=True, warnings=False).encode(),
+    )
+    if not _same_completion(_build(cls, dumped.data), completion):
+        raise NotReproducible(f"a {cls.__name__} does not come back from its JSON")
+    return dumped
+
+
+def load(dumped: Dumped | None) -> Any:
+    """The completion, pending. A class that this process does not know: a `SimpleNamespace`."""
+    if dumped is None:
+        return None
+    cls = _known_class(dumped.class_path)
+    if cls is None:
+        return json.loads(dumped.data, object_hook=lambda fields: SimpleNamespace(**fields))
+    pending = object.__new__(_pending_class(cls))
+    object.__setattr__(pending, "__dict__", {PENDING: dumped.data})
+    return pending
+
+
+def _known_class(class_path: str) -> type[BaseModel] | None:
+    # Looked up among what is imported, never imported: the path comes from the store, and whoever
+    # can write there must not choose which modules run.
+    module, _, name = class_path.partition(":")
+    cls = getattr(sys.modules.get(module), name, None)
+    return cls if isinstance(cls, type) and issubclass(cls, BaseModel) else None
+
+
+def _build(cls: type[BaseModel], data: bytes) -> BaseModel:
+    fields = json.loads(data)
+    if cls.construct.__func__ is not BaseModel.construct.__func__:  # type: ignore[attr-defined]
+        # The SDKs of OpenAI and Anthropic build nested models so, and keep unknown fields.
+        return cls.construct(**fields)
+    return cls.model_validate(fields)
+
+
+@cache
+def _pending_class(cls: type[BaseModel]) -> type[BaseModel]:
+    def look(self: BaseModel, name: str) -> Any:
+        _settle(self, cls)
+        return getattr(self, name)
+
+    # The metaclass of Pydantic would build a schema for it, and needs none of that.
+    return type.__new__(
+        type(cls), cls.__name__, (cls,), {"__slots__": (), "__getattribute__": look}
+    )
+
+
+def _settle(pending: BaseModel, cls: type[BaseModel]) -> None:
+    state = object.__getattribute__(pending, "__dict__")
+    data = state.get(PENDING)
+    if data is not None:
+        built = _build(cls, data)
+        # State before class: another thread that looks meanwhile settles it again, to the same.
+        for slot in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
+            object.__setattr__(pending, slot, getattr(built, slot, None))
+        object.__setattr__(pending, "__dict__", built.__dict__)
+    object.__setattr__(pending, "__class__", cls)
+
+
+def _same_completion(left: BaseModel, right: BaseModel) -> bool:
+    return type(left) is type(right) and same(
+        left.model_dump(warnings=False), right.model_dump(warnings=False)
+    )

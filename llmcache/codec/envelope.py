@@ -1,0 +1,189 @@
+"""The envelope around everything at rest: framed, bound to its key, checked, maybe encrypted.
+
+    magic    3 bytes   b"LLC"
+    version  1 byte    1
+    kind     1 byte    what is inside: an answer or a request
+    packing  1 byte    how the body is compressed
+    cipher   1 byte    whether the body is encrypted
+    key      32 bytes  SHA-256 of the canonical request
+    created  8 bytes   seconds since the epoch, IEEE 754
+    expires  8 bytes   likewise; infinity: never
+    size     4 bytes   length of the body before compression
+    ------- body -------
+    clear:     BLAKE2b-128 over header and packed body, packed body
+    encrypted: key id (4), nonce (12), AES-GCM over the packed body with the header as associated
+               data (NIST SP 800-38D)
+
+So an envelope under another key, of another kind or version, cut short or changed in one bit is
+`CorruptEntry`, and nothing in it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from llmcache.conf import settings
+from llmcache.exceptions import CorruptEntry
+
+try:
+    import zstandard
+except ImportError:  # the extra "zstd" is not installed
+    zstandard = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+HEADER: Final = struct.Struct("!3sBBBB32sddI")
+MAGIC: Final = b"LLC"
+VERSION: Final = 1
+
+ANSWER: Final = 1
+REQUEST: Final = 2
+
+PLAIN: Final = 0
+ZLIB: Final = 1
+ZSTD: Final = 2
+
+CLEAR: Final = 0
+AES_GCM: Final = 1
+
+CHECKSUM_BYTES: Final = 16
+KEY_ID_BYTES: Final = 4
+NONCE_BYTES: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What an envelope held, and until when it is fresh (seconds since the epoch)."""
+
+    body: bytes
+    created: float
+    expires: float | None
+
+    def is_fresh(self, now: float) -> bool:
+        return self.expires is None or now < self.expires
+
+
+def seal(
+    kind: int, key: str, body: bytes, *, created: float, expires: float | None = None
+) -> bytes:
+    """The bytes to write for `body` under `key` (64 hex digits)."""
+    packing, packed = _pack(body)
+    encryption_keys = settings.encryption_keys
+    header = HEADER.pack(
+        MAGIC,
+        VERSION,
+        kind,
+        packing,
+        AES_GCM if encryption_keys else CLEAR,
+        bytes.fromhex(key),
+        created,
+        math.inf if expires is None else expires,
+        len(body),
+    )
+    if encryption_keys:
+        return header + _encrypt(encryption_keys[0], packed, header)
+    return header + _checksum(header, packed) + packed
+
+
+def unseal(kind: int, key: str, data: bytes) -> Envelope:
+    """What `seal` was given. Raises `CorruptEntry` for anything that it did not write."""
+    if len(data) < HEADER.size:
+        raise CorruptEntry("cut short")
+    magic, version, sealed_kind, packing, cipher, sealed_key, created, expires, size = (
+        HEADER.unpack_from(data)
+    )
+    if magic != MAGIC or version != VERSION:
+        raise CorruptEntry("another format")
+    if sealed_kind != kind or sealed_key != bytes.fromhex(key):
+        raise CorruptEntry("stored under another key")
+    packed = _open(cipher, data[: HEADER.size], data[HEADER.size :])
+    body = _unpack(packing, packed, size)
+    return Envelope(body, created, None if math.isinf(expires) else expires)
+
+
+def _open(cipher: int, header: bytes, rest: bytes) -> bytes:
+    encryption_keys = settings.encryption_keys
+    if bool(encryption_keys) != (cipher == AES_GCM):
+        # With keys configured, clear bytes are refused too: else whoever writes to the store
+        # could put in answers of their own.
+        raise CorruptEntry("encrypted, and no key is configured" if cipher else "not encrypted")
+    if encryption_keys:
+        return _decrypt(encryption_keys, rest, header)
+    checksum, packed = rest[:CHECKSUM_BYTES], rest[CHECKSUM_BYTES:]
+    if checksum != _checksum(header, packed):
+        raise CorruptEntry("the checksum does not match")
+    return packed
+
+
+def _checksum(header: bytes, packed: bytes) -> bytes:
+    checksum = hashlib.blake2b(header, digest_size=CHECKSUM_BYTES)
+    checksum.update(packed)
+    return checksum.digest()
+
+
+def _pack(body: bytes) -> tuple[int, bytes]:
+    if len(body) <= settings.compress_above:
+        return PLAIN, body
+    if zstandard is None:
+        return ZLIB, zlib.compress(body)
+    return ZSTD, zstandard.ZstdCompressor().compress(body)
+
+
+def _unpack(packing: int, packed: bytes, size: int) -> bytes:
+    # The size from the header bounds what is unpacked, so no small entry fills the memory.
+    try:
+        if packing == ZSTD and zstandard is not None:
+            body = zstandard.ZstdDecompressor().decompress(packed, max_output_size=size)
+        elif packing == ZLIB:
+            body = zlib.decompressobj().decompress(packed, size)
+        elif packing == PLAIN:
+            body = packed
+        else:
+            raise CorruptEntry('compressed with zstd: install "django-llmcache[zstd]"')
+    except (zlib.error, getattr(zstandard, "ZstdError", zlib.error)) as error:
+        raise CorruptEntry("cannot be decompressed") from error
+    if len(body) != size:
+        raise CorruptEntry("the size does not match")
+    return body
+
+
+def _encrypt(encryption_key: bytes, packed: bytes, header: bytes) -> bytes:
+    nonce = os.urandom(NONCE_BYTES)
+    return _key_id(encryption_key) + nonce + _aead(encryption_key).encrypt(nonce, packed, header)
+
+
+def _decrypt(encryption_keys: tuple[bytes, ...], rest: bytes, header: bytes) -> bytes:
+    from cryptography.exceptions import InvalidTag
+
+    key_id, nonce, sealed = (
+        rest[:KEY_ID_BYTES],
+        rest[KEY_ID_BYTES : KEY_ID_BYTES + NONCE_BYTES],
+        rest[KEY_ID_BYTES + NONCE_BYTES :],
+    )
+    for encryption_key in encryption_keys:
+        if _key_id(encryption_key) == key_id:
+            try:
+                return _aead(encryption_key).decrypt(nonce, sealed, header)
+            except (InvalidTag, ValueError) as error:
+                raise CorruptEntry("was changed after it had been encrypted") from error
+    raise CorruptEntry("encrypted with a key that is not in LLMCACHE['ENCRYPTION_KEYS']")
+
+
+@lru_cache(maxsize=16)
+def _aead(encryption_key: bytes) -> AESGCM:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(encryption_key)
+
+
+@lru_cache(maxsize=16)
+def _key_id(encryption_key: bytes) -> bytes:
+    return hashlib.sha256(b"llmcache key id" + encryption_key).digest()[:KEY_ID_BYTES]

@@ -1,0 +1,165 @@
+"""The settings: ``LLMCACHE = {...}`` in the project's settings, read at each access.
+
+Nothing is remembered between two accesses, so `override_settings` works and nothing is read at
+import. `llmcache.checks` reads every property below and turns what it raises into a system check.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+DEFAULTS: dict[str, Any] = {
+    "CACHE": "default",
+    "DATABASE": None,
+    "NAMESPACE": "default",
+    "TTL": timedelta(days=30),
+    "HOT_TTL": timedelta(hours=1),
+    "MAX_ENTRY_BYTES": 1024 * 1024,
+    "STORE_REQUESTS": "full",
+    "ENCRYPTION_KEYS": (),
+    "COMPRESS_ABOVE": 1024,
+}
+
+LONGEST_TTL = timedelta(days=36_525)
+LONGEST_NAME = 255
+
+Redactor = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def to_seconds(value: object) -> float | None:
+    """Seconds of a time to live: an int, a float, a `timedelta`, or None for "no expiry".
+
+    Raises `TypeError` for other types (`bool` is one of them) and `ValueError` for numbers that
+    are negative, not finite, or longer than a hundred years.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
+        raise TypeError(f"{value!r} is not a number of seconds, a timedelta or None")
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if not 0 <= seconds <= LONGEST_TTL.total_seconds():
+        raise ValueError(f"{value!r} is not between 0 and {LONGEST_TTL.days} days")
+    return float(seconds)
+
+
+def is_name(value: object) -> bool:
+    """Whether a namespace or a tag may be called so: what every database stores unchanged."""
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= LONGEST_NAME
+        and "\0" not in value
+        and value.isprintable()
+    )
+
+
+class Settings:
+    """`LLMCACHE`, a typed property for each entry; each raises `ImproperlyConfigured` when off."""
+
+    @property
+    def cache(self) -> str | None:
+        """Alias of the hot tier in `CACHES`; None: rows only."""
+        return self._alias("CACHE")
+
+    @property
+    def database(self) -> str | None:
+        """Alias of the database for the rows; None: what the routers say."""
+        return self._alias("DATABASE")
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of clients that name none."""
+        value = self._value("NAMESPACE")
+        if not is_name(value):
+            raise self._off("NAMESPACE", f"a printable string of 1 to {LONGEST_NAME} characters")
+        return str(value)
+
+    @property
+    def ttl(self) -> float | None:
+        """Seconds that an answer stays fresh when the call does not say; None: for ever."""
+        return self._seconds("TTL")
+
+    @property
+    def hot_ttl(self) -> float:
+        """The longest that a hot copy lives, in seconds."""
+        seconds = self._seconds("HOT_TTL")
+        if not seconds:
+            raise self._off("HOT_TTL", "more than 0 seconds")
+        return seconds
+
+    @property
+    def max_entry_bytes(self) -> int:
+        """Larger answers are returned, not stored."""
+        return self._count("MAX_ENTRY_BYTES")
+
+    @property
+    def compress_above(self) -> int:
+        """Payloads of more bytes are compressed."""
+        return self._count("COMPRESS_ABOVE")
+
+    @property
+    def store_requests(self) -> str | Redactor:
+        """``"full"``, ``"digest"`` (no prompt at rest), or the function that the path names."""
+        value = self._value("STORE_REQUESTS")
+        if value in {"full", "digest"}:
+            return str(value)
+        try:
+            redactor = import_string(value)
+        except (ImportError, TypeError, AttributeError):
+            redactor = None
+        if not callable(redactor):
+            raise self._off("STORE_REQUESTS", '"full", "digest" or the dotted path to a function')
+        return redactor  # type: ignore[no-any-return]
+
+    @property
+    def encryption_keys(self) -> tuple[bytes, ...]:
+        """AES keys, newest first; base64 of 16, 24 or 32 bytes in the settings."""
+        try:
+            keys = tuple(
+                base64.b64decode(key, validate=True) for key in self._value("ENCRYPTION_KEYS")
+            )
+        except (TypeError, ValueError):
+            keys = (b"",)
+        if any(len(key) not in {16, 24, 32} for key in keys):
+            # The value stays out of the message: it is a secret.
+            raise ImproperlyConfigured(
+                "LLMCACHE['ENCRYPTION_KEYS'] must be a list of base64 strings, each of 16, 24 or "
+                "32 bytes."
+            )
+        return keys
+
+    def _value(self, name: str) -> Any:
+        entries = getattr(django_settings, "LLMCACHE", {})
+        return entries.get(name, DEFAULTS[name])
+
+    def _alias(self, name: str) -> str | None:
+        value = self._value(name)
+        if value is not None and not isinstance(value, str):
+            raise self._off(name, "an alias or None")
+        return value
+
+    def _count(self, name: str) -> int:
+        value = self._value(name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise self._off(name, "a whole number of bytes, 0 or more")
+        return value
+
+    def _seconds(self, name: str) -> float | None:
+        try:
+            return to_seconds(self._value(name))
+        except (TypeError, ValueError) as error:
+            raise self._off(name, "seconds, a timedelta or None") from error
+
+    def _off(self, name: str, wanted: str) -> ImproperlyConfigured:
+        return ImproperlyConfigured(
+            f"LLMCACHE[{name!r}] must be {wanted}; it is {self._value(name)!r}."
+        )
+
+
+settings = Settings()

@@ -1,0 +1,263 @@
+"""The canonical form of a request, and its key.
+
+The canonical form is a byte string that two requests share only if they are the same request. Each
+value is written with its type and, where it has no fixed end, its length, so no value can be
+mistaken for another: not ``1`` for ``True``, ``"1"`` or ``1.0``, not ``{1: x}`` for ``{"1": x}``,
+not ``["a", "b"]`` for ``["ab"]``. Mappings and sets are sorted; text is not normalised. The key is
+the SHA-256 (FIPS 180-4) of the parts in canonical form.
+
+`VERSION` is part of each key. Whoever changes what this module writes for any value raises it:
+then no old key is met again, and all entries are asked anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from functools import cached_property
+from pathlib import PurePath
+from typing import Any, Final
+from uuid import UUID
+
+from django.utils.safestring import SafeString
+from pydantic import BaseModel
+
+from llmcache.exceptions import UncacheableRequest
+
+VERSION: Final = 1
+
+# The parts of a request, in the order in which the key reads them.
+PARTS: Final = (
+    "namespace",
+    "provider",
+    "endpoint",
+    "model",
+    "mode",
+    "schema",
+    "messages",
+    "parameters",
+    "context",
+    "strict",
+)
+
+# Generation parameters that every provider reads as numbers: 0 and 0.0 ask for the same.
+NUMERIC_PARAMETERS: Final = frozenset(
+    {
+        "frequency_penalty",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "max_tokens",
+        "min_p",
+        "n",
+        "presence_penalty",
+        "repetition_penalty",
+        "seed",
+        "temperature",
+        "top_k",
+        "top_logprobs",
+        "top_p",
+    }
+)
+
+
+@dataclass(frozen=True)
+class CanonicalRequest:
+    """A request in canonical form: each part as bytes, none left out."""
+
+    parts: Mapping[str, bytes]
+
+    @cached_property
+    def key(self) -> str:
+        """64 hex digits: SHA-256 over the version and all parts."""
+        sha256 = hashlib.sha256(b"llmcache %d" % VERSION)
+        for part in PARTS:
+            content = self.parts[part]
+            sha256.update(b"|%d:" % len(content))
+            sha256.update(content)
+        return sha256.hexdigest()
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each part, in hex: what `explain` compares."""
+        return {part: digest(self.parts[part]).hex() for part in PARTS}
+
+
+def digest(content: bytes) -> bytes:
+    """SHA-256."""
+    return hashlib.sha256(content).digest()
+
+
+def canonical_part(part: str, value: Any) -> bytes:
+    """`value` in canonical form. Raises `UncacheableRequest`, which names the place in `part`."""
+    try:
+        return _form(value)
+    except _NoForm as error:
+        place = part + "".join(f"[{step!r}]" for step in reversed(error.path))
+        raise UncacheableRequest(place, error.why) from None
+    except RecursionError:
+        raise UncacheableRequest(part, "nested too deeply, or in itself") from None
+
+
+def canonical_parameters(parameters: Mapping[str, Any]) -> bytes:
+    """Generation parameters in canonical form, the numeric ones compared as numbers."""
+    return canonical_part(
+        "parameters",
+        {
+            name: _as_number(value) if name in NUMERIC_PARAMETERS else value
+            for name, value in parameters.items()
+        },
+    )
+
+
+def _as_number(value: Any) -> Any:
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+class _NoForm(Exception):
+    """A value has no canonical form; `path` leads to it, innermost step first."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        self.path: list[Any] = []
+
+
+def _form(value: Any) -> bytes:
+    exact = FORMS.get(type(value))
+    return exact(value) if exact is not None else _form_by_kind(value)
+
+
+def _framed(tag: bytes, content: bytes) -> bytes:
+    return b"%b%d:%b" % (tag, len(content), content)
+
+
+def _str_form(value: str) -> bytes:
+    # "surrogatepass": a lone surrogate is no valid text, and still a value of its own.
+    return _framed(b"s", value.encode("utf-8", "surrogatepass"))
+
+
+def _float_form(value: float) -> bytes:
+    if math.isnan(value):
+        raise _NoForm("NaN is not equal to itself")
+    return b"d%b;" % repr(value).encode()
+
+
+def _dict_form(value: Mapping[Any, Any]) -> bytes:
+    return b"{%d:%b" % (len(value), b"".join(sorted(map(_item_form, value.items()))))
+
+
+def _item_form(item: tuple[Any, Any]) -> bytes:
+    key, value = item
+    try:
+        return _framed(b"k", _form(key)) + _form(value)
+    except _NoForm as error:
+        error.path.append(key)
+        raise
+
+
+def _list_form(value: list[Any]) -> bytes:
+    return b"[%d:%b" % (len(value), _sequence_form(value))
+
+
+def _tuple_form(value: tuple[Any, ...]) -> bytes:
+    # Not as a list: in a template, which instructor fills from the context, they look different.
+    return b"(%d:%b" % (len(value), _sequence_form(value))
+
+
+def _sequence_form(value: list[Any] | tuple[Any, ...]) -> bytes:
+    return b"".join([_member_form(index, member) for index, member in enumerate(value)])
+
+
+def _member_form(index: int, member: Any) -> bytes:
+    try:
+        return _form(member)
+    except _NoForm as error:
+        error.path.append(index)
+        raise
+
+
+def _set_form(value: set[Any] | frozenset[Any]) -> bytes:
+    return b"<%d:%b" % (len(value), b"".join(sorted(map(_form, value))))
+
+
+def _typed_form(value: Any, content: bytes) -> bytes:
+    """`content` marked with the class of `value`: of two classes, never the same form."""
+    cls = type(value)
+    return _framed(b"t", f"{cls.__module__}.{cls.__qualname__}".encode()) + content
+
+
+def _written_form(value: Any) -> bytes:
+    return _typed_form(value, _str_form(str(value)))
+
+
+def _moment_form(value: datetime | time) -> bytes:
+    # The zone and the fold too: a template can write both.
+    zone = "" if value.tzinfo is None else f"{value.tzinfo} {value.fold}"
+    return _typed_form(value, _str_form(value.isoformat()) + _str_form(zone))
+
+
+def _enum_form(value: Enum) -> bytes:
+    return _typed_form(value, _str_form(value.name) + _form(value.value))
+
+
+def _model_form(value: BaseModel) -> bytes:
+    # What the model holds, not what it dumps: a dump may leave fields out.
+    return _typed_form(value, _dict_form({**value.__dict__, **(value.__pydantic_extra__ or {})}))
+
+
+def _class_form(value: type[BaseModel]) -> bytes:
+    return b"S" + _dict_form(value.model_json_schema())
+
+
+def _dataclass_form(value: Any) -> bytes:
+    return _typed_form(value, _dict_form({f.name: getattr(value, f.name) for f in fields(value)}))
+
+
+FORMS: Final[dict[type, Callable[[Any], bytes]]] = {
+    type(None): lambda value: b"N;",
+    bool: lambda value: b"T;" if value else b"F;",
+    int: lambda value: b"i%x;" % value if value >= 0 else b"i-%x;" % -value,
+    float: _float_form,
+    str: _str_form,
+    SafeString: _str_form,
+    bytes: lambda value: _framed(b"b", value),
+    bytearray: lambda value: _typed_form(value, _framed(b"b", bytes(value))),
+    list: _list_form,
+    tuple: _tuple_form,
+    dict: _dict_form,
+    set: _set_form,
+    frozenset: _set_form,
+    datetime: _moment_form,
+    time: _moment_form,
+    date: _written_form,
+    timedelta: lambda value: _typed_form(
+        value, _form((value.days, value.seconds, value.microseconds))
+    ),
+    Decimal: _written_form,
+    Fraction: _written_form,
+    complex: _written_form,
+    UUID: _written_form,
+}
+
+
+def _form_by_kind(value: Any) -> bytes:
+    """The form of a value whose exact type is not in `FORMS`: by what it is an instance of."""
+    if isinstance(value, Enum):
+        return _enum_form(value)
+    if isinstance(value, BaseModel):
+        return _model_form(value)
+    if isinstance(value, type) and issubclass(value, BaseModel):
+        return _class_form(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return _dataclass_form(value)
+    if isinstance(value, PurePath):
+        return _written_form(value)
+    for base in (str, bytes, int, float, dict, list, tuple, set, frozenset):
+        if isinstance(value, base):
+            return _typed_form(value, FORMS[base](value))
+    cls = type(value)
+    raise _NoForm(f"{cls.__module__}.{cls.__qualname__} has no canonical form")

@@ -1,0 +1,37 @@
+"""Django signals of llmcache. Receivers are called with `send_robust`: an error in one is logged.
+
+`call_answered(sender, call)`
+    after each call of a client; `call` is a `llmcache.outcomes.Call`.
+`entries_invalidated(sender, criteria, entries)`
+    after an invalidation; `criteria` as they were given, `entries` the number removed.
+`entries_expired(sender, entries)`
+    after a run of the expiry that removed something.
+`tier_failed(sender, tier, operation, error)`
+    a tier could not do something, and the call went on without it.
+`entry_refused(sender, key, tier, error)`
+    stored bytes were damaged, tampered with, or do not validate any more: the call was a miss.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.dispatch import Signal
+
+call_answered = Signal()
+entries_invalidated = Signal()
+entries_expired = Signal()
+tier_failed = Signal()
+entry_refused = Signal()
+
+
+def send(signal: Signal, sender: object, **arguments: Any) -> None:
+    """Send robustly; nothing is built when nobody listens."""
+    if signal.receivers:
+        signal.send_robust(sender, **arguments)
+
+
+async def asend(signal: Signal, sender: object, **arguments: Any) -> None:
+    """`send` from a coroutine: receivers may be coroutines, and are awaited."""
+    if signal.receivers:
+        await signal.asend_robust(sender, **arguments)

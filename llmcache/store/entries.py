@@ -1,0 +1,126 @@
+"""Looking an entry up through the tiers, and storing one in them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from llmcache import signals
+from llmcache.codec.envelope import ANSWER, unseal
+from llmcache.conf import settings
+from llmcache.exceptions import CorruptEntry
+from llmcache.outcomes import Tier
+from llmcache.store import durable, hits, hot, placement
+from llmcache.store.durable import Draft
+from llmcache.store.safety import failing_safe, logger
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An entry that was found, and which tier had it; `expires` in seconds since the epoch."""
+
+    body: bytes
+    tier: Tier
+    expires: float | None
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Nothing that may be served; `reason` tells of trouble, and is empty for a plain miss."""
+
+    reason: str = ""
+
+
+TOO_LARGE: Final = "the answer is larger than LLMCACHE['MAX_ENTRY_BYTES']"
+
+
+def lookup(key: str, *, stale: bool = False) -> Found | Missing:
+    """The entry under `key`, from the first tier that has it.
+
+    `stale`: an entry that has expired, and has not been removed yet, will do.
+    """
+    troubles: list[str] = []
+    found = _lookup_hot(key, troubles) or _lookup_durable(key, stale, troubles)
+    if found is None:
+        return Missing("; ".join(troubles))
+    hits.count(key)
+    return found
+
+
+async def alookup(key: str, *, stale: bool = False) -> Found | Missing:
+    """`lookup` for a coroutine: the tiers are asked on another thread."""
+    troubles: list[str] = []
+    with failing_safe(Tier.DURABLE, "read", troubles):
+        return await placement.arun(partial(lookup, key, stale=stale))
+    return Missing(troubles[0])
+
+
+def save(draft: Draft) -> str | None:
+    """Store an entry: the row first, then the hot copy. None: stored, or soon to be; else why not."""
+    troubles: list[str] = []
+    with failing_safe(Tier.DURABLE, "write", troubles):
+        if len(draft.payload) > settings.max_entry_bytes:
+            return TOO_LARGE
+        return placement.run_write(partial(_save_in_both, draft))
+    return troubles[0]
+
+
+async def asave(draft: Draft) -> str | None:
+    """`save` for a coroutine: the tiers are written on another thread."""
+    troubles: list[str] = []
+    with failing_safe(Tier.DURABLE, "write", troubles):
+        return await placement.arun(partial(save, draft))
+    return troubles[0]
+
+
+def _lookup_hot(key: str, troubles: list[str]) -> Found | None:
+    with failing_safe(Tier.HOT, "read", troubles):
+        return _found(key, hot.read(key), Tier.HOT, stale=False)
+    return None
+
+
+def _lookup_durable(key: str, stale: bool, troubles: list[str]) -> Found | None:
+    with failing_safe(Tier.DURABLE, "read", troubles):
+        data = placement.run(partial(durable.read, key, expired_too=stale))
+        found = _found(key, data, Tier.DURABLE, stale=stale)
+        if data is not None and found is not None and found.fresh:
+            _write_hot(key, data, found.expires)
+        return found
+    return None
+
+
+def _found(key: str, data: bytes | None, tier: Tier, *, stale: bool) -> Found | None:
+    if data is None:
+        return None
+    try:
+        envelope = unseal(ANSWER, key, data)
+    except CorruptEntry as error:
+        refuse(key, tier, error)
+        return None
+    fresh = envelope.is_fresh(time.time())
+    return Found(envelope.body, tier, envelope.expires, fresh) if fresh or stale else None
+
+
+def refuse(key: str, tier: Tier, error: Exception) -> None:
+    """Report an entry that must not be served: a miss, and never an exception."""
+    logger.warning("llmcache: the %s tier holds a bad entry under %s: %s", tier, key, error)
+    signals.send(signals.entry_refused, tier, key=key, tier=tier, error=error)
+
+
+def _save_in_both(draft: Draft) -> str | None:
+    troubles: list[str] = []
+    with failing_safe(Tier.DURABLE, "write", troubles):
+        durable.write(draft)
+        _write_hot(draft.key, draft.payload, draft.expires)
+        return None
+    return troubles[0]
+
+
+def _write_hot(key: str, data: bytes, expires: float | None) -> None:
+    with failing_safe(Tier.HOT, "write"):
+        fresh_for = None if expires is None else expires - time.time()
+        if fresh_for is None or fresh_for > 0:
+            hot.write(key, data, fresh_for)

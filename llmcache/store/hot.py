@@ -1,0 +1,66 @@
+"""The hot tier: sealed copies of entries on a Django cache alias. Speed only; may vanish any time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from typing import TypeVar
+
+from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
+from django.core.cache.backends.db import DatabaseCache
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.locmem import LocMemCache
+
+from llmcache.conf import settings
+from llmcache.store import placement
+
+T = TypeVar("T")
+
+# Copies on these would outlive an invalidation in another process, or never be there.
+PER_PROCESS = (LocMemCache, DummyCache)
+
+
+def backend() -> BaseCache | None:
+    """The cache that holds the hot copies; None when none is configured, or it is per process."""
+    alias = settings.cache
+    if alias is None:
+        return None
+    cache = caches[alias]
+    return None if isinstance(cache, PER_PROCESS) else cache
+
+
+def read(key: str) -> bytes | None:
+    """The sealed copy under `key`, or None."""
+    cache = backend()
+    if cache is None:
+        return None
+    data = _placed(cache, lambda: cache.get(_hot_key(key)))
+    return data if isinstance(data, bytes) else None
+
+
+def write(key: str, data: bytes, fresh_for: float | None) -> None:
+    """Keep a sealed copy for at most `fresh_for` seconds, and at most ``HOT_TTL``."""
+    cache = backend()
+    if cache is None:
+        return
+    seconds = settings.hot_ttl if fresh_for is None else min(settings.hot_ttl, fresh_for)
+    # Backends count whole seconds; the envelope knows the fraction.
+    _placed(cache, lambda: cache.set(_hot_key(key), data, math.ceil(seconds)))
+
+
+def delete(keys: Collection[str]) -> None:
+    """Remove the copies under `keys`."""
+    cache = backend()
+    if cache is not None and keys:
+        _placed(cache, lambda: cache.delete_many([_hot_key(key) for key in keys]))
+
+
+def _hot_key(key: str) -> str:
+    return f"llmcache:{key}"
+
+
+def _placed(cache: BaseCache, work: Callable[[], T]) -> T:
+    # Django's database cache asks a database as well, and may not do so in the caller's
+    # transaction either.
+    return placement.run(work) if isinstance(cache, DatabaseCache) else work()

@@ -1,0 +1,152 @@
+"""Where database work runs: on the caller's connection, or on a thread and connection of our own.
+
+On the caller's connection it may run while that is in autocommit. Not inside the caller's
+transaction: a failing statement of ours would abort it (PostgreSQL), a deadlock would roll it
+back (MariaDB), and a rollback would take answers along that were paid for. And not on an event
+loop: it would stand still. Then the work goes to a small pool of threads, each with connections
+of its own.
+
+The transaction that `TestCase` and pytest-django open around a test does not count as the
+caller's: work runs inside it, under a savepoint, and is rolled back with the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.db import connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from llmcache.conf import settings
+
+T = TypeVar("T")
+
+# A process holds at most so many connections for coroutines and for work beside transactions.
+POOL_THREADS: Final = 4
+# A caller inside a transaction waits at most so long for a lookup or a write beside it.
+PATIENCE_SECONDS: Final = 10.0
+
+
+def database_alias() -> str:
+    """The alias of the database that holds the rows."""
+    from llmcache.models import CacheEntry  # the app registry is ready now, not at import
+
+    return settings.database or router.db_for_write(CacheEntry)
+
+
+def run(work: Callable[[], T]) -> T:
+    """Run database work for a synchronous caller and wait for it."""
+    connection = connections[database_alias()]
+    if _in_test_transaction(connection):
+        return _under_savepoint(connection, work)
+    if _is_free(connection) and not _on_event_loop():
+        return work()
+    return _submit(work).result(PATIENCE_SECONDS)
+
+
+def run_write(work: Callable[[], T]) -> T | None:
+    """`run` for a write; None when the write was put off until the caller's transaction ends.
+
+    SQLite allows one writer. Inside a transaction the caller may be it, and waiting for our
+    write would be waiting for ourselves: the write is left to the pool, whose connection waits
+    for the lock.
+    """
+    if caller_is_the_writer():
+        _submit(work)
+        return None
+    return run(work)
+
+
+def run_removal(work: Callable[[], T]) -> T:
+    """`run` for a removal; in the caller's transaction, and undone with it, on SQLite."""
+    return work() if caller_is_the_writer() else run(work)
+
+
+def caller_is_the_writer() -> bool:
+    """Whether the caller is in a transaction of a database that allows one writer (SQLite)."""
+    connection = connections[database_alias()]
+    return (
+        connection.vendor == "sqlite"
+        and not _is_free(connection)
+        and not _in_test_transaction(connection)
+    )
+
+
+async def arun(work: Callable[[], T]) -> T:
+    """Run database work for a coroutine; the event loop goes on meanwhile."""
+    if _testing() and await sync_to_async(_test_transaction_open)():
+        return await sync_to_async(run)(work)
+    return await asyncio.wrap_future(_submit(work))
+
+
+def later(work: Callable[[], object]) -> None:
+    """Run database work some time soon, without waiting for it."""
+    _submit(work)
+
+
+def _is_free(connection: BaseDatabaseWrapper) -> bool:
+    return not connection.in_atomic_block and (
+        connection.connection is None or connection.get_autocommit()
+    )
+
+
+def _on_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _in_test_transaction(connection: BaseDatabaseWrapper) -> bool:
+    return any(block._from_testcase for block in connection.atomic_blocks)
+
+
+def _testing() -> bool:
+    """Whether `setup_test_environment` has been called, as every test runner of Django does."""
+    test_utils = sys.modules.get("django.test.utils")
+    return test_utils is not None and hasattr(test_utils._TestState, "saved_data")
+
+
+def _test_transaction_open() -> bool:
+    return _in_test_transaction(connections[database_alias()])
+
+
+def _under_savepoint(connection: BaseDatabaseWrapper, work: Callable[[], T]) -> T:
+    with transaction.atomic(using=connection.alias):
+        return work()
+
+
+def _submit(work: Callable[[], T]) -> Future[T]:
+    return _pool().submit(partial(_on_own_connection, work))
+
+
+def _on_own_connection(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    finally:
+        # A broken connection is thrown away; a good one stays open for the next work. Under a
+        # test runner it may not stay: the test database could not be dropped.
+        for connection in connections.all(initialized_only=True):
+            if connection.errors_occurred or _testing():
+                connection.close()
+
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+
+
+def _pool() -> ThreadPoolExecutor:
+    # By process: threads do not survive a fork, and the pool of the parent is dead in the child.
+    pool = _pools.get(os.getpid())
+    if pool is None:
+        pool = _pools.setdefault(
+            os.getpid(), ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="llmcache")
+        )
+    return pool
