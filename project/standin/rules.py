@@ -163,8 +163,7 @@ class _Filler:
         return (value for value in found if value is not MISSING)
 
     def _position(self, part: Schema, item: Item) -> dict[str, Any]:
-        # Said in words, so that the one way of filling an object serves for positions as well.
-        words = {
+        words: dict[str, str | Decimal] = {
             "description": item.description,
             "quantity": item.quantity,
             "unit_price": item.unit_price,
