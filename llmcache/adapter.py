@@ -18,7 +18,6 @@ from instructor.cache import BaseCache
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import Dumped
 from llmcache.codec.envelope import ANSWER, seal
-from llmcache.conf import settings
 from llmcache.policy import TTL, UNSET, Policy, Unset, read_ttl
 from llmcache.store import entries
 from llmcache.store.durable import Draft
@@ -33,7 +32,7 @@ PROVIDER: Final = "instructor"
 class DjangoCache(BaseCache):
     """A cache for ``instructor.from_provider(..., cache=DjangoCache(), cache_namespace="...")``.
 
-    Without ``cache_namespace`` instructor makes up a new one for each client, and nothing is shared.
+    Without ``cache_namespace`` instructor makes up one for each client, and nothing is shared.
 
     Args:
         namespace: the namespace of the entries. Default: ``LLMCACHE["NAMESPACE"]``.
@@ -52,7 +51,7 @@ class DjangoCache(BaseCache):
         try:
             found = entries.lookup(self._key(key))
             return _value(found) if isinstance(found, Found) else None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a miss, whatever it is
             logger.warning("llmcache: DjangoCache could not read: %r", error)
             return None
 
@@ -64,7 +63,7 @@ class DjangoCache(BaseCache):
                 refusal = entries.save(self._draft(key, value, seconds))
                 if refusal:
                     logger.warning("llmcache: DjangoCache did not store: %s", refusal)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as the docstring says
             logger.warning("llmcache: DjangoCache could not store: %r", error)
 
     def _key(self, key: str) -> str:

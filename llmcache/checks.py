@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from django.apps import AppConfig
 from django.conf import settings as django_settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, register
+from django.core.checks import Warning as CheckWarning
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, router
 from django.utils.module_loading import import_string
@@ -38,7 +39,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     if not isinstance(entries, Mapping):
         return [Error("LLMCACHE must be a dictionary.", hint=HINT_SETTINGS, id="llmcache.E001")]
     unknown = [
-        Warning(
+        CheckWarning(
             f"LLMCACHE[{name!r}] is not a setting of llmcache.",
             hint=HINT_SETTINGS,
             id="llmcache.W001",
@@ -103,7 +104,7 @@ def _or_none(name: str) -> str | None:
 
 def _per_process(alias: str, cache: Mapping[str, Any]) -> Iterator[CheckMessage]:
     if cache.get("BACKEND") in PER_PROCESS:
-        yield Warning(
+        yield CheckWarning(
             f"LLMCACHE['CACHE'] is {alias!r}, whose backend is not shared between processes. It is "
             "passed over: answers come from the database.",
             hint="Name an alias on Redis or on Django's database cache, or set it to None.",
@@ -140,7 +141,7 @@ def _routed_elsewhere(alias: str) -> Iterator[CheckMessage]:
 
     routed = router.db_for_write(CacheEntry) or DEFAULT_DB_ALIAS
     if routed != alias:
-        yield Warning(
+        yield CheckWarning(
             f"LLMCACHE['DATABASE'] is {alias!r}, but the routers send the models of llmcache to "
             f"{routed!r}: migrations and queries of your own go there.",
             hint='Add "llmcache.routers.LLMCacheRouter" to the front of DATABASE_ROUTERS.',

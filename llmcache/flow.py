@@ -109,7 +109,7 @@ def _restore(request: Request, found: Found) -> Any:
     call = request.call
     try:
         restored = request.restore(found)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a validator may raise anything
         call.reason = f"the entry does not validate any more ({type(error).__name__})"
         entries.refuse(call.key, found.tier, error)
         return NOTHING
@@ -121,7 +121,7 @@ def _restore(request: Request, found: Found) -> Any:
 def _prepare(request: Request) -> None:
     try:
         request.before_asking()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - law A
         logger.warning("llmcache: the request will not be stored with its answer: %r", error)
 
 
@@ -161,7 +161,7 @@ def drive(request: Request, ask: Callable[[], Any]) -> Any:
         while True:
             try:
                 result = _carry_out(step, ask)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - the flow raises it again
                 step = steps.throw(error)
             else:
                 step = steps.send(result)
@@ -180,7 +180,7 @@ async def adrive(request: Request, ask: Callable[[], Awaitable[Any]]) -> Any:
         while True:
             try:
                 result = await _acarry_out(step, ask)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - the flow raises it again
                 step = steps.throw(error)
             else:
                 step = steps.send(result)

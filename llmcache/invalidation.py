@@ -149,7 +149,7 @@ def _remove(criteria: Criteria) -> Invalidated:
                 transaction.on_commit(
                     partial(remove_hot, keys), using=placement.database_alias(), robust=True
                 )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - said in `pending`, as for any tier
         report(Tier.DURABLE, "remove from", error)
         pending.add(Tier.DURABLE)
     return Invalidated(entries, tuple(sorted(pending)))

@@ -99,7 +99,7 @@ class CacheEntry(models.Model):
         )
 
     def __str__(self) -> str:
-        return self.key[:12]
+        return f"{self.key:.12}"
 
     @property
     def is_expired(self) -> bool:
@@ -121,4 +121,4 @@ class EntryTag(models.Model):
         )
 
     def __str__(self) -> str:
-        return self.tag
+        return str(self.tag)

@@ -1,4 +1,4 @@
-"""How calls were answered: one `Call` for each, seen by `capture` and by the signal `call_answered`."""
+"""How calls were answered: a `Call` for each, for `capture` and the signal `call_answered`."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def capture() -> Iterator[list[Call]]:
 
 
 def record(call: Call, started: float) -> None:
-    """Show `call`, which began at the `time.perf_counter` of `started`, to the captures around it."""
+    """Show `call`, begun at `started` (`time.perf_counter`), to the captures around it."""
     call.seconds = time.perf_counter() - started
     for calls in _captures.get():
         calls.append(call)

@@ -47,7 +47,7 @@ class Policy:
     """What a call asks of the cache; a field that is `UNSET` is left to the settings."""
 
     mode: CacheMode = CacheMode.DEFAULT
-    ttl: float | None | Unset = UNSET
+    ttl: float | Unset | None = UNSET
     tags: frozenset[str] = frozenset()
     namespace: str | Unset = UNSET
 
@@ -68,7 +68,7 @@ class Policy:
         tags: object = UNSET,
         namespace: object = UNSET,
     ) -> Policy:
-        """A policy with the given arguments read and put in; tags are added. Raises `InvalidArgument`."""
+        """A policy with these arguments read and put in (tags: added). Raises `InvalidArgument`."""
         changes: dict[str, Any] = {}
         if mode is not UNSET:
             changes["mode"] = read_mode(mode)
@@ -83,7 +83,7 @@ class Policy:
 
 def read_mode(value: object) -> CacheMode:
     try:
-        return CacheMode(value)
+        return CacheMode(value)  # type: ignore[arg-type]
     except ValueError:
         names = ", ".join(repr(str(mode)) for mode in CacheMode)
         raise InvalidArgument(f"cache_mode is one of {names}; not {value!r}.") from None

@@ -1,7 +1,6 @@
-"""Starts the servers of the test run before Django reads its settings.
+"""Starts the servers of a test run before Django reads its settings, and says what is left out.
 
-Servers cost seconds, so a run that selects no test which needs one (`make check`) starts none:
-that is told by the marker expression. What cannot be started is left out, and said.
+Servers cost seconds, so the unit tests of `make check`, which need none, start none.
 """
 
 from __future__ import annotations
@@ -12,14 +11,15 @@ import pytest
 
 from tests import servers
 
-# The environment variable that tells `tests.settings` where a server is.
-SERVERS = {
+# The environment variable that tells `tests.settings`, and child processes, where a server is.
+SERVERS: dict[str, type[servers.Server]] = {
     "LLMCACHE_TEST_POSTGRES": servers.PostgreSQLServer,
     "LLMCACHE_TEST_MARIADB": servers.MariaDBServer,
     "LLMCACHE_TEST_REDIS": servers.RedisServer,
 }
 
-running: dict[str, servers.Server] = {}
+running: list[servers.Server] = []
+left_out: list[str] = []
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -27,11 +27,25 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     if "not (slow" in early_config.known_args_namespace.markexpr:
         return
     for variable, server_class in SERVERS.items():
-        if server_class.available() is None and variable not in os.environ:
-            running[variable] = server_class().start()
-            os.environ[variable] = running[variable].url
+        reason = server_class.available()
+        if reason is not None:
+            left_out.append(reason)
+        elif variable not in os.environ:
+            server = server_class().start()
+            running.append(server)
+            os.environ[variable] = server.url
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if left_out and os.environ.get("CI"):
+        raise pytest.UsageError("in CI nothing is left out: " + "; ".join(left_out))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for reason in left_out:
+        terminalreporter.write_line(f"left out: all tests that need {reason}", yellow=True)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    for server in running.values():
+    for server in running:
         server.close()

@@ -64,7 +64,8 @@ def default_model_of(create_fn: Callable[..., Any]) -> str | None:
             "the model that the client fills in is not known: name it with "
             "llmcache.wrap(client, model=...)",
         )
-    model = create_fn.__closure__[names.index("default_model")].cell_contents  # type: ignore[attr-defined]
+    cells: Any = getattr(create_fn, "__closure__", None)
+    model = cells[names.index("default_model")].cell_contents
     return None if model is None else str(model)
 
 

@@ -30,7 +30,7 @@ from llmcache.keys import (
     canonical_part,
 )
 from llmcache.outcomes import Call
-from llmcache.policy import UNSET, Policy, overridden
+from llmcache.policy import Policy, overridden
 from llmcache.store.durable import Draft
 from llmcache.store.entries import Found
 
@@ -67,7 +67,7 @@ class Origin:
     """The client that is asked, and what was said of it when it was wrapped."""
 
     client: Instructor
-    policy: Policy = Policy()
+    policy: Policy
     model: str | None = None
     endpoint: str | None = None
 
@@ -123,9 +123,10 @@ class ClientRequest:
         ttl = self.policy.ttl_seconds
         if ttl == 0:
             raise NotStorable("cache_ttl is 0")
+        if self.canonical is None or self.plan is None:
+            raise NotStorable("the call has no key")
         stored = self._encoded(answer)
         canonical, plan, key = self.canonical, self.plan, self.call.key
-        assert canonical is not None and plan is not None  # else it is a bypass, and never stored
         expires = None if ttl is None else time.time() + ttl
         input_tokens, output_tokens = _tokens_of(getattr(answer, "_raw_response", None))
         return Draft(
@@ -196,7 +197,7 @@ def read_request(origin: Origin, response_model: Any, arguments: dict[str, Any])
     except UncacheableRequest as error:
         request.bypass = request.bypass or str(error)
         _warn_once(error.part.partition("[")[0], error.why)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - law A: the model is asked all the same
         request.bypass = request.bypass or f"no key could be computed: {error}"
         _warn_once(type(error).__name__, str(error)[:200])
     return request
@@ -261,4 +262,5 @@ def _media_form(media: Any) -> bytes:
     return canonical_part("messages", ["instructor media", media.media_type, content])
 
 
-FORMS.update(dict.fromkeys((Image, Audio, PDF), _media_form))
+for _media_class in (Image, Audio, PDF):
+    FORMS[_media_class] = _media_form

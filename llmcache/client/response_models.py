@@ -67,7 +67,7 @@ def plan_of(response_model: type[BaseModel]) -> ModelPlan:
     if plan is None or plan.validator is not response_model.__pydantic_validator__:
         plan = _plan(response_model)
         type.__setattr__(response_model, PLAN_ATTRIBUTE, plan)
-    return plan  # type: ignore[no-any-return]
+    return plan
 
 
 def _plan(response_model: type[BaseModel]) -> ModelPlan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, cast, overload
 
 import instructor
 from instructor import AsyncInstructor, Instructor, Mode
@@ -92,13 +92,9 @@ def from_provider(
     """
     policy = Policy().changed(namespace=namespace, ttl=ttl, tags=tags)
     _refuse_cache(kwargs)
-    client: Instructor = instructor.from_provider(
-        model,
-        async_client=async_client,  # type: ignore[arg-type]
-        mode=mode,
-        **kwargs,
-    )
-    return _wrapped(Origin(client, policy))
+    # Through Any: instructor's overloads know no `bool`, and no `mode`.
+    make: Any = instructor.from_provider
+    return _wrapped(Origin(make(model, async_client=async_client, mode=mode, **kwargs), policy))
 
 
 def wrap(
@@ -132,7 +128,7 @@ def wrap(
         )
     _refuse_cache(client.kwargs)
     policy = Policy().changed(namespace=namespace, ttl=ttl, tags=tags)
-    return _wrapped(Origin(_unwrapped(client), policy, model, endpoint))
+    return cast(Client, _wrapped(Origin(_unwrapped(client), policy, model, endpoint)))
 
 
 def key_for(client: Instructor, *, response_model: Any, **arguments: Any) -> str:
@@ -165,7 +161,7 @@ def key_for(client: Instructor, *, response_model: Any, **arguments: Any) -> str
     return request.call.key
 
 
-def _wrapped(origin: Origin) -> Any:
+def _wrapped(origin: Origin) -> Instructor:
     client = origin.client
     # Not by copy.copy: `Instructor.__getattr__` recurses on an object without attributes.
     twin: Any = object.__new__(type(client))
@@ -174,7 +170,7 @@ def _wrapped(origin: Origin) -> Any:
     twin.create_fn = AsyncCachedCreate(origin) if is_async else CachedCreate(origin)
     if "responses" in vars(client):
         twin.responses = type(vars(client)["responses"])(client=twin)
-    return twin
+    return cast(Instructor, twin)
 
 
 def _unwrapped(client: Instructor) -> Instructor:

@@ -77,7 +77,7 @@ def encode(answer: BaseModel, validation: Validation) -> StoredAnswer:
 
 
 def decode(stored: StoredAnswer, validation: Validation) -> BaseModel:
-    """The answer of a hit. Raises `pydantic.ValidationError` when it does not validate (any more)."""
+    """The answer of a hit. Raises `pydantic.ValidationError` when it does not validate."""
     answer = validation.response_model.model_validate_json(
         stored.answer, context=validation.context, strict=validation.strict
     )

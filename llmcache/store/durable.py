@@ -72,8 +72,8 @@ def delete(doomed: CacheEntryQuerySet) -> None:
     alias = database_alias()
     tags = _model("EntryTag").objects.using(alias).filter(entry_id__in=doomed.values("pk"))
     # Past Django's collector, which would load each row with its payload first.
-    tags._raw_delete(alias)
-    doomed._raw_delete(alias)
+    tags._raw_delete(alias)  # noqa: SLF001
+    doomed._raw_delete(alias)  # noqa: SLF001
 
 
 def _upsert(alias: str, draft: Draft) -> int:

@@ -59,7 +59,7 @@ async def alookup(key: str, *, stale: bool = False) -> Found | Missing:
 
 
 def save(draft: Draft) -> str | None:
-    """Store an entry: the row first, then the hot copy. None: stored, or soon to be; else why not."""
+    """Store an entry, row first, then hot copy. None: stored, or soon to be; else why not."""
     troubles: list[str] = []
     with failing_safe(Tier.DURABLE, "write", troubles):
         if len(draft.payload) > settings.max_entry_bytes:

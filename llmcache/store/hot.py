@@ -1,4 +1,4 @@
-"""The hot tier: sealed copies of entries on a Django cache alias. Speed only; may vanish any time."""
+"""The hot tier: sealed copies of entries on a Django cache alias. They may vanish any time."""
 
 from __future__ import annotations
 

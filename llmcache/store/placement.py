@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.db import connections, router, transaction
@@ -106,13 +106,14 @@ def _on_event_loop() -> bool:
 
 
 def _in_test_transaction(connection: BaseDatabaseWrapper) -> bool:
-    return any(block._from_testcase for block in connection.atomic_blocks)
+    return any(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
 
 
 def _testing() -> bool:
     """Whether `setup_test_environment` has been called, as every test runner of Django does."""
     test_utils = sys.modules.get("django.test.utils")
-    return test_utils is not None and hasattr(test_utils._TestState, "saved_data")
+    state = getattr(test_utils, "_TestState", None)
+    return hasattr(state, "saved_data")
 
 
 def _test_transaction_open() -> bool:

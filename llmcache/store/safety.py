@@ -17,7 +17,7 @@ def failing_safe(tier: Tier, operation: str, troubles: list[str] | None = None) 
     """Report what the block raises, add it to `troubles` in words, and go on after the block."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - this is the place
         trouble = report(tier, operation, error)
         if troubles is not None:
             troubles.append(trouble)
