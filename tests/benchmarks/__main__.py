@@ -1,0 +1,88 @@
+"""The command: ``python -m tests.benchmarks``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+from django.db import connections
+
+from project.standin.server import StandIn
+from tests.benchmarks import report
+from tests.benchmarks.measuring import Measurement
+from tests.benchmarks.rows import ROWS, Bench, Row
+from tests.benchmarks.settings import set_up
+
+ROUNDS, CALLS = 20, 100
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+
+
+def main() -> None:
+    options = arguments()
+    rows = [row for row in ROWS if row.name in options.rows]
+    absent = [row for row in rows if row.lacking()]
+    present = [row for row in rows if row not in absent]
+    with benches(present) as bench, closing(Measurement(present, bench)) as measurement:
+        subjects = measurement.run(options.rounds, options.calls, tell(options.rounds))
+        results = "\n\n".join(filter(None, [report.table(subjects), report.missing(absent)]))
+        print(results)
+        if options.output:
+            options.output.parent.mkdir(exist_ok=True)
+            page = report.page(results, bench.urls, options.rounds, options.calls)
+            options.output.write_text(page)
+
+
+def arguments() -> argparse.Namespace:
+    names = [row.name for row in ROWS]
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=positive, default=ROUNDS)
+    parser.add_argument("--calls", type=positive, default=CALLS, help="of each row in each round")
+    parser.add_argument("--rows", nargs="+", choices=names, metavar="ROW", help=", ".join(names))
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help=f"default: {PAGE.parent.name}/{PAGE.name}, unless --rows is given",
+    )
+    options = parser.parse_args()
+    # Part of the rows must not take the place of the whole table.
+    options.output = options.output or (None if options.rows else PAGE)
+    options.rows = options.rows or names
+    return options
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+@contextmanager
+def benches(rows: Sequence[Row]) -> Iterator[Bench]:
+    """Everything that `rows` need, for as long as the block runs."""
+    needed = {need for row in rows for need in row.needs if not isinstance(need, str)}
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        urls = {server: stack.enter_context(server()).url for server in needed}
+        standin = stack.enter_context(StandIn())
+        set_up(urls, directory)
+        stack.callback(connections.close_all)
+        yield Bench(urls, directory, standin)
+
+
+def tell(rounds: int) -> Callable[[int], None]:
+    """Say how far it is, in one line, and not where the table goes."""
+
+    def tell_round(number: int) -> None:
+        what = f"round {number} of {rounds}" if number else "warming up"
+        print(f"\r{what} ", end="" if number < rounds else "\n", file=sys.stderr, flush=True)
+
+    return tell_round
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""What is measured: one function for each line of the table.
+
+A row's function is called once. It gets everything ready, and returns the call to measure: a
+function without arguments, or a coroutine function. What a row is answered with it has to keep
+itself; the first call fills its cache, and no later one may reach the model.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import instructor
+import redis
+from instructor.cache import AutoCache, BaseCache, DiskCache
+
+import llmcache
+from project.standin.server import StandIn
+from tests.benchmarks.question import MODEL, QUESTION
+from tests.benchmarks.settings import Urls
+from tests.servers import MariaDBServer, PostgreSQLServer, RedisServer, Server
+
+Ask: TypeAlias = Callable[[], Any]
+# A server, or the name of a module that may not be installed.
+Need: TypeAlias = type[Server] | str
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a row may use."""
+
+    urls: Urls
+    directory: Path
+    standin: StandIn
+
+    def asking(self, from_provider: Callable[..., Any], **arguments: Any) -> Ask:
+        """The question, put to a client that `from_provider` makes for the stand-in."""
+        client = from_provider(MODEL, base_url=self.standin.url, api_key="any", **arguments)
+        return partial(client.create, **QUESTION)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    `tier` is the tier of llmcache that has to answer, None where llmcache has no part in it;
+    `settings` is `LLMCACHE` while the row runs.
+    """
+
+    title: str
+    prepare: Callable[[Bench], Ask]
+    needs: tuple[Need, ...]
+    tier: str | None
+    settings: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What `--rows` calls it."""
+        return self.prepare.__name__.replace("_", "-")
+
+    def lacking(self) -> str | None:
+        """Why it cannot be measured here; None when it can."""
+        return next(filter(None, map(_lacking, self.needs)), None)
+
+
+ROWS: list[Row] = []
+
+
+def row(
+    title: str, *needs: Need, tier: str | None = None, **settings: Any
+) -> Callable[[Callable[[Bench], Ask]], Callable[[Bench], Ask]]:
+    """Make a line of the table of a function."""
+
+    def register(prepare: Callable[[Bench], Ask]) -> Callable[[Bench], Ask]:
+        # A namespace for each: no row is answered with what another has stored.
+        own = {"NAMESPACE": prepare.__name__, **settings}
+        ROWS.append(Row(title, prepare, needs, tier, own))
+        return prepare
+
+    return register
+
+
+def is_async(ask: Ask) -> bool:
+    return inspect.iscoroutinefunction(ask)
+
+
+def _lacking(need: Need) -> str | None:
+    if isinstance(need, str):
+        return None if find_spec(need) else f"{need} is not installed"
+    return need.available()
+
+
+@row("redis-py: `GET` of the same bytes", RedisServer, CACHE="django-redis")
+def raw_get(bench: Bench) -> Ask:
+    """The floor for every cache on Redis."""
+    client = redis.Redis.from_url(bench.urls[RedisServer])
+    with llmcache.capture() as calls:
+        bench.asking(llmcache.from_provider)()
+    [key] = client.keys(f"*{calls[0].key}")
+    return partial(client.get, key)
+
+
+@row("llmcache: Redis, django-redis", RedisServer, tier="hot", CACHE="django-redis")
+def django_redis(bench: Bench) -> Ask:
+    return bench.asking(llmcache.from_provider)
+
+
+@row("llmcache: Redis, Django's RedisCache", RedisServer, tier="hot", CACHE="django")
+def django_redis_cache(bench: Bench) -> Ask:
+    return bench.asking(llmcache.from_provider)
+
+
+@row("llmcache: Redis, django-redis, async", RedisServer, tier="hot", CACHE="django-redis")
+def django_redis_async(bench: Bench) -> Ask:
+    return bench.asking(llmcache.from_provider, async_client=True)
+
+
+@row("llmcache: PostgreSQL", PostgreSQLServer, tier="durable", CACHE=None, DATABASE="postgres")
+def postgresql(bench: Bench) -> Ask:
+    return bench.asking(llmcache.from_provider)
+
+
+@row(
+    "llmcache: PostgreSQL, async",
+    PostgreSQLServer,
+    tier="durable",
+    CACHE=None,
+    DATABASE="postgres",
+)
+def postgresql_async(bench: Bench) -> Ask:
+    return bench.asking(llmcache.from_provider, async_client=True)
+
+
+@row("llmcache: MariaDB", MariaDBServer, tier="durable", CACHE=None, DATABASE="mariadb")
+def mariadb(bench: Bench) -> Ask:
+    return bench.asking(llmcache.from_provider)
+
+
+@row("llmcache: SQLite, a file", tier="durable", CACHE=None)
+def sqlite(bench: Bench) -> Ask:
+    return bench.asking(llmcache.from_provider)
+
+
+@row("instructor: AutoCache, in the process")
+def auto_cache(bench: Bench) -> Ask:
+    return asking_instructor(bench, AutoCache())
+
+
+@row("instructor: DiskCache", "diskcache")
+def disk_cache(bench: Bench) -> Ask:
+    return asking_instructor(bench, DiskCache(directory=str(bench.directory / "diskcache")))
+
+
+@row("instructor: an adapter for Redis", RedisServer)
+def redis_adapter(bench: Bench) -> Ask:
+    return asking_instructor(bench, RedisAdapter(bench.urls[RedisServer]))
+
+
+def asking_instructor(bench: Bench, cache: BaseCache) -> Ask:
+    return bench.asking(instructor.from_provider, cache=cache, cache_namespace="benchmarks")
+
+
+class RedisAdapter(BaseCache):
+    """The Redis cache of instructor's guide to caching."""
+
+    def __init__(self, url: str) -> None:
+        self.redis = redis.Redis.from_url(url, decode_responses=True)
+
+    def get(self, key: str) -> Any | None:
+        return self.redis.get(key)
+
+    def set(self, key: str, value: Any, ttl: int | None = None) -> None:
+        self.redis.set(key, value, ex=ttl)

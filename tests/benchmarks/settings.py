@@ -1,0 +1,65 @@
+"""The Django that the rows run in: every database and cache that a row may name, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+import django
+from django.conf import settings
+from django.core.management import call_command
+
+from tests.servers import MariaDBServer, PostgreSQLServer, RedisServer, Server
+
+Urls = Mapping[type[Server], str]
+
+# The alias of each server's database, here and in the rows.
+DATABASE_SERVERS: dict[str, type[Server]] = {"postgres": PostgreSQLServer, "mariadb": MariaDBServer}
+
+
+def set_up(urls: Urls, directory: Path) -> None:
+    """Configure Django with the servers at `urls` and SQLite in `directory`; make the tables."""
+    settings.configure(
+        INSTALLED_APPS=["llmcache"],
+        USE_TZ=True,
+        DATABASES=databases(urls, directory),
+        CACHES=caches(urls),
+    )
+    django.setup()
+    for alias in settings.DATABASES:
+        call_command("migrate", database=alias, verbosity=0)
+
+
+def databases(urls: Urls, directory: Path) -> dict[str, Any]:
+    sqlite = {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": directory / "default.sqlite3",
+        "OPTIONS": {"init_command": "PRAGMA journal_mode=WAL"},
+    }
+    servers = {
+        alias: dj_database_url.parse(urls[server])
+        for alias, server in DATABASE_SERVERS.items()
+        if server in urls
+    }
+    return {"default": sqlite, **servers}
+
+
+def caches(urls: Urls) -> dict[str, Any]:
+    default = {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}
+    if RedisServer not in urls:
+        return {"default": default}
+    return {
+        "default": default,
+        "django-redis": {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "LOCATION": urls[RedisServer],
+            "OPTIONS": {"SERIALIZER": "llmcache.serializers.BytesSerializer"},
+        },
+        "django": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": urls[RedisServer],
+            "OPTIONS": {"serializer": "llmcache.serializers.BytesSerializer"},
+        },
+    }
