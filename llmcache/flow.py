@@ -129,7 +129,8 @@ def _ask(call: Call) -> Flow:
     try:
         return (yield Ask())
     except BaseException as error:
-        call.reason = f"{type(error).__name__} was raised"
+        raised = f"{type(error).__name__} was raised"
+        call.reason = f"{call.reason}; {raised}" if call.reason else raised
         raise
 
 

@@ -124,3 +124,6 @@ def _write_hot(key: str, data: bytes, expires: float | None) -> None:
         fresh_for = None if expires is None else expires - time.time()
         if fresh_for is None or fresh_for > 0:
             hot.write(key, data, fresh_for)
+        else:
+            # The copy that may still be there is of an older answer.
+            hot.delete([key])

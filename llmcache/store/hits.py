@@ -50,7 +50,7 @@ _timer: threading.Timer | None = None
 def count(key: str) -> None:
     """Note that the entry under `key` was served once."""
     entries = _counts.add(key)
-    if entries == 1:
+    if entries == 1 and (_timer is None or not _timer.is_alive()):
         _flush_after(FLUSH_SECONDS)
     elif entries == FLUSH_COUNT:
         _flush_soon()
@@ -77,7 +77,7 @@ def _write(counts: dict[str, tuple[int, float]]) -> None:
 
 def _flush_after(seconds: float) -> None:
     global _timer
-    with failing_safe(Tier.DURABLE, "count hits in"):  # no more threads, at shutdown for instance
+    with failing_safe(Tier.DURABLE, "count hits in"):
         _timer = threading.Timer(seconds, _flush_soon)
         _timer.daemon = True
         _timer.start()
@@ -88,6 +88,12 @@ def _flush_soon() -> None:
         placement.later(flush)
 
 
+def _flush_at_exit() -> None:
+    if _timer is not None:
+        _timer.cancel()
+    flush()
+
+
 def _start_anew() -> None:
     """In a forked child: the counts, the lock and the timer are the parent's."""
     global _counts, _timer
@@ -95,4 +101,4 @@ def _start_anew() -> None:
 
 
 os.register_at_fork(after_in_child=_start_anew)
-atexit.register(flush)
+atexit.register(_flush_at_exit)

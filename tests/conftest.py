@@ -1,0 +1,108 @@
+"""What the tests share: a model to ask, and the places where answers can be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.core.cache import caches
+from pydantic import BaseModel, Field
+
+from llmcache.store import hits
+from project.standin.server import StandIn
+from tests import servers
+from tests.plugin import SERVERS
+
+
+class Ticket(BaseModel):
+    """A support ticket."""
+
+    title: str = Field(description="What it is about")
+    priority: int = 3
+
+
+@pytest.fixture
+def ticket_class() -> type[BaseModel]:
+    return Ticket
+
+
+@pytest.fixture
+def model() -> Iterator[StandIn]:
+    """A language model over HTTP: `model.calls` is what it was asked."""
+    with StandIn() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(autouse=True)
+def _forget_hits() -> Iterator[None]:
+    """What one test counted is not written into the database of the next."""
+    yield
+    hits._counts.take()
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where rows and hot copies are."""
+
+    database: str
+    cache: str | None
+
+    @property
+    def llmcache(self) -> dict[str, Any]:
+        return {"DATABASE": self.database, "CACHE": self.cache}
+
+
+NEEDS = {
+    "postgres": "LLMCACHE_TEST_POSTGRES",
+    "mariadb": "LLMCACHE_TEST_MARIADB",
+    "django-redis": "LLMCACHE_TEST_REDIS",
+    "redis": "LLMCACHE_TEST_REDIS",
+}
+MARKS = {"postgres": "postgres", "mariadb": "mariadb", "django-redis": "redis", "redis": "redis"}
+
+
+def backend_parameters(databases: list[str], hot_tiers: list[str | None]) -> list[Any]:
+    """Every combination, marked with the servers it needs and the databases it touches."""
+    return [
+        pytest.param(
+            Backend(database, cache),
+            id=f"{'sqlite' if database == 'default' else database}+{cache or 'rows only'}",
+            marks=[
+                pytest.mark.django_db(transaction=True, databases=sorted({"default", database})),
+                *(getattr(pytest.mark, MARKS[name]) for name in (database, cache) if name in MARKS),
+            ],
+        )
+        for database in databases
+        for cache in hot_tiers
+    ]
+
+
+ALL_DATABASES = ["default", "postgres", "mariadb"]
+ALL_HOT_TIERS: list[str | None] = [None, "database", "redis", "django-redis"]
+
+
+@pytest.fixture(params=backend_parameters(ALL_DATABASES, ALL_HOT_TIERS))
+def backend(request: pytest.FixtureRequest, settings: Any) -> Backend:
+    """Each combination of rows and hot tier in turn."""
+    return use_backend(request, settings, request.param)
+
+
+@pytest.fixture(params=backend_parameters(ALL_DATABASES, [None]))
+def database(request: pytest.FixtureRequest, settings: Any) -> str:
+    """Each database in turn, without a hot tier."""
+    return use_backend(request, settings, request.param).database
+
+
+def use_backend(request: pytest.FixtureRequest, settings: Any, chosen: Backend) -> Backend:
+    for name in (chosen.database, chosen.cache):
+        if name in NEEDS:
+            servers.require(SERVERS[NEEDS[name]])
+    request.getfixturevalue("_django_db_helper")
+    settings.LLMCACHE = chosen.llmcache
+    if chosen.cache is not None:
+        caches[chosen.cache].clear()
+    assert chosen.database in django_settings.DATABASES
+    return chosen

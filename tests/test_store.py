@@ -1,0 +1,182 @@
+"""The store, on every combination of database and hot tier."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmcache.codec.envelope import ANSWER, seal
+from llmcache.outcomes import Tier
+from llmcache.store import durable, entries, hits, hot
+from llmcache.store.durable import Draft
+from llmcache.store.entries import Found, Missing
+from tests.conftest import ALL_DATABASES, ALL_HOT_TIERS, Backend, backend_parameters
+
+KEY = "ab" * 32
+OTHER_KEY = "cd" * 32
+
+
+def draft(key: str = KEY, body: bytes = b"answer", ttl: float | None = 60, **columns) -> Draft:
+    now = time.time()
+    expires = None if ttl is None else now + ttl
+    payload = seal(ANSWER, key, body, created=now, expires=expires)
+    defaults = {"namespace": "tests", "created": now, "expires": expires}
+    return Draft(key=key, payload=payload, **(defaults | columns))
+
+
+def body_of(found: Found | Missing) -> bytes | None:
+    return found.body if isinstance(found, Found) else None
+
+
+def test_nothing_is_found_where_nothing_is_stored(backend: Backend) -> None:
+    assert entries.lookup(KEY) == Missing()
+
+
+def test_what_is_saved_is_found(backend: Backend) -> None:
+    assert entries.save(draft()) is None
+    assert body_of(entries.lookup(KEY)) == b"answer"
+    assert entries.lookup(OTHER_KEY) == Missing()
+
+
+def test_the_hot_tier_answers_first_and_the_rows_fill_it_again(backend: Backend) -> None:
+    entries.save(draft())
+    first_tier = Tier.HOT if backend.cache else Tier.DURABLE
+    assert entries.lookup(KEY).tier == first_tier
+
+    hot.delete([KEY])
+    assert entries.lookup(KEY).tier == Tier.DURABLE
+    assert entries.lookup(KEY).tier == first_tier
+
+
+def test_saving_again_replaces_the_entry_and_its_tags(backend: Backend) -> None:
+    entries.save(draft(body=b"old", tags=frozenset({"a", "b"})))
+    entries.save(draft(body=b"new", tags=frozenset({"b", "c"})))
+    hot.delete([KEY])
+
+    assert body_of(entries.lookup(KEY)) == b"new"
+    row = durable.entries().get()
+    assert sorted(row.tags.values_list("tag", flat=True)) == ["b", "c"]
+    assert row.hits == 0
+
+
+def test_an_expired_entry_is_not_served_although_it_is_still_there(backend: Backend) -> None:
+    entries.save(draft(ttl=0.3))
+    assert body_of(entries.lookup(KEY)) == b"answer"
+    time.sleep(0.35)
+    assert entries.lookup(KEY) == Missing()
+    assert durable.entries().filter(key=KEY).exists()
+
+
+def test_a_stale_entry_is_served_to_those_who_ask_for_it(backend: Backend) -> None:
+    entries.save(draft(ttl=-1))
+    found = entries.lookup(KEY, stale=True)
+    assert body_of(found) == b"answer"
+    assert not found.fresh
+    # It did not come back into the hot tier.
+    assert entries.lookup(KEY) == Missing()
+
+
+def test_no_expiry_means_for_ever(backend: Backend) -> None:
+    entries.save(draft(ttl=None))
+    assert durable.entries().get().expires_at is None
+    hot.delete([KEY])
+    assert body_of(entries.lookup(KEY)) == b"answer"
+
+
+@pytest.mark.parametrize(
+    "backend", backend_parameters(ALL_DATABASES, ALL_HOT_TIERS[1:]), indirect=True
+)
+def test_a_damaged_hot_copy_falls_back_to_the_row(backend: Backend) -> None:
+    entries.save(draft())
+    payload = bytearray(draft().payload)
+    payload[-1] ^= 1
+    hot.write(KEY, bytes(payload), 60)
+    assert entries.lookup(KEY).tier == Tier.DURABLE
+
+
+def test_a_damaged_row_is_a_miss(backend: Backend) -> None:
+    entries.save(draft())
+    hot.delete([KEY])
+    durable.entries().update(payload=b"LLC\x01 nonsense")
+    assert entries.lookup(KEY) == Missing()
+
+
+def test_an_entry_under_the_key_of_another_is_a_miss(backend: Backend) -> None:
+    entries.save(draft())
+    hot.delete([KEY])
+    durable.entries().update(key=OTHER_KEY)
+    assert entries.lookup(OTHER_KEY) == Missing()
+
+
+def test_larger_than_allowed_is_not_stored(backend: Backend, settings) -> None:
+    settings.LLMCACHE = {**settings.LLMCACHE, "MAX_ENTRY_BYTES": 300}
+    assert entries.save(draft(body=b"x" * 100)) is None
+    assert entries.save(draft(OTHER_KEY, body=b"x" * 301)) == entries.TOO_LARGE
+    assert entries.lookup(OTHER_KEY) == Missing()
+
+
+@pytest.mark.parametrize(
+    "text", ["a\0b", "\ud800", "x" * 1000, "Zoë\N{GRINNING FACE}", "", " trailing ", "'\"\\%"]
+)
+def test_any_text_fits_the_columns(backend: Backend, text: str) -> None:
+    columns = {"provider": text, "model": text, "mode": text, "response_model": text}
+    assert entries.save(draft(endpoint=text, **columns)) is None
+    assert durable.entries().get().model == durable.label(text)
+
+
+def test_names_are_compared_to_the_letter(backend: Backend) -> None:
+    entries.save(draft(KEY, namespace="Acme", tags=frozenset({"Doc"})))
+    entries.save(draft(OTHER_KEY, namespace="acme", tags=frozenset({"doc"})))
+    rows = durable.entries()
+    assert rows.in_namespace("acme").get().key == OTHER_KEY
+    assert rows.in_namespace("acme ").count() == 0
+    assert rows.in_namespace("ácme").count() == 0
+    assert rows.tagged(["Doc"]).get().key == KEY
+
+
+def test_hits_are_counted_in_batches(backend: Backend) -> None:
+    hits.flush()
+    entries.save(draft())
+    for _ in range(3):
+        entries.lookup(KEY)
+    assert durable.entries().get().hits == 0
+    hits.flush()
+    row = durable.entries().get()
+    assert row.hits == 3
+    assert row.last_hit_at is not None
+
+
+operations = st.lists(
+    st.tuples(
+        st.sampled_from(["save", "lookup", "drop hot copy", "expire"]),
+        st.sampled_from([KEY, OTHER_KEY]),
+        st.binary(max_size=20),
+    ),
+    max_size=12,
+)
+
+
+@settings(
+    max_examples=8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(operations)
+def test_the_store_is_a_dictionary(backend: Backend, operations) -> None:
+    for key in (KEY, OTHER_KEY):
+        hot.delete([key])
+    durable.entries().all().delete()
+    expected: dict[str, bytes] = {}
+    for operation, key, body in operations:
+        if operation == "save":
+            entries.save(draft(key, body))
+            expected[key] = body
+        elif operation == "expire":
+            entries.save(draft(key, body, ttl=-1))
+            expected.pop(key, None)
+        elif operation == "drop hot copy":
+            hot.delete([key])
+        assert body_of(entries.lookup(key)) == expected.get(key)
