@@ -1,8 +1,8 @@
 """Settings of the example site. Everything that differs between places is in the environment.
 
-``DATABASE_URL``, ``REDIS_URL``, ``CELERY_BROKER_URL``, ``OPENAI_API_KEY``, ``OPENAI_BASE_URL``,
-``OPENAI_MODEL``, ``DJANGO_SECRET_KEY``, ``DJANGO_DEBUG``, ``DJANGO_ALLOWED_HOSTS``. None is
-needed: without any, the site keeps everything in files under ``var/``.
+``DATABASE_URL``, ``REDIS_URL``, ``CELERY_BROKER_URL``, ``DJANGO_SECRET_KEY``, ``DJANGO_DEBUG``,
+``DJANGO_ALLOWED_HOSTS``; for the model, see ``project.extraction.client``. None is needed: without
+any, the site keeps everything in files under ``var/``.
 """
 
 from __future__ import annotations
@@ -125,12 +125,6 @@ LLMCACHE: dict[str, Any] = {
     "DATABASE": "llmcache" if "llmcache" in DATABASES else None,
     "CACHE": "llmcache",
 }
-
-# The model. Without a key of one's own, the offline stand-in answers.
-
-OPENAI_API_KEY = os.environ.get("OPENAI_API_KEY")
-OPENAI_MODEL = os.environ.get("OPENAI_MODEL", "gpt-4.1-mini")
-STANDIN_URL = "http://127.0.0.1:8001/v1"
 
 # Background work
 

@@ -34,7 +34,10 @@ class QuestionForm(forms.Form):
         initial="contact",
     )
     example = forms.ChoiceField(
-        label="An example text", choices=lambda: _grouped_examples(), required=False
+        label="An example text",
+        choices=lambda: _grouped_examples(),
+        initial=lambda: next(iter(examples())),
+        required=False,
     )
     text = forms.CharField(
         label="Or a text of your own",

@@ -22,7 +22,9 @@ T = TypeVar("T")
 
 # A stand-in need not find everything in a long text, it has to answer soon.
 MOST_ITEMS = 50
-DEEPEST = 12
+MOST_LINES = 200
+DEEPEST = 5
+DEEPEST_LIST = 2
 
 
 class _Missing:
@@ -158,7 +160,9 @@ class _Filler:
     def _array_of_objects(self, part: Schema, facts: Facts) -> Iterable[Any]:
         if _is_position(part):
             return [self._position(part, item) for item in facts.items]
-        chunks = (Facts(line) for line in facts.lines)
+        if self.depth > DEEPEST_LIST:
+            return []
+        chunks = (Facts(line) for line in facts.lines[:MOST_LINES])
         found = (self._deeper().found(part, "", chunk) for chunk in chunks)
         return (value for value in found if value is not MISSING)
 
@@ -514,7 +518,7 @@ def _in_range(schema: Schema, number: int | float | Decimal) -> bool:
         and value <= schema.get("maximum", math.inf)
         and value > schema.get("exclusiveMinimum", -math.inf)
         and value < schema.get("exclusiveMaximum", math.inf)
-        and (not step or math.isclose(value / step, round(value / step), abs_tol=1e-9))
+        and (not step or not Decimal(str(number)) % Decimal(str(step)))
     )
 
 
