@@ -27,6 +27,7 @@ from uuid import UUID
 
 from django.utils.safestring import SafeString
 from pydantic import BaseModel
+from pydantic.errors import PydanticUserError
 
 from llmcache.exceptions import UncacheableRequest
 
@@ -146,8 +147,10 @@ def _float_form(value: float) -> bytes:
     return b"d%b;" % repr(value).encode()
 
 
-def _dict_form(value: Mapping[Any, Any]) -> bytes:
-    return b"{%d:%b" % (len(value), b"".join(sorted(map(_item_form, value.items()))))
+def _dict_form(value: dict[Any, Any]) -> bytes:
+    # What it holds, not what a subclass shows of it: the items of a `MultiValueDict` are not all.
+    items = dict.items(value)
+    return b"{%d:%b" % (len(items), b"".join(sorted(map(_item_form, items))))
 
 
 def _item_form(item: tuple[Any, Any]) -> bytes:
@@ -186,8 +189,16 @@ def _set_form(value: set[Any] | frozenset[Any]) -> bytes:
 
 def _typed_form(value: Any, content: bytes) -> bytes:
     """`content` marked with the class of `value`: of two classes, never the same form."""
-    cls = type(value)
-    return _framed(b"t", f"{cls.__module__}.{cls.__qualname__}".encode()) + content
+    return _named_form(_path_of(type(value)), content)
+
+
+def _named_form(name: str, content: bytes) -> bytes:
+    # Framed as a whole: classes of one name and of different kinds cannot run into what follows.
+    return _framed(b"t", _str_form(name) + content)
+
+
+def _path_of(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _written_form(value: Any) -> bytes:
@@ -201,16 +212,32 @@ def _moment_form(value: datetime | time) -> bytes:
 
 
 def _enum_form(value: Enum) -> bytes:
-    return _typed_form(value, _str_form(value.name) + _form(value.value))
+    return _typed_form(value, _form(value.name) + _form(value.value))
 
 
 def _model_form(value: BaseModel) -> bytes:
-    # What the model holds, not what it dumps: a dump may leave fields out.
-    return _typed_form(value, _dict_form({**value.__dict__, **(value.__pydantic_extra__ or {})}))
+    # What the model holds, not what it dumps: a dump may leave fields out. And which fields were
+    # set: SDKs send only those. Not what it has worked out, nor what was hung on it.
+    attributes = value.__dict__
+    held = {name: attributes[name] for name in type(value).model_fields if name in attributes}
+    return _typed_form(
+        value,
+        _dict_form(held | (value.__pydantic_extra__ or {}))
+        + _dict_form(value.__pydantic_private__ or {})
+        + _set_form(value.__pydantic_fields_set__),
+    )
 
 
 def _class_form(value: type[BaseModel]) -> bytes:
-    return b"S" + _dict_form(value.model_json_schema())
+    try:
+        return b"S" + _dict_form(value.model_json_schema())
+    except PydanticUserError as error:
+        raise _NoForm(f"{_path_of(value)} has no schema: {error.message}") from None
+
+
+def _path_form(value: PurePath) -> bytes:
+    # Not by the name of its module, which depends on the version of Python.
+    return _named_form(f"pathlib.{type(value).__qualname__}", _str_form(str(value)))
 
 
 def _dataclass_form(value: Any) -> bytes:
@@ -255,9 +282,8 @@ def _form_by_kind(value: Any) -> bytes:
     if is_dataclass(value) and not isinstance(value, type):
         return _dataclass_form(value)
     if isinstance(value, PurePath):
-        return _written_form(value)
+        return _path_form(value)
     for base in (str, bytes, int, float, dict, list, tuple, set, frozenset):
         if isinstance(value, base):
             return _typed_form(value, FORMS[base](value))
-    cls = type(value)
-    raise _NoForm(f"{cls.__module__}.{cls.__qualname__} has no canonical form")
+    raise _NoForm(f"{_path_of(type(value))} has no canonical form")
