@@ -61,7 +61,7 @@ def get(url: str) -> str:
     for _ in range(100):
         try:
             with urllib.request.urlopen(url, timeout=10) as response:
-                return response.read().decode()
+                return str(response.read(), "utf-8")
         except OSError:
             time.sleep(0.1)
     raise AssertionError(f"nobody answers at {url}")

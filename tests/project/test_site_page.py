@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from html import unescape
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from django.urls import reverse
@@ -23,7 +24,7 @@ TICKET = {"model": "ticket", "text": "I was charged twice for order #A-1. I want
 @pytest.fixture(autouse=True)
 def standin(monkeypatch) -> Iterator[StandIn]:
     with StandIn() as running:
-        options = {"base_url": running.url, "api_key": "any", "max_retries": 0}
+        options: dict[str, Any] = {"base_url": running.url, "api_key": "any", "max_retries": 0}
         monkeypatch.setattr(clients, "client", llmcache.from_provider("openai/m", **options))
         monkeypatch.setattr(
             clients,

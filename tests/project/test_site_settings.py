@@ -37,7 +37,8 @@ def run(**environment: str) -> subprocess.CompletedProcess[str]:
 def settings(**environment: str) -> dict[str, dict]:
     done = run(**environment)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    found: dict[str, dict] = json.loads(done.stdout)
+    return found
 
 
 def test_without_any_environment():

@@ -62,7 +62,7 @@ def test_the_admin_is_asked_for_the_key():
 
 def test_the_cause_of_a_complaint_is_found_behind_other_errors():
     error = RuntimeError()
-    error.__cause__ = openai.APITimeoutError(request=None)  # type: ignore[arg-type]
+    error.__cause__ = openai.APITimeoutError(request=None)
     assert Complaint.of(error).status == 504
 
 
