@@ -26,13 +26,14 @@ def main() -> None:
     rows = [row for row in ROWS if row.name in options.rows]
     absent = [row for row in rows if row.lacking()]
     present = [row for row in rows if row not in absent]
+    load = report.load()
     with benches(present) as bench, closing(Measurement(present, bench)) as measurement:
         subjects = measurement.run(options.rounds, options.calls, tell(options.rounds))
         results = "\n\n".join(filter(None, [report.table(subjects), report.missing(absent)]))
         print(results)
         if options.output:
             options.output.parent.mkdir(exist_ok=True)
-            page = report.page(results, bench.urls, options.rounds, options.calls)
+            page = report.page(results, bench.urls, options.rounds, options.calls, load)
             options.output.write_text(page)
 
 

@@ -96,13 +96,15 @@ def missing(rows: Iterable[Row]) -> str:
     return "\n".join(f"- not measured: {row.title} ({row.lacking()})" for row in rows)
 
 
-def page(results: str, urls: Urls, rounds: int, calls: int) -> str:
+def page(results: str, urls: Urls, rounds: int, calls: int, load: str) -> str:
+    """The page with `results` in it; `load` is what `load` said before the first round."""
     return PAGE.format(
         results=results,
         rounds=rounds,
         calls=calls,
         date=datetime.now(UTC).date(),
         machine=machine(),
+        load=load,
         python=platform.python_version(),
         packages=", ".join(filter(None, map(_package, PACKAGES))),
         servers=", ".join(servers(urls)),
@@ -115,6 +117,11 @@ def machine() -> str:
     return (
         f"{os.cpu_count()} cores of {processor()}, {memory:.0f} GiB of memory, {platform.system()}"
     )
+
+
+def load() -> str:
+    """How many processes wanted a core in the last minute: what else the machine was doing."""
+    return f"{os.getloadavg()[0]:.1f}"
 
 
 def processor() -> str:
@@ -163,9 +170,11 @@ in the process or in a file.
 - **p50** and **p99** are over all calls of the row.
 - **× `GET`** compares with `redis-py` fetching the bytes that llmcache keeps in Redis, by the
   hiredis parser and without looking at them: no cache on Redis can be faster. It is the median of
-  the rounds' ratios, and the number to compare between two runs: microseconds follow the machine
-  and what else runs on it.
-- **p50 of the rounds** is the lowest and the highest median of a round: how steady the machine was.
+  the rounds' ratios. `GET` itself takes twice as long on a machine so idle that its cores sleep
+  between question and answer: look at the microseconds too.
+- **p50 of the rounds** is the lowest and the highest median of a round. Far apart, they tell that
+  the machine had other things to do, which strikes the slow rows most; then the lowest is the one
+  to compare.
 
 In each of {rounds} rounds every row makes {calls} calls, in an order drawn anew, after one round
 and some calls before each turn that do not count. Garbage collection stays on; what other rows
@@ -181,7 +190,7 @@ not what asyncio is for.
 ## Measured on
 
 - {date}
-- {machine}
+- {machine}, load {load}
 - Python {python}
 - {packages}
 - {servers}
