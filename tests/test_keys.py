@@ -207,10 +207,11 @@ def test_what_instructor_hangs_on_an_answer_does_not_count() -> None:
 
 def test_two_classes_of_one_name_never_share_a_form() -> None:
     """As after a deploy that made something else of a class, or for classes in functions."""
-
     text = type("Twin", (str,), {"__module__": "m"})
-    left = [Enum("Twin", {"a": 1}, module="m")["a"], text("b"), 1]
-    right = [text("a"), 1, Enum("Twin", {"b": 1}, module="m")["b"]]
+    one: Any = Enum("Twin", {"a": 1}, module="m")
+    other: Any = Enum("Twin", {"b": 1}, module="m")
+    left = [one.a, text("b"), 1]
+    right = [text("a"), 1, other.b]
     assert form(left) != form(right)
 
 

@@ -57,7 +57,10 @@ class StoredAnswer:
         if start != len(body):
             raise CorruptEntry("not an answer")
         answer, completion_class, completion, usage_class, usage = parts
-        return cls(answer, _dumped(completion_class, completion), _dumped(usage_class, usage))
+        try:
+            return cls(answer, _dumped(completion_class, completion), _dumped(usage_class, usage))
+        except UnicodeDecodeError as error:
+            raise CorruptEntry("not an answer") from error
 
 
 def encode(answer: BaseModel, validation: Validation) -> StoredAnswer:

@@ -41,11 +41,18 @@ def dump(completion: Any) -> Dumped | None:
     if not isinstance(completion, BaseModel):
         raise NotReproducible(f"the completion is a {type(completion).__name__}")
     cls = type(completion)
-    dumped = Dumped(
-        f"{cls.__module__}:{cls.__qualname__}",
-        completion.model_dump_json(by_alias=True, exclude_unset=True, warnings=False).encode(),
-    )
-    if not _same_completion(_build(cls, dumped.data), completion):
+    class_path = f"{cls.__module__}:{cls.__qualname__}"
+    if _known_class(class_path) is not cls:
+        raise NotReproducible(f"no other process would find the class {class_path}")
+    try:
+        dumped = Dumped(
+            class_path,
+            completion.model_dump_json(by_alias=True, exclude_unset=True, warnings=False).encode(),
+        )
+        comes_back = _same_completion(_build(cls, dumped.data), completion)
+    except ValueError as error:
+        raise NotReproducible(f"a {cls.__name__} does not come back from its JSON") from error
+    if not comes_back:
         raise NotReproducible(f"a {cls.__name__} does not come back from its JSON")
     return dumped
 
@@ -65,9 +72,12 @@ def load(dumped: Dumped | None) -> Any:
 def _known_class(class_path: str) -> type[BaseModel] | None:
     # Looked up among what is imported, never imported: the path comes from the store, and whoever
     # can write there must not choose which modules run.
-    module, _, name = class_path.partition(":")
-    cls = getattr(sys.modules.get(module), name, None)
-    return cls if isinstance(cls, type) and issubclass(cls, BaseModel) else None
+    module, _, qualified_name = class_path.partition(":")
+    found: Any = sys.modules.get(module)
+    for name in qualified_name.split("."):
+        # Past `getattr`: a lazy module imports what it is asked for.
+        found = getattr(found, "__dict__", {}).get(name)
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
 
 
 def _build(cls: type[BaseModel], data: bytes) -> BaseModel:
@@ -94,7 +104,10 @@ def _settle(pending: BaseModel, cls: type[BaseModel]) -> None:
     state = object.__getattribute__(pending, "__dict__")
     data = state.get(PENDING)
     if data is not None:
-        built = _build(cls, data)
+        try:
+            built = _build(cls, data)
+        except ValueError:  # the class has changed since, as by an upgrade of the SDK
+            built = cls.model_construct(**json.loads(data))
         # State before class: another thread that looks meanwhile settles it again, to the same.
         for slot in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
             object.__setattr__(pending, slot, getattr(built, slot, None))

@@ -141,9 +141,11 @@ def _unpack(packing: int, packed: bytes, size: int) -> bytes:
     # The size from the header bounds what is unpacked, so no small entry fills the memory.
     try:
         if packing == ZSTD and zstandard is not None:
-            body = zstandard.ZstdDecompressor().decompress(packed, max_output_size=size)
+            if zstandard.frame_content_size(packed) != size:  # it would be obeyed, not the header
+                raise CorruptEntry("the size does not match")
+            body = zstandard.ZstdDecompressor().decompress(packed)
         elif packing == ZLIB:
-            body = zlib.decompressobj().decompress(packed, size)
+            body = zlib.decompressobj().decompress(packed, size + 1)  # (0 would be no bound)
         elif packing == PLAIN:
             body = packed
         else:

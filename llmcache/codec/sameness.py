@@ -32,11 +32,16 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, Sequence):
         return len(left) == len(right) and all(map(same, left, right))
     if isinstance(left, Set):
-        # Members that are equal may differ in type: {1} and {True}.
-        return bool(left == right) and {(type(m), m) for m in left} == {(type(m), m) for m in right}
+        return len(left) == len(right) and _same_members(left, right)
     # By their written form too: 0.0 and -0.0, Decimal("1.0") and Decimal("1.00"), or one instant
     # in two zones are equal, and yet not the same answer. And NaN is not equal to itself.
     return repr(left) == repr(right) and bool(left == right or left != left)
+
+
+def _same_members(left: Set[Any], right: Set[Any]) -> bool:
+    # Members that are equal need not be the same: {1} and {True}.
+    counterparts = {member: member for member in right}
+    return all(member in counterparts and same(member, counterparts[member]) for member in left)
 
 
 def _same_model(left: BaseModel, right: BaseModel) -> bool:
