@@ -1,0 +1,248 @@
+"""`CacheEntry` in the admin: a list, a page for each entry, and a way to invalidate."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any, Final
+
+from django.contrib import admin, messages
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
+from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.defaultfilters import filesizeformat
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.formats import localize
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from llmcache.admin import confirmation, phrases
+from llmcache.admin.filters import FILTERS
+from llmcache.admin.reading import read_answer, read_question
+from llmcache.admin.removal import Survey
+from llmcache.models import CacheEntry, CacheEntryQuerySet
+from llmcache.store import durable
+
+KEY_PREFIX: Final = re.compile(r"[0-9a-f]{1,64}", re.IGNORECASE)
+
+
+class EntryList(ChangeList):
+    """A list that never loads what was asked and answered."""
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
+        rows: Any = super().get_queryset(request, exclude_parameters)
+        return rows.light()
+
+
+class CacheEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Shows what is stored. Nothing can be added or edited here: only a model gives answers."""
+
+    list_display = (
+        "short_key",
+        "namespace",
+        "model",
+        "response_class",
+        "stored_size",
+        "age",
+        "expiry",
+        "hits",
+    )
+    list_filter = FILTERS
+    list_per_page = 50
+    ordering = ("-created_at",)
+    # Counting all rows, or the rows of each choice of a filter, takes as long as the table is.
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    # These give the list its search box; `get_search_results` says what it does.
+    search_fields = ("key", "namespace")
+    search_help_text = gettext_lazy("Finds keys and namespaces by their beginning.")
+    actions = ("invalidate_selected",)
+
+    class Media:
+        css = {"all": ("llmcache/admin.css",)}
+
+    # Who may do what
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_invalidate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("llmcache.invalidate_cacheentry")
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Only what the filters offer.
+
+        Else whoever may see the list could read prompts and answers that the page would not show,
+        letter by letter: ``?payload__startswith=``.
+        """
+        return lookup in {list_filter.parameter_name for list_filter in FILTERS}
+
+    # The list
+
+    def get_queryset(self, request: HttpRequest) -> CacheEntryQuerySet:
+        return durable.entries().order_by(*self.ordering)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return EntryList
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: Any, search_term: str
+    ) -> tuple[CacheEntryQuerySet, bool]:
+        """Not word by word, as Django does: a namespace may have blanks in it."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        wanted = Q(namespace__startswith=term)
+        if KEY_PREFIX.fullmatch(term):
+            first = term.lower()
+            # As a range, which every database finds by the index. "g" comes after "f".
+            wanted |= Q(key__gte=first, key__lt=f"{first}g")
+        return queryset.filter(wanted), False
+
+    @admin.display(description=gettext_lazy("key"), ordering="key")
+    def short_key(self, entry: CacheEntry) -> str:
+        return format_html('<span class="llmcache-key" title="{}">{}</span>', entry.key, entry)
+
+    @admin.display(description=gettext_lazy("response model"), ordering="response_model")
+    def response_class(self, entry: CacheEntry) -> str:
+        name = phrases.class_name(entry.response_model)
+        return format_html('<span title="{}">{}</span>', entry.response_model, name or "-")
+
+    @admin.display(description=gettext_lazy("size"), ordering="size")
+    def stored_size(self, entry: CacheEntry) -> str:
+        return filesizeformat(entry.size)
+
+    @admin.display(description=gettext_lazy("age"), ordering="created_at")
+    def age(self, entry: CacheEntry) -> str:
+        return _moment(entry.created_at, phrases.age(entry.created_at))
+
+    @admin.display(description=gettext_lazy("expiry"), ordering="expires_at")
+    def expiry(self, entry: CacheEntry) -> str:
+        words = phrases.expiry(entry)
+        return format_html(
+            '<span class="llmcache-{}">{}</span>',
+            phrases.state(entry),
+            _moment(entry.expires_at, words) if entry.expires_at else words,
+        )
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        wanted = request.POST.getlist("action")
+        if "invalidate_selected" in wanted and not self.has_invalidate_permission(request):
+            # Django would act as if nothing had been asked for.
+            raise PermissionDenied
+        return super().changelist_view(request, extra_context)
+
+    # The page of an entry
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """In the place of a form with a field for each column."""
+        is_read = request.method in {"GET", "HEAD"}
+        if object_id is None or not (is_read and self.has_view_permission(request)):
+            raise PermissionDenied
+        entry = self.get_object(request, unquote(object_id))
+        if entry is None:
+            return self._gone(request)
+        context = {
+            "title": _("Answer %(key)s") % {"key": entry},
+            "entry": entry,
+            "state": phrases.state(entry),
+            "expiry": phrases.expiry(entry),
+            "response_class": phrases.class_name(entry.response_model),
+            "tags": sorted(entry.tags.values_list("tag", flat=True)),
+            "question": read_question(entry),
+            "answer": read_answer(entry),
+            "digests": sorted(entry.digests.items()),
+            "may_invalidate": self.has_invalidate_permission(request),
+        }
+        return self._page(request, "change_form", {**context, **(extra_context or {})})
+
+    # Invalidating
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.invalidate_view)
+        name = f"{self.opts.app_label}_{self.opts.model_name}_invalidate"
+        return [path("<path:object_id>/invalidate/", view, name=name), *super().get_urls()]
+
+    @admin.action(
+        permissions=["invalidate"],
+        description=gettext_lazy("Invalidate selected %(verbose_name_plural)s"),
+    )
+    def invalidate_selected(
+        self, request: HttpRequest, queryset: CacheEntryQuerySet
+    ) -> HttpResponse | None:
+        return self._invalidate(request, queryset, back_url=request.get_full_path())
+
+    def invalidate_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The way from the page of an entry."""
+        if not (self.has_view_permission(request) and self.has_invalidate_permission(request)):
+            raise PermissionDenied
+        entry = self.get_object(request, unquote(object_id))
+        if entry is None:
+            return self._gone(request)
+        rows = self.get_queryset(request).filter(pk=entry.pk)
+        asked = self._invalidate(request, rows, back_url=self._url(request, "change", entry.pk))
+        return asked or HttpResponseRedirect(self._url(request, "changelist"))
+
+    def _invalidate(
+        self, request: HttpRequest, rows: CacheEntryQuerySet, back_url: str
+    ) -> HttpResponse | None:
+        """Ask; once that was agreed to, do it, and return None."""
+        newest = confirmation.agreed(request)
+        if newest is not None:
+            confirmation.carry_out(request, rows.filter(pk__lte=newest))
+            return None
+        context = confirmation.question(request, Survey.of(rows))
+        return self._page(request, "invalidate_confirmation", {**context, "back_url": back_url})
+
+    # What all pages share
+
+    def _page(self, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
+        request.current_app = self.admin_site.name
+        shared = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "media": self.media,
+            "preserved_filters": self.get_preserved_filters(request),
+        }
+        template = f"admin/llmcache/cacheentry/{name}.html"
+        return TemplateResponse(request, template, {**shared, **context})
+
+    def _gone(self, request: HttpRequest) -> HttpResponse:
+        self.message_user(
+            request,
+            _("This entry is not stored any more: it was invalidated, or has expired."),
+            messages.WARNING,
+        )
+        return HttpResponseRedirect(self._url(request, "changelist"))
+
+    def _url(self, request: HttpRequest, name: str, *args: object) -> str:
+        """The address of a page, with the filters that the list had."""
+        page = f"admin:{self.opts.app_label}_{self.opts.model_name}_{name}"
+        url = reverse(page, args=args, current_app=self.admin_site.name)
+        filters: Any = {"opts": self.opts, "preserved_filters": self.get_preserved_filters(request)}
+        return add_preserved_filters(filters, url)
+
+
+def _moment(moment: datetime, words: str) -> str:
+    exact = localize(timezone.localtime(moment) if timezone.is_aware(moment) else moment)
+    return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact, words)
