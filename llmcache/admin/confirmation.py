@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from llmcache.admin.phrases import class_name
 from llmcache.admin.removal import Survey, invalidate_rows
 from llmcache.models import CacheEntryQuerySet
 from llmcache.outcomes import Tier
@@ -42,6 +43,7 @@ def question(request: HttpRequest, survey: Survey) -> dict[str, Any]:
     return {
         "title": _("Invalidate?"),
         "survey": survey,
+        "sample": [(entry, class_name(entry.response_model)) for entry in survey.sample],
         "agreed_field": AGREED,
         "action": request.POST.get("action", ""),
         "select_across": across,

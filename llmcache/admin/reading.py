@@ -54,6 +54,7 @@ class Field:
     name: str
     value: Text | None = None
     fields: tuple[Field, ...] = ()
+    is_list: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,5 +159,5 @@ def _field(name: str, value: Any) -> Field:
         return Field(name, fields=_fields(value))
     if isinstance(value, list) and value:
         numbered = {str(number): item for number, item in enumerate(value, start=1)}
-        return Field(name, fields=_fields(numbered))
+        return Field(name, fields=_fields(numbered), is_list=True)
     return Field(name, words(value) if isinstance(value, str) else code(value))
