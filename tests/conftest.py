@@ -9,24 +9,11 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 from django.core.cache import caches
-from pydantic import BaseModel, Field
 
 from llmcache.store import hits
 from project.standin.server import StandIn
 from tests import servers
 from tests.plugin import SERVERS
-
-
-class Ticket(BaseModel):
-    """A support ticket."""
-
-    title: str = Field(description="What it is about")
-    priority: int = 3
-
-
-@pytest.fixture
-def ticket_class() -> type[BaseModel]:
-    return Ticket
 
 
 @pytest.fixture

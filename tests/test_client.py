@@ -27,7 +27,7 @@ import llmcache
 from llmcache import signals
 from llmcache.store import durable
 from project.standin.server import StandIn
-from tests.conftest import Ticket
+from tests.ticket import Ticket
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -91,7 +91,7 @@ def test_the_row_tells_what_was_asked_and_answered(model: StandIn, client: Any) 
     row = durable.entries().get()
     assert row.key == llmcache.key_for(client, **CALL, temperature=0.0)
     assert (row.namespace, row.provider, row.model) == ("default", "openai", "gpt-4.1-mini")
-    assert row.response_model == "tests.conftest.Ticket"
+    assert row.response_model == "tests.ticket.Ticket"
     assert row.endpoint == f"base_url={model.url}/"
     assert row.mode == "tool_call"
     assert before <= row.created_at <= timezone.now()

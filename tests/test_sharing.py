@@ -1,0 +1,95 @@
+"""Clients, processes and restarted processes share entries, on every backend."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmcache.store import hot
+from project.standin.server import StandIn
+from tests import child
+from tests.conftest import Backend, backend_parameters
+
+pytestmark = pytest.mark.slow
+
+
+def order(model: StandIn, backend: Backend, **changes: Any) -> dict[str, Any]:
+    return {"llmcache_settings": backend.llmcache, "base_url": model.url} | changes
+
+
+def run(model: StandIn, backend: Backend, **changes: Any) -> list[Any]:
+    return child.receive(child.start(order(model, backend, **changes)))
+
+
+def test_processes_share_entries(model: StandIn, backend: Backend) -> None:
+    first_tier = "hot" if backend.cache else "durable"
+    assert run(model, backend) == [("miss", None, ""), ("hit", first_tier, "")]
+    # Another process, after the first has ended; a rotated key; then an asynchronous client.
+    assert run(model, backend, api_key="rotated") == [("hit", first_tier, "")] * 2
+    assert run(model, backend, is_async=True) == [("hit", first_tier, "")] * 2
+
+    # The rows survive the loss of the hot tier.
+    cache = hot.backend()
+    if cache is not None:
+        cache.clear()
+    assert run(model, backend)[0] == ("hit", "durable", "")
+    assert len(model.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "backend",
+    backend_parameters(["default", "postgres", "mariadb"], [None])
+    + backend_parameters(["postgres"], ["django-redis"]),
+    indirect=True,
+)
+def test_processes_at_once(model: StandIn, backend: Backend) -> None:
+    """Each may ask, for want of an entry; but all are answered, and one entry remains."""
+    model.latency = 0.3
+    receivers = [child.start(order(model, backend)) for _ in range(4)]
+    for receiver in receivers:
+        assert [reason for _, _, reason in child.receive(receiver)] == ["", ""]
+    assert run(model, backend, times=1)[0][0] == "hit"
+
+
+def test_no_setting_but_installed_apps_and_migrate(model: StandIn, tmp_path: Path) -> None:
+    """A project of its own, in interpreters of their own: nothing of ours helps it."""
+    program = f"""
+import sys
+import django
+from django.conf import settings
+settings.configure(
+    INSTALLED_APPS=["llmcache"],
+    DATABASES={{"default": {{
+        "ENGINE": "django.db.backends.sqlite3", "NAME": {str(tmp_path / "db.sqlite3")!r}
+    }}}},
+)
+django.setup()
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+
+import llmcache
+from pydantic import BaseModel
+class Ticket(BaseModel):
+    title: str
+client = llmcache.from_provider("openai/gpt-4.1-mini", api_key="k", base_url={model.url!r})
+with llmcache.capture() as calls:
+    client.create(response_model=Ticket, messages=[{{"role": "user", "content": "Fire"}}])
+print(calls[0].outcome, calls[0].tier)
+"""
+    seen = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PATH": os.environ["PATH"]},
+        ).stdout.strip()
+        for _ in range(2)
+    ]
+    assert seen == ["miss None", "hit durable"]
+    assert len(model.calls) == 1
