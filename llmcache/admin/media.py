@@ -22,7 +22,7 @@ ADDRESSES: Final = ("url", "image_url", "file_url", "file_id", "source")
 
 
 def is_media(part: dict[str, Any]) -> bool:
-    return part.get("type") in TYPES or not {"media_type", "inline_data"}.isdisjoint(part)
+    return str(part.get("type")) in TYPES or not {"media_type", "inline_data"}.isdisjoint(part)
 
 
 def label(part: dict[str, Any]) -> str:
