@@ -129,7 +129,7 @@ SEALED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=SEALED.values(), ids=SEALED.keys())
+@pytest.fixture(params=list(SEALED.values()), ids=list(SEALED))
 def small(request: pytest.FixtureRequest) -> Iterator[bytes]:
     """A small envelope, in the settings that it was made with."""
     with configured(**request.param):
@@ -391,7 +391,7 @@ def test_what_instructor_attaches_is_left_out() -> None:
 
 # Completions
 
-CHAT = {
+CHAT: dict[str, Any] = {
     "id": "chatcmpl-1",
     "object": "chat.completion",
     "created": 1_700_000_000,
@@ -407,7 +407,7 @@ CHAT = {
     "x_groq": {"id": "req"},
     "system_fingerprint": None,
 }
-MESSAGE = {
+MESSAGE: dict[str, Any] = {
     "id": "msg_1",
     "type": "message",
     "role": "assistant",
@@ -444,7 +444,7 @@ LIVE: dict[str, Callable[[], BaseModel]] = {
 }
 
 
-@pytest.fixture(params=LIVE.values(), ids=LIVE.keys())
+@pytest.fixture(params=list(LIVE.values()), ids=list(LIVE))
 def live(request: pytest.FixtureRequest) -> BaseModel:
     completion: BaseModel = request.param()
     return completion
@@ -613,7 +613,7 @@ class TestUnknownClass:
         assert completions.load(None) is None
 
 
-class Excluding(BaseModel):
+class Odd(BaseModel):
     shown: str = ""
     nan: float = 0.0
     anything: Any = None
@@ -631,12 +631,12 @@ def local_completion() -> BaseModel:
     [
         ({"id": "a"}, "the completion is a dict"),
         (SimpleNamespace(id="a"), "the completion is a SimpleNamespace"),
-        (Excluding(nan=NAN), "does not come back"),
-        (Excluding(anything={1, 2}), "does not come back"),
-        (Excluding(anything=NOON), "does not come back"),
-        (Excluding(anything=object()), "does not come back"),
-        (Excluding(anything="\ud800"), "does not come back"),
-        (Excluding.model_construct(shown=3), "does not come back"),
+        (Odd(nan=NAN), "does not come back"),
+        (Odd(anything={1, 2}), "does not come back"),
+        (Odd(anything=NOON), "does not come back"),
+        (Odd(anything=object()), "does not come back"),
+        (Odd(anything="\ud800"), "does not come back"),
+        (Odd.model_construct(None, shown=3), "does not come back"),
         (local_completion(), "Local"),
     ],
     ids=repr,
@@ -664,8 +664,16 @@ class Line(BaseModel):
 
 
 class Aliased(BaseModel):
-    model_config = ConfigDict(populate_by_name=True)
     number: int = Field(alias="theNumber")
+
+
+class AliasedTwice(BaseModel):
+    number: int = Field(validation_alias="in", serialization_alias="in")
+
+
+class ByName(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+    number: int = Field(0, alias="theNumber")
 
 
 class Defaults(BaseModel):
@@ -701,12 +709,20 @@ class Frozen(BaseModel):
 
 
 class Computed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
     width: int
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def area(self) -> int:
         return self.width**2
+
+
+class Rigid(BaseModel):
+    title: str
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise TypeError("nothing may be set")
 
 
 class Tree(BaseModel):
@@ -765,7 +781,9 @@ def from_store(answer: BaseModel, **kwargs: Any) -> BaseModel:
 @pytest.mark.parametrize(
     "answer",
     [
-        Aliased(theNumber=7),
+        Aliased.model_validate({"theNumber": 7}),
+        AliasedTwice.model_validate({"in": 7}),
+        ByName.model_validate({"number": 7}),
         Defaults(title="a"),
         Defaults(title="a", priority=3),
         Defaults(title="a", note=None),
@@ -803,7 +821,7 @@ def attach(answer: BaseModel, **attributes: Any) -> BaseModel:
     return answer
 
 
-@pytest.mark.parametrize("cls", [Defaults, Frozen, Loose, Slotted])
+@pytest.mark.parametrize("cls", [Defaults, Frozen, Rigid, Loose, Slotted])
 def test_the_completion_and_the_usage_come_back_with_the_answer(cls: Any) -> None:
     usage = Usage(tokenCount=7)
     hit: Any = from_store(
