@@ -58,10 +58,10 @@ def _remove(now: datetime, batch_size: int, max_batches: int | None) -> int:
     removed, batches = 0, 0
     while max_batches is None or batches < max_batches:
         # Hot copies need no removing: they were given no longer than the entry had.
-        keys = remove_batch(expired, batch_size, recheck=expired, skip_locked=True)
-        if not keys:
+        batch = remove_batch(expired, batch_size, recheck=expired, skip_locked=True)
+        if not batch.keys:
             break
-        removed, batches = removed + len(keys), batches + 1
+        removed, batches = removed + batch.removed, batches + 1
     return removed
 
 

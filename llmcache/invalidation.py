@@ -139,15 +139,15 @@ def class_path(cls: type) -> str:
 def _remove(criteria: Criteria) -> Invalidated:
     entries, pending = 0, set()
     try:
-        while keys := remove_batch(criteria.select, BATCH_ROWS):
-            entries += len(keys)
-            if not remove_hot(keys):
+        while (batch := remove_batch(criteria.select, BATCH_ROWS)).keys:
+            entries += batch.removed
+            if not remove_hot(batch.keys):
                 pending.add(Tier.HOT)
             if placement.caller_is_the_writer():
                 pending.add(Tier.DURABLE)
                 # A lookup meanwhile may have brought the hot copies back.
                 transaction.on_commit(
-                    partial(remove_hot, keys), using=placement.database_alias(), robust=True
+                    partial(remove_hot, batch.keys), using=placement.database_alias(), robust=True
                 )
     except Exception as error:  # noqa: BLE001 - said in `pending`, as for any tier
         report(Tier.DURABLE, "remove from", error)

@@ -449,7 +449,12 @@ def test_a_ttl_that_cannot_be_meant(model: StandIn, create: Callable[..., Any], 
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"cache_mode": "cached"}, {"cache_tags": "doc:42"}, {"cache_tags": [1]}, {"cache_namespace": ""}],
+    [
+        {"cache_mode": "cached"},
+        {"cache_tags": "doc:42"},
+        {"cache_tags": [1]},
+        {"cache_namespace": ""},
+    ],
     ids=str,
 )
 def test_arguments_that_cannot_be_meant(

@@ -85,7 +85,12 @@ rows_only = pytest.mark.parametrize(
 @rows_only
 @pytest.mark.redis
 def test_the_hot_tier_is_down(
-    model: StandIn, backend: Backend, redis: RedisServer, settings: Any, troubles: Any, is_async: bool
+    model: StandIn,
+    backend: Backend,
+    redis: RedisServer,
+    settings: Any,
+    troubles: Any,
+    is_async: bool,
 ) -> None:
     settings.LLMCACHE = backend.llmcache | {"CACHE": "fragile"}
     redis.stop()
@@ -101,7 +106,12 @@ def test_the_hot_tier_is_down(
 @rows_only
 @pytest.mark.redis
 def test_the_database_is_down_behind_a_warm_hot_tier(
-    model: StandIn, backend: Backend, redis: RedisServer, settings: Any, troubles: Any, is_async: bool
+    model: StandIn,
+    backend: Backend,
+    redis: RedisServer,
+    settings: Any,
+    troubles: Any,
+    is_async: bool,
 ) -> None:
     settings.LLMCACHE = backend.llmcache | {"CACHE": "fragile"}
     ask(model, 1, is_async)
@@ -115,7 +125,12 @@ def test_the_database_is_down_behind_a_warm_hot_tier(
 @rows_only
 @pytest.mark.redis
 def test_both_tiers_are_down(
-    model: StandIn, backend: Backend, redis: RedisServer, settings: Any, troubles: Any, is_async: bool
+    model: StandIn,
+    backend: Backend,
+    redis: RedisServer,
+    settings: Any,
+    troubles: Any,
+    is_async: bool,
 ) -> None:
     settings.LLMCACHE = backend.llmcache | {"CACHE": "fragile"}
     redis.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.db import connections, transaction
+from django.db.models import F
 from django.utils import timezone
 
 from llmcache.store.placement import database_alias
 
 if TYPE_CHECKING:
     from llmcache.models import CacheEntry, CacheEntryQuerySet
+
+
+Selection = Callable[["CacheEntryQuerySet"], "CacheEntryQuerySet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +72,27 @@ def write(draft: Draft) -> None:
             tags.bulk_create([tags.model(entry_id=entry_id, tag=tag) for tag in sorted(draft.tags)])
 
 
-def delete(doomed: CacheEntryQuerySet) -> None:
-    """Remove the rows `doomed` and their tags. Call it in a transaction."""
+def delete(ids: Collection[int], recheck: Selection | None = None) -> int:
+    """Remove the rows with these primary keys, which the caller has locked, and their tags.
+
+    Rows that `recheck` does not pick any more stay. How many were removed.
+    """
     alias = database_alias()
-    tags = _model("EntryTag").objects.using(alias).filter(entry_id__in=doomed.values("pk"))
-    # Past Django's collector, which would load each row with its payload first.
+    # Past Django's collector, which would load each row with its payload first; and by primary
+    # keys, since MariaDB locks whatever rows a subquery comes by.
+    tags = _model("EntryTag").objects.using(alias).filter(entry_id__in=ids)
     tags._raw_delete(alias)  # noqa: SLF001
-    doomed._raw_delete(alias)  # noqa: SLF001
+    doomed = entries().filter(pk__in=ids)
+    return (recheck(doomed) if recheck else doomed)._raw_delete(alias) or 0  # noqa: SLF001
+
+
+def take_write_lock() -> None:
+    """Become the one writer of SQLite for the rest of the transaction, or wait for it.
+
+    A transaction that has read, and only then writes, would fail at once if another has written
+    in between.
+    """
+    entries().filter(pk=0).update(hits=F("hits"))
 
 
 def _upsert(alias: str, draft: Draft) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from django.db import OperationalError, connections, transaction
 
 from llmcache.outcomes import Tier
 from llmcache.store import durable, hot, placement
+from llmcache.store.durable import Selection
 from llmcache.store.safety import failing_safe
 
 if TYPE_CHECKING:
@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 # A batch that met a deadlock or a busy SQLite is tried so often.
 ATTEMPTS: Final = 5
 
-Selection = Callable[["CacheEntryQuerySet"], "CacheEntryQuerySet"]
+
+class Batch(NamedTuple):
+    """The keys that a batch picked, and how many of their rows it removed."""
+
+    keys: list[str]
+    removed: int
 
 
 def remove_batch(
     select: Selection, limit: int, *, recheck: Selection | None = None, skip_locked: bool = False
-) -> list[str]:
-    """Remove at most `limit` of the rows that `select` picks, and their tags; their keys.
+) -> Batch:
+    """Remove at most `limit` of the rows that `select` picks, and their tags.
 
     `recheck` is asked again in the delete. `skip_locked` leaves rows alone that another
     transaction holds, where the database can: a run beside this one takes them. Raises what the
@@ -51,19 +56,18 @@ def remove_hot(keys: list[str]) -> bool:
 
 def _remove_batch(
     select: Selection, limit: int, recheck: Selection | None, skip_locked: bool
-) -> list[str]:
+) -> Batch:
     alias = placement.database_alias()
     with transaction.atomic(using=alias):
         rows = _locked(select(durable.entries()), alias, skip_locked)
         keys = dict(rows.order_by("pk").values_list("pk", "key")[:limit])
-        doomed = durable.entries().filter(pk__in=list(keys))
-        durable.delete(recheck(doomed) if recheck else doomed)
-        return list(keys.values())
+        return Batch(list(keys.values()), durable.delete(list(keys), recheck))
 
 
 def _locked(rows: CacheEntryQuerySet, alias: str, skip_locked: bool) -> CacheEntryQuerySet:
     features = connections[alias].features
     if not features.has_select_for_update:
+        durable.take_write_lock()
         return rows
     can_skip = features.has_select_for_update_skip_locked
     return rows.select_for_update(skip_locked=skip_locked and can_skip)

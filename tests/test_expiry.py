@@ -1,0 +1,178 @@
+"""Expiry: the function, the task, the command; on every database."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from celery import current_app
+from django.core.management import CommandError, call_command
+from django.db import connections, transaction
+from django.utils import timezone
+
+import llmcache
+from llmcache import expiry, signals, tasks
+from llmcache.models import EntryTag
+from llmcache.store import durable, entries, removal
+from tests.conftest import Backend, backend_parameters
+from tests.test_store import draft
+
+
+def fill(expired: int = 5, fresh: int = 3, for_ever: int = 2) -> None:
+    ttls = [-60.0] * expired + [60.0] * fresh + [None] * for_ever
+    for number, ttl in enumerate(ttls):
+        entries.save(draft(f"{number:064x}", ttl=ttl, tags=frozenset({"t"})))
+
+
+def test_what_has_expired_is_removed_with_its_tags(database: str) -> None:
+    fill()
+    assert expiry.expire_entries() == 5
+    assert durable.entries().count() == 5
+    assert EntryTag.objects.using(database).count() == 5
+    assert expiry.expire_entries() == 0
+
+
+def test_in_batches(database: str) -> None:
+    fill()
+    assert expiry.expire_entries(batch_size=2, max_batches=2) == 4
+    assert expiry.expire_entries(batch_size=2) == 1
+    assert expiry.expire_entries(max_batches=0) == 0
+
+
+def test_each_batch_is_a_short_transaction_of_its_own(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the first batches removed stays removed when a later one fails."""
+    fill()
+    remove_batch, batches = removal.remove_batch, []
+
+    def fail_at_the_third(*args: Any, **kwargs: Any) -> removal.Batch:
+        batches.append(args)
+        if len(batches) == 3:
+            raise ConnectionError("the third batch")
+        return remove_batch(*args, **kwargs)
+
+    monkeypatch.setattr(expiry, "remove_batch", fail_at_the_third)
+    with pytest.raises(ConnectionError):
+        expiry.expire_entries(batch_size=2)
+    assert durable.entries().expired().count() == 1
+
+
+def test_a_dry_run_counts_only(database: str) -> None:
+    fill()
+    assert expiry.expire_entries(dry_run=True) == 5
+    assert expiry.expire_entries(dry_run=True, batch_size=2, max_batches=1) == 2
+    assert durable.entries().count() == 10
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "arguments", [{"batch_size": 0}, {"batch_size": 2001}, {"max_batches": -1}]
+)
+def test_numbers_out_of_range(arguments: dict[str, int]) -> None:
+    with pytest.raises(llmcache.InvalidArgument):
+        expiry.expire_entries(**arguments)
+
+
+def test_the_expiry_is_checked_again_in_the_delete(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry that is made fresh between the look and the delete stays."""
+    fill(expired=2, fresh=0, for_ever=0)
+    delete = durable.delete
+
+    def refresh_one_first(*args: Any) -> int:
+        later = timezone.now() + timedelta(hours=1)
+        durable.entries().filter(key=f"{0:064x}").update(expires_at=later)
+        return delete(*args)
+
+    monkeypatch.setattr(durable, "delete", refresh_one_first)
+    assert expiry.expire_entries(max_batches=1) == 1
+    assert durable.entries().get().key == f"{0:064x}"
+
+
+def test_two_runs_at_once(database: str) -> None:
+    fill(expired=60)
+    removed: list[int] = []
+
+    def run() -> None:
+        try:
+            removed.append(expiry.expire_entries(batch_size=5))
+        finally:
+            connections[database].close()
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(removed) == 2
+    assert sum(removed) + expiry.expire_entries() == 60
+
+
+# Not MariaDB: on a small table its DELETE reads, and waits for, rows beside those it was given.
+@pytest.mark.parametrize("backend", backend_parameters(["postgres"], [None]), indirect=True)
+def test_rows_that_another_run_holds_are_left_to_it(backend: Backend) -> None:
+    fill()
+    held = durable.entries().filter(key=f"{0:064x}").select_for_update()
+    released, locked = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic(using=backend.database):
+            assert len(held) == 1
+            locked.set()
+            released.wait(10)
+        connections[backend.database].close()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        assert locked.wait(10)
+        assert expiry.expire_entries() == 4
+    finally:
+        released.set()
+        holder.join()
+    assert expiry.expire_entries() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_task_delegates() -> None:
+    fill()
+    assert "llmcache.expire_entries" in current_app.tasks
+    assert tasks.expire_entries.apply(kwargs={"batch_size": 2, "max_batches": 1}).get() == 2
+    assert tasks.expire_entries.apply().get() == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_command() -> None:
+    def run(*arguments: str) -> str:
+        output = StringIO()
+        call_command("llmcache_expire", *arguments, stdout=output)
+        return output.getvalue().strip()
+
+    fill()
+    assert run("--dry-run") == "5 expired entries would be removed."
+    assert run("--batch-size", "2", "--max-batches", "2") == "4 expired entries removed."
+    assert run() == "1 expired entry removed."
+    with pytest.raises(CommandError, match="batch_size"):
+        run("--batch-size", "0")
+
+
+@pytest.mark.django_db
+def test_it_is_signalled() -> None:
+    heard: list[int] = []
+
+    def listen(sender: object, entries: int, **kwargs: Any) -> None:
+        heard.append(entries)
+
+    signals.entries_expired.connect(listen)
+    try:
+        fill()
+        expiry.expire_entries()
+        expiry.expire_entries()
+    finally:
+        signals.entries_expired.disconnect(listen)
+    assert heard == [5]
