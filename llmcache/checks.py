@@ -44,7 +44,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
             hint=HINT_SETTINGS,
             id="llmcache.W001",
         )
-        for name in sorted(set(entries) - set(DEFAULTS))
+        for name in sorted(set(entries) - set(DEFAULTS), key=repr)
     ]
     return [*unknown, *_entries_that_are_off()]
 
@@ -97,13 +97,13 @@ def _or_none(name: str) -> str | None:
     """A setting, or None where `check_settings` has something to say about it."""
     try:
         value: str | None = getattr(settings, name)
-    except (ImproperlyConfigured, AttributeError):
+    except ImproperlyConfigured:
         return None
     return value
 
 
 def _per_process(alias: str, cache: Mapping[str, Any]) -> Iterator[CheckMessage]:
-    if cache.get("BACKEND") in PER_PROCESS:
+    if PER_PROCESS.intersection(_backend_and_its_bases(cache)):
         yield CheckWarning(
             f"LLMCACHE['CACHE'] is {alias!r}, whose backend is not shared between processes. It is "
             "passed over: answers come from the database.",
@@ -113,10 +113,11 @@ def _per_process(alias: str, cache: Mapping[str, Any]) -> Iterator[CheckMessage]
 
 
 def _unpickles(alias: str, cache: Mapping[str, Any]) -> Iterator[CheckMessage]:
-    option = SERIALIZER_OPTIONS.get(cache.get("BACKEND", ""))
+    bases = _backend_and_its_bases(cache)
+    option = next((SERIALIZER_OPTIONS[base] for base in bases if base in SERIALIZER_OPTIONS), None)
     if option is None:
         return
-    serializer = cache.get("OPTIONS", {}).get(option)
+    serializer = (cache.get("OPTIONS") or {}).get(option)
     if not _is_bytes_serializer(serializer):
         yield Error(
             f"CACHES[{alias!r}] unpickles what it reads from Redis: whoever can write to Redis "
@@ -124,6 +125,15 @@ def _unpickles(alias: str, cache: Mapping[str, Any]) -> Iterator[CheckMessage]:
             hint=HINT_SERIALIZER.format(option=option, alias=alias),
             id="llmcache.E004",
         )
+
+
+def _backend_and_its_bases(cache: Mapping[str, Any]) -> list[str]:
+    """The dotted paths of a backend's class and what it inherits from; none when it has none."""
+    try:
+        backend = import_string(cache.get("BACKEND", ""))
+    except ImportError:
+        return []
+    return [f"{base.__module__}.{base.__qualname__}" for base in backend.__mro__]
 
 
 def _is_bytes_serializer(serializer: Any) -> bool:

@@ -7,7 +7,7 @@ import. `llmcache.checks` reads every property below and turns what it raises in
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -107,11 +107,11 @@ class Settings:
     def store_requests(self) -> str | Redactor:
         """``"full"``, ``"digest"`` (no prompt at rest), or the function that the path names."""
         value = self._value("STORE_REQUESTS")
-        if value in {"full", "digest"}:
+        if value in ("full", "digest"):
             return str(value)
         try:
             redactor = import_string(value)
-        except (ImportError, TypeError, AttributeError):
+        except (ImportError, TypeError, ValueError, AttributeError):
             redactor = None
         if not callable(redactor):
             raise self._off("STORE_REQUESTS", '"full", "digest" or the dotted path to a function')
@@ -120,11 +120,12 @@ class Settings:
     @property
     def encryption_keys(self) -> tuple[bytes, ...]:
         """AES keys, newest first; base64 of 16, 24 or 32 bytes in the settings."""
+        value = self._value("ENCRYPTION_KEYS")
         try:
-            keys = tuple(
-                base64.b64decode(key, validate=True) for key in self._value("ENCRYPTION_KEYS")
-            )
+            keys = tuple(base64.b64decode(key, validate=True) for key in value)
         except (TypeError, ValueError):
+            keys = (b"",)
+        if not isinstance(value, list | tuple):  # an empty string is no "no keys"
             keys = (b"",)
         if any(len(key) not in {16, 24, 32} for key in keys):
             # The value stays out of the message: it is a secret.
@@ -136,6 +137,8 @@ class Settings:
 
     def _value(self, name: str) -> Any:
         entries = getattr(django_settings, "LLMCACHE", {})
+        if not isinstance(entries, Mapping):
+            raise ImproperlyConfigured("LLMCACHE must be a dictionary.")
         return entries.get(name, DEFAULTS[name])
 
     def _alias(self, name: str) -> str | None:

@@ -1,0 +1,207 @@
+"""The system checks: each by its id, with a hint, and silent where all is well."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.core.cache.backends.locmem import LocMemCache
+from django.core.cache.backends.redis import RedisCache as DjangosRedisCache
+from django.core.checks import CheckMessage, run_checks
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.test import override_settings
+from django_redis.cache import RedisCache as DjangoRedisCache  # type: ignore[import-untyped]
+
+from llmcache.serializers import BytesSerializer
+
+DJANGO_REDIS = "django_redis.cache.RedisCache"
+DJANGOS_REDIS = "django.core.cache.backends.redis.RedisCache"
+LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
+DUMMY = "django.core.cache.backends.dummy.DummyCache"
+DATABASE = "django.core.cache.backends.db.DatabaseCache"
+BYTES = "llmcache.serializers.BytesSerializer"
+SECRET = "c2VjcmV0IHNlY3JldCBzZWNyZXQ="
+
+
+class OwnSerializer(BytesSerializer):
+    pass
+
+
+class OwnDjangoRedisCache(DjangoRedisCache):  # type: ignore[misc]
+    pass
+
+
+class OwnRedisCache(DjangosRedisCache):
+    pass
+
+
+class OwnLocMemCache(LocMemCache):
+    pass
+
+
+def found(**settings: Any) -> list[CheckMessage]:
+    with override_settings(**({"LLMCACHE": {"CACHE": None}} | settings)):
+        return run_checks(tags=["llmcache"])
+
+
+def ids(**settings: Any) -> list[str | None]:
+    return [message.id for message in found(**settings)]
+
+
+def redis(backend: str, option: str, serializer: Any) -> dict[str, Any]:
+    options = {} if serializer is None else {option: serializer}
+    caches = {"hot": {"BACKEND": backend, "LOCATION": "redis://x", "OPTIONS": options}}
+    return {"CACHES": caches, "LLMCACHE": {"CACHE": "hot"}}
+
+
+def hot(backend: str) -> dict[str, Any]:
+    return {"CACHES": {"hot": {"BACKEND": backend}}, "LLMCACHE": {"CACHE": "hot"}}
+
+
+def test_good_settings_are_clean() -> None:
+    assert ids() == []
+    assert ids(LLMCACHE={"CACHE": None, "TTL": 60, "NAMESPACE": "a", "DATABASE": None}) == []
+
+
+class TestSettings:
+    @pytest.mark.parametrize("value", [None, [], "x", 1, True], ids=repr)
+    def test_e001_it_is_no_dictionary(self, value: Any) -> None:
+        [message] = found(LLMCACHE=value)
+        assert message.id == "llmcache.E001"
+        assert message.hint
+        assert "dictionary" in message.msg
+
+    def test_w001_an_unknown_entry(self) -> None:
+        messages = found(LLMCACHE={"CACHE": None, "TTTL": 1, "ttl": 1, 1: 2})
+        assert [message.id for message in messages] == ["llmcache.W001"] * 3
+        assert any("LLMCACHE['TTTL']" in message.msg for message in messages)
+        assert all(message.hint for message in messages)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            *[("CACHE", 1), ("DATABASE", 1), ("NAMESPACE", ""), ("TTL", -1), ("TTL", True)],
+            *[("HOT_TTL", 0), ("MAX_ENTRY_BYTES", -1), ("COMPRESS_ABOVE", 1.5)],
+            *[("STORE_REQUESTS", []), ("STORE_REQUESTS", "no.where"), ("ENCRYPTION_KEYS", "x")],
+        ],
+        ids=repr,
+    )
+    def test_e002_an_entry_that_is_off(self, name: str, value: Any) -> None:
+        [message] = found(LLMCACHE={"CACHE": None, name: value})
+        assert message.id == "llmcache.E002"
+        assert f"LLMCACHE[{name!r}]" in message.msg
+        assert message.hint
+
+    def test_e002_for_each_entry_that_is_off(self) -> None:
+        assert ids(LLMCACHE={"CACHE": None, "TTL": "1", "HOT_TTL": 0}) == ["llmcache.E002"] * 2
+
+    def test_no_encryption_key_is_shown(self) -> None:
+        [message] = found(LLMCACHE={"CACHE": None, "ENCRYPTION_KEYS": [SECRET]})
+        assert SECRET not in f"{message.msg}{message.hint}"
+
+
+class TestHotTier:
+    def test_e003_no_such_alias(self) -> None:
+        [message] = found(LLMCACHE={"CACHE": "nowhere"})
+        assert message.id == "llmcache.E003"
+        assert "'nowhere'" in message.msg
+        assert message.hint
+
+    @pytest.mark.parametrize("backend", [LOCMEM, DUMMY, f"{__name__}.OwnLocMemCache"])
+    def test_w002_a_backend_of_one_process(self, backend: str) -> None:
+        [message] = found(**hot(backend))
+        assert message.id == "llmcache.W002"
+        assert "'hot'" in message.msg
+        assert message.hint
+
+    def test_the_default_is_such_a_backend(self) -> None:
+        assert ids(LLMCACHE={}) == ["llmcache.W002"]
+
+    @pytest.mark.parametrize("backend", [DATABASE, "no.such.Backend", "nonsense"])
+    def test_other_backends_are_clean(self, backend: str) -> None:
+        assert ids(**hot(backend)) == []
+
+    @pytest.mark.parametrize(
+        ("backend", "option"),
+        [
+            (DJANGO_REDIS, "SERIALIZER"),
+            (f"{__name__}.OwnDjangoRedisCache", "SERIALIZER"),
+            (DJANGOS_REDIS, "serializer"),
+            (f"{__name__}.OwnRedisCache", "serializer"),
+        ],
+    )
+    class TestOnRedis:
+        @pytest.mark.parametrize(
+            "serializer",
+            [
+                None,
+                "django_redis.serializers.pickle.PickleSerializer",
+                "django_redis.serializers.json.JSONSerializer",
+                "no.such.Serializer",
+                "nonsense",
+                object,
+                dict,
+            ],
+            ids=repr,
+        )
+        def test_e004_it_would_unpickle(self, backend: str, option: str, serializer: Any) -> None:
+            [message] = found(**redis(backend, option, serializer))
+            assert message.id == "llmcache.E004"
+            assert "CACHES['hot']" in message.msg
+            assert f'"{option}": "{BYTES}"' in str(message.hint)
+            assert "CACHES['hot']" in str(message.hint)
+
+        @pytest.mark.parametrize(
+            "serializer",
+            [BYTES, f"{__name__}.OwnSerializer", BytesSerializer, OwnSerializer, BytesSerializer()],
+            ids=str,
+        )
+        def test_bytes_are_clean(self, backend: str, option: str, serializer: Any) -> None:
+            assert ids(**redis(backend, option, serializer)) == []
+
+        def test_the_option_of_the_other_backend_does_not_count(
+            self, backend: str, option: str
+        ) -> None:
+            assert ids(**redis(backend, option.swapcase(), BYTES)) == ["llmcache.E004"]
+
+        def test_missing_options_are_no_excuse(self, backend: str, option: str) -> None:
+            missing: list[dict[str, Any]] = [{}, {"OPTIONS": None}, {"OPTIONS": {}}]
+            for options in missing:
+                caches = {"hot": {"BACKEND": backend, **options}}
+                assert ids(CACHES=caches, LLMCACHE={"CACHE": "hot"}) == ["llmcache.E004"]
+
+
+class TestDatabase:
+    @pytest.fixture
+    def second_database(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(django_settings.DATABASES, "llm", {})
+
+    def test_e005_no_such_alias(self) -> None:
+        [message] = found(LLMCACHE={"CACHE": None, "DATABASE": "nowhere"})
+        assert message.id == "llmcache.E005"
+        assert "'nowhere'" in message.msg
+        assert message.hint
+
+    def test_w003_the_routers_say_otherwise(self, second_database: None) -> None:
+        entries = {"CACHE": None, "DATABASE": "llm"}
+        [message] = found(LLMCACHE=entries)
+        assert message.id == "llmcache.W003"
+        assert "'llm'" in message.msg
+        assert "'default'" in message.msg
+        assert "llmcache.routers.LLMCacheRouter" in str(message.hint)
+
+    def test_our_router_is_clean(self, second_database: None) -> None:
+        routers = ["llmcache.routers.LLMCacheRouter"]
+        entries = {"CACHE": None, "DATABASE": "llm"}
+        assert ids(LLMCACHE=entries, DATABASE_ROUTERS=routers) == []
+
+    def test_the_default_needs_no_router(self) -> None:
+        assert ids(LLMCACHE={"CACHE": None, "DATABASE": "default"}) == []
+
+
+def test_they_are_part_of_manage_py_check(settings: Any) -> None:
+    settings.LLMCACHE = {"CACHE": "nowhere"}
+    with pytest.raises(SystemCheckError, match=r"llmcache\.E003"):
+        call_command("check")
