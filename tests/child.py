@@ -13,8 +13,9 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
-import llmcache.client
 import openai.resources.chat  # noqa: F401 - imported once, in the server process
+
+import llmcache.client
 from tests.ticket import Ticket
 
 processes = multiprocessing.get_context("forkserver")

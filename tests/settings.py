@@ -59,7 +59,7 @@ DIRECTORY = Path(
 
 
 def _database(url: str) -> dict[str, Any]:
-    database: dict[str, Any] = dj_database_url.parse(url)
+    database: dict[str, Any] = {**dj_database_url.parse(url)}
     # A child process works on the test database that its parent has made.
     if "LLMCACHE_TEST_CHILD" in os.environ:
         database["NAME"] = f"test_{database['NAME']}"

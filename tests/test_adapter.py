@@ -54,7 +54,8 @@ def test_the_row_tells_what_can_be_told(model: StandIn) -> None:
     make_client(model, llmcache.DjangoCache(namespace="n", ttl=60)).create(**CALL)
     row = durable.entries().get()
     assert (row.namespace, row.provider, row.model) == ("n", "instructor", "gpt-4.1-mini")
-    assert row.output_tokens > 0
+    assert row.output_tokens
+    assert row.expires_at
     assert 59 < (row.expires_at - row.created_at).total_seconds() < 61
 
 

@@ -62,7 +62,7 @@ def client(model: StandIn) -> Any:
 
 
 @pytest.fixture(params=["sync", "async"])
-def create(request: pytest.FixtureRequest, model: StandIn) -> Callable[..., Any]:
+def create(request: pytest.FixtureRequest, model: StandIn) -> Any:
     """`client.create` of a synchronous client, and of an asynchronous one run to its end."""
     if request.param == "sync":
         return make_client(model).create
@@ -88,7 +88,7 @@ def test_the_model_is_asked_once(model: StandIn, create: Callable[..., Any]) -> 
 def test_the_row_tells_what_was_asked_and_answered(model: StandIn, client: Any) -> None:
     before = timezone.now()
     client.create(**CALL, temperature=0, cache_tags=["doc:42"])
-    row = durable.entries().get()
+    row: Any = durable.entries().get()
     assert row.key == llmcache.key_for(client, **CALL, temperature=0.0)
     assert (row.namespace, row.provider, row.model) == ("default", "openai", "gpt-4.1-mini")
     assert row.response_model == "tests.ticket.Ticket"
@@ -230,6 +230,7 @@ def test_the_completion_of_a_hit_is_the_sdks_own(model: StandIn, client: Any) ->
     live, live_completion = client.create_with_completion(**CALL)
     hit, completion = client.create_with_completion(**CALL)
     assert isinstance(completion, ChatCompletion)
+    assert completion.usage
     assert completion == live_completion
     assert type(completion) is ChatCompletion
     assert completion.usage.total_tokens == live_completion.usage.total_tokens
@@ -252,11 +253,12 @@ def test_the_completion_is_parsed_only_when_somebody_looks(
     client.create(**CALL)
     built: list[type] = []
     construct = ChatCompletion.construct
-    monkeypatch.setattr(
-        ChatCompletion,
-        "construct",
-        classmethod(lambda cls, *a, **fields: built.append(cls) or construct(*a, **fields)),
-    )
+
+    def watched(cls: type, **fields: Any) -> ChatCompletion:
+        built.append(cls)
+        return construct(**fields)
+
+    monkeypatch.setattr(ChatCompletion, "construct", classmethod(watched))
     _, completion = client.create_with_completion(**CALL)
     assert built == []
     assert completion.id
@@ -420,7 +422,7 @@ async def test_tasks_do_not_see_each_others_calls(model: StandIn) -> None:
 
 def ttl_of_the_row() -> float | None:
     row = durable.entries().get()
-    return row.expires_at and (row.expires_at - row.created_at).total_seconds()
+    return (row.expires_at - row.created_at).total_seconds() if row.expires_at else None
 
 
 @pytest.mark.parametrize(
@@ -765,7 +767,7 @@ def test_store_requests(client: Any, settings: Any, setting: str, stored: bytes 
 
     settings.LLMCACHE = {"CACHE": None, "STORE_REQUESTS": setting}
     client.create(**CALL)
-    row = durable.entries().get()
+    row: Any = durable.entries().get()
     if stored is None:
         assert row.request is None
     else:
@@ -778,7 +780,7 @@ def test_nothing_is_legible_at_rest_when_keys_are_configured(client: Any, settin
         client.create(**CALL)
         client.create(**CALL)
     assert [call.outcome for call in calls] == ["miss", "hit"]
-    row = durable.entries().get()
+    row: Any = durable.entries().get()
     assert b"printer" not in bytes(row.payload) + bytes(row.request)
 
 

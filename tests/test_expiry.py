@@ -72,7 +72,7 @@ def test_a_dry_run_counts_only(database: str) -> None:
 @pytest.mark.parametrize(
     "arguments", [{"batch_size": 0}, {"batch_size": 2001}, {"max_batches": -1}]
 )
-def test_numbers_out_of_range(arguments: dict[str, int]) -> None:
+def test_numbers_out_of_range(arguments: dict[str, Any]) -> None:
     with pytest.raises(llmcache.InvalidArgument):
         expiry.expire_entries(**arguments)
 

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -36,7 +36,7 @@ class Undo(Exception):
 
 def test_a_rollback_of_the_caller_keeps_the_answer(model: StandIn, database: str) -> None:
     client = make_client(model)
-    with pytest.raises(Undo), transaction.atomic(using=database):
+    with suppress(Undo), transaction.atomic(using=database):
         client.create(**CALL)
         raise Undo
     wait_until(durable.entries().exists)
@@ -111,7 +111,7 @@ class UsersTests(TestCase):
             client = make_client(model)
             client.create(**CALL)
             client.create(**CALL)
-        self.assertEqual([call.outcome for call in calls], ["miss", "hit"])
+        assert [call.outcome for call in calls] == ["miss", "hit"]
 
     def test_one(self) -> None:
         self.ask_twice()
@@ -124,7 +124,7 @@ class UsersTests(TestCase):
             client = make_client(model, async_client=True)
             await client.create(**CALL)
             await client.create(**CALL)
-        self.assertEqual([call.outcome for call in calls], ["miss", "hit"])
+        assert [call.outcome for call in calls] == ["miss", "hit"]
 
 
 # Event loops
@@ -139,7 +139,7 @@ async def view(request: HttpRequest) -> JsonResponse:
 
 async def ask_the_view(model: StandIn) -> list[str]:
     request = AsyncRequestFactory().get("/")
-    request.llm_client = make_client(model, async_client=True)
+    request.llm_client = make_client(model, async_client=True)  # type: ignore[attr-defined]
     return [(await view(request)).content.decode() for _ in range(2)]
 
 

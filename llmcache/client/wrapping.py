@@ -61,6 +61,19 @@ def from_provider(
 ) -> AsyncInstructor: ...
 
 
+@overload
+def from_provider(
+    model: str,
+    *,
+    async_client: bool,
+    mode: Mode | None = None,
+    namespace: str | Unset = UNSET,
+    ttl: TTL | Unset = UNSET,
+    tags: Iterable[str] = (),
+    **kwargs: Any,
+) -> Instructor | AsyncInstructor: ...
+
+
 def from_provider(
     model: str,
     *,
