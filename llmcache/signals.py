@@ -14,9 +14,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.dispatch import Signal
+
+logger = logging.getLogger("llmcache")
 
 call_answered = Signal()
 entries_invalidated = Signal()
@@ -28,10 +33,22 @@ entry_refused = Signal()
 def send(signal: Signal, sender: object, **arguments: Any) -> None:
     """Send robustly; nothing is built when nobody listens."""
     if signal.receivers:
-        signal.send_robust(sender, **arguments)
+        with _robustly():
+            signal.send_robust(sender, **arguments)
 
 
 async def asend(signal: Signal, sender: object, **arguments: Any) -> None:
     """`send` from a coroutine: receivers may be coroutines, and are awaited."""
     if signal.receivers:
-        await signal.asend_robust(sender, **arguments)
+        with _robustly():
+            await signal.asend_robust(sender, **arguments)
+
+
+@contextmanager
+def _robustly() -> Iterator[None]:
+    # `send_robust` itself raises when receivers are coroutines and the caller, a function, is on
+    # an event loop: there is nobody to await them.
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - law A
+        logger.warning("llmcache: a signal did not reach all of its receivers: %r", error)

@@ -1,0 +1,540 @@
+"""The rules of one call, walked through by hand, and the two drivers that carry them out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from llmcache import flow, signals
+from llmcache.exceptions import CacheMiss, CorruptEntry
+from llmcache.flow import Ask, Lookup, NotStorable, Request, Store, adrive, answer, drive
+from llmcache.outcomes import Call, Outcome, Tier, capture
+from llmcache.policy import CacheMode, Policy
+from llmcache.store import entries
+from llmcache.store.durable import Draft
+from llmcache.store.entries import Found, Missing
+
+KEY = "ab" * 32
+DRAFT = Draft(key=KEY, namespace="default", payload=b"sealed", created=1.0)
+FRESH = Found(b"body", Tier.HOT, 2e9, fresh=True)
+STALE = Found(b"body", Tier.DURABLE, 1.0, fresh=False)
+READING = [mode for mode in CacheMode if mode.reads]
+ASKING = [CacheMode.DEFAULT, CacheMode.FORCE_CACHE, CacheMode.RELOAD]
+
+
+class FakeRequest:
+    """A call whose parts do as they are told: an exception is raised, anything else given back."""
+
+    def __init__(
+        self,
+        mode: str = "default",
+        *,
+        bypass: str = "",
+        restored: Any = "from the store",
+        draft: Any = DRAFT,
+        before: Any = None,
+    ) -> None:
+        self.call = Call(key="" if bypass else KEY, namespace="default")
+        self.policy = Policy(CacheMode(mode))
+        self.bypass = bypass
+        self.restored, self.drafted, self.before = restored, draft, before
+        self.done: list[Any] = []
+
+    def restore(self, found: Found) -> Any:
+        self.done.append(("restore", found))
+        return told(self.restored)
+
+    def before_asking(self) -> None:
+        self.done.append("before asking")
+        told(self.before)
+
+    def draft(self, answer: Any, asked: float, latency: float) -> Draft:
+        assert asked > 1.7e9
+        assert 0 <= latency < 60
+        self.done.append(("draft", answer))
+        draft: Draft = told(self.drafted)
+        return draft
+
+
+def told(value: Any) -> Any:
+    if isinstance(value, BaseException):
+        raise value
+    return value
+
+
+def walk(request: FakeRequest, *results: Any) -> tuple[list[Any], Any]:
+    """The steps of the flow, its results being these, and what it gives back or raises."""
+    _: Request = request  # it has what the protocol asks for
+    steps, taken, left = answer(request), [], list(results)
+    try:
+        step = next(steps)
+        while True:
+            taken.append(step)
+            result = left.pop(0)
+            throws = isinstance(result, BaseException)
+            step = steps.throw(result) if throws else steps.send(result)
+    except StopIteration as end:
+        assert not left
+        return taken, end.value
+
+
+def look_up(*, stale: bool = False) -> Lookup:
+    return Lookup(KEY, stale=stale)
+
+
+def said(call: Call) -> tuple[Any, ...]:
+    return call.outcome, call.tier, call.stored, call.reason
+
+
+class TestHit:
+    @pytest.mark.parametrize("mode", READING)
+    def test_is_served_and_nobody_is_asked(self, mode: str) -> None:
+        request = FakeRequest(mode)
+        steps, served = walk(request, FRESH)
+        assert steps == [look_up(stale=mode == "force-cache")]
+        assert served == "from the store"
+        assert said(request.call) == ("hit", "hot", False, "")
+        assert request.done == [("restore", FRESH)]
+
+    @pytest.mark.parametrize("value", [None, 0, "", [], False])
+    def test_may_hold_what_is_not_true(self, value: Any) -> None:
+        assert walk(FakeRequest(restored=value), FRESH)[1] == value
+
+    def test_names_the_tier(self) -> None:
+        for tier in Tier:
+            request = FakeRequest()
+            walk(request, replace(FRESH, tier=tier))
+            assert request.call.tier is tier
+
+    def test_with_force_cache_may_be_stale(self) -> None:
+        request = FakeRequest("force-cache")
+        steps, served = walk(request, STALE)
+        assert steps == [look_up(stale=True)]
+        assert served == "from the store"
+        assert said(request.call) == ("stale", "durable", False, "")
+
+
+class TestMiss:
+    @pytest.mark.parametrize("mode", ["default", "force-cache"])
+    def test_is_asked_and_stored(self, mode: str) -> None:
+        request = FakeRequest(mode)
+        steps, given = walk(request, Missing(), "live", None)
+        assert steps == [look_up(stale=mode == "force-cache"), Ask(), Store(DRAFT)]
+        assert given == "live"
+        assert said(request.call) == ("miss", None, True, "")
+        assert request.done == ["before asking", ("draft", "live")]
+
+    def test_says_what_trouble_there_was(self) -> None:
+        request = FakeRequest()
+        walk(request, Missing("the hot tier failed to read (TimeoutError)"), "live", None)
+        assert request.call.reason == "the hot tier failed to read (TimeoutError)"
+
+    @pytest.mark.parametrize(
+        "error",
+        [ValueError("x"), CorruptEntry("x"), KeyError("x"), RecursionError(), TypeError("x")],
+        ids=repr,
+    )
+    def test_an_entry_that_cannot_be_restored_is_one(
+        self, error: Exception, refused: list[Any]
+    ) -> None:
+        request = FakeRequest(restored=error)
+        steps, given = walk(request, FRESH, "live", None)
+        assert steps == [look_up(), Ask(), Store(DRAFT)]
+        assert given == "live"
+        why = f"the entry does not validate any more ({type(error).__name__})"
+        assert said(request.call) == ("miss", None, True, why)
+        assert refused == [(KEY, Tier.HOT, error)]
+
+    @pytest.mark.parametrize("given", [None, 0, "", [], NotStorable])
+    def test_any_answer_is_handed_on(self, given: Any) -> None:
+        assert walk(FakeRequest(), Missing(), given, None)[1] is given
+
+
+@pytest.fixture
+def refused() -> Iterator[list[Any]]:
+    seen: list[Any] = []
+
+    def receive(sender: Any, key: str, tier: Tier, error: Exception, **_: Any) -> None:
+        seen.append((key, tier, error))
+
+    signals.entry_refused.connect(receive)
+    yield seen
+    signals.entry_refused.disconnect(receive)
+
+
+def test_reload_asks_and_stores_without_a_look() -> None:
+    request = FakeRequest("reload")
+    steps, given = walk(request, "live", None)
+    assert steps == [Ask(), Store(DRAFT)]
+    assert given == "live"
+    assert said(request.call) == ("reload", None, True, "")
+
+
+class TestBypass:
+    def test_no_store_asks_and_does_nothing_else(self) -> None:
+        request = FakeRequest("no-store")
+        steps, given = walk(request, "live")
+        assert steps == [Ask()]
+        assert given == "live"
+        assert said(request.call) == ("bypass", None, False, 'cache_mode is "no-store"')
+        assert request.done == []
+
+    @pytest.mark.parametrize("mode", ASKING)
+    def test_a_call_without_a_key_is_asked(self, mode: str) -> None:
+        request = FakeRequest(mode, bypass="context: object has no canonical form")
+        steps, given = walk(request, "live")
+        assert steps == [Ask()]
+        assert given == "live"
+        why = "context: object has no canonical form"
+        assert said(request.call) == ("bypass", None, False, why)
+        assert request.done == []
+
+    @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()], ids=repr)
+    def test_the_models_error_goes_through(self, error: BaseException) -> None:
+        request = FakeRequest("no-store")
+        with pytest.raises(type(error)) as caught:
+            walk(request, error)
+        assert caught.value is error
+        assert request.call.outcome == "bypass"
+
+
+class TestOnlyIfCached:
+    def test_nothing_is_asked_when_nothing_is_stored(self) -> None:
+        request = FakeRequest("only-if-cached")
+        with pytest.raises(CacheMiss, match="nothing is stored") as caught:
+            walk(request, Missing())
+        assert (caught.value.key, caught.value.namespace) == (KEY, "default")
+        assert isinstance(caught.value, LookupError)
+        assert said(request.call) == ("miss", None, False, "")
+        assert request.done == []
+
+    def test_the_trouble_is_named(self) -> None:
+        with pytest.raises(CacheMiss, match="the hot tier failed"):
+            walk(FakeRequest("only-if-cached"), Missing("the hot tier failed"))
+
+    def test_an_entry_that_cannot_be_restored_is_not_served(self, refused: list[Any]) -> None:
+        request = FakeRequest("only-if-cached", restored=ValueError("x"))
+        with pytest.raises(CacheMiss, match="does not validate any more"):
+            walk(request, FRESH)
+        assert len(refused) == 1
+
+    def test_a_call_without_a_key_is_not_asked_either(self) -> None:
+        request = FakeRequest("only-if-cached", bypass="streamed answers are not cached")
+        with pytest.raises(CacheMiss, match="streamed answers are not cached") as caught:
+            walk(request)
+        assert "key - in" in str(caught.value)
+        assert request.call.outcome == "bypass"
+
+
+class TestStoring:
+    """What goes wrong after the answer was paid for never takes it away."""
+
+    def test_an_answer_that_should_not_be_kept_is_handed_on(self) -> None:
+        request = FakeRequest(draft=NotStorable("cache_ttl is 0"))
+        steps, given = walk(request, Missing(), "live")
+        assert steps == [look_up(), Ask()]
+        assert given == "live"
+        assert said(request.call) == ("miss", None, False, "cache_ttl is 0")
+
+    @pytest.mark.parametrize("error", [ValueError("x"), RecursionError(), CorruptEntry("x")])
+    def test_an_answer_that_cannot_be_encoded_is_handed_on(
+        self, error: Exception, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        request = FakeRequest(draft=error)
+        with caplog.at_level(logging.WARNING, "llmcache"):
+            steps, given = walk(request, Missing(), "live")
+        assert steps == [look_up(), Ask()]
+        assert given == "live"
+        why = f"the answer could not be encoded ({type(error).__name__})"
+        assert said(request.call) == ("miss", None, False, why)
+        assert "an answer was not stored" in caplog.text
+
+    @pytest.mark.parametrize("mode", ASKING)
+    def test_an_answer_that_the_store_refuses_is_handed_on(self, mode: CacheMode) -> None:
+        request = FakeRequest(mode)
+        found = [Missing()] if mode.reads else []
+        steps, given = walk(request, *found, "live", "the durable tier failed to write")
+        assert steps[-1] == Store(DRAFT)
+        assert given == "live"
+        assert not request.call.stored
+        assert request.call.reason == "the durable tier failed to write"
+
+    def test_a_refusal_says_more_than_earlier_trouble(self) -> None:
+        request = FakeRequest()
+        walk(request, Missing("trouble"), "live", "refused")
+        assert request.call.reason == "refused"
+
+    def test_what_fails_before_asking_does_not_matter(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        request = FakeRequest(before=RuntimeError("a redactor failed"))
+        with caplog.at_level(logging.WARNING, "llmcache"):
+            steps, given = walk(request, Missing(), "live", None)
+        assert steps == [look_up(), Ask(), Store(DRAFT)]
+        assert given == "live"
+        assert said(request.call) == ("miss", None, True, "")
+        assert "a redactor failed" in caplog.text
+
+
+@pytest.mark.parametrize("mode", ASKING)
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionError("x"), KeyboardInterrupt(), asyncio.CancelledError(), SystemExit(1), CacheMiss],
+    ids=repr,
+)
+def test_the_models_error_is_raised_as_it_is(mode: CacheMode, error: Any) -> None:
+    if error is CacheMiss:  # of another client, inside the model's function
+        error = CacheMiss("other", "other", "other")
+    request = FakeRequest(mode)
+    found = [Missing()] if mode.reads else []
+    with pytest.raises(type(error)) as caught:
+        walk(request, *found, error)
+    assert caught.value is error
+    assert caught.value.__cause__ is None
+    assert request.done == ["before asking"]
+    outcome = Outcome.MISS if mode.reads else Outcome.RELOAD
+    assert said(request.call) == (outcome, None, False, f"{type(error).__name__} was raised")
+
+
+# The drivers
+
+
+class FakeEntries:
+    """Stands in for the store, and notes what it is asked."""
+
+    def __init__(self, found: Any, refusal: Any) -> None:
+        self.found, self.refusal = found, refusal
+        self.effects: list[Any] = []
+
+    def lookup(self, key: str, *, stale: bool) -> Any:
+        self.effects.append(("lookup", key, stale))
+        return told(self.found)
+
+    def save(self, draft: Draft) -> Any:
+        self.effects.append(("save", draft))
+        return told(self.refusal)
+
+    async def alookup(self, key: str, *, stale: bool) -> Any:
+        await asyncio.sleep(0)
+        return self.lookup(key, stale=stale)
+
+    async def asave(self, draft: Draft) -> Any:
+        await asyncio.sleep(0)
+        return self.save(draft)
+
+    def refuse(self, key: str, tier: Tier, error: Exception) -> None:
+        self.effects.append(("refuse", key, tier, error))
+
+
+@dataclass
+class Scenario:
+    """What a driver meets: the request, what the store and the model say to it."""
+
+    request: Callable[[], FakeRequest]
+    found: Any = None
+    live: Any = "live"
+    refusal: Any = None
+
+
+UNSTORABLE = NotStorable("no")
+BROKEN = ValueError("broken")
+
+SCENARIOS: dict[str, Scenario] = {
+    "hit": Scenario(FakeRequest, FRESH),
+    "stale": Scenario(lambda: FakeRequest("force-cache"), STALE),
+    "miss": Scenario(FakeRequest, Missing()),
+    "trouble": Scenario(FakeRequest, Missing("trouble")),
+    "refused entry": Scenario(lambda: FakeRequest(restored=BROKEN), FRESH),
+    "refused by the store": Scenario(FakeRequest, Missing(), refusal="full"),
+    "reload": Scenario(lambda: FakeRequest("reload")),
+    "no-store": Scenario(lambda: FakeRequest("no-store")),
+    "bypass": Scenario(lambda: FakeRequest(bypass="no key")),
+    "not storable": Scenario(lambda: FakeRequest(draft=UNSTORABLE), Missing()),
+    "not encodable": Scenario(lambda: FakeRequest(draft=BROKEN), Missing()),
+    "nothing before": Scenario(lambda: FakeRequest(before=BROKEN), Missing()),
+    "only-if-cached, hit": Scenario(lambda: FakeRequest("only-if-cached"), FRESH),
+    "only-if-cached, miss": Scenario(lambda: FakeRequest("only-if-cached"), Missing()),
+    "only-if-cached, bypass": Scenario(lambda: FakeRequest("only-if-cached", bypass="no key")),
+    "error": Scenario(FakeRequest, Missing(), live=ConnectionError("down")),
+    "error without store": Scenario(lambda: FakeRequest("no-store"), live=BROKEN),
+    "interrupted": Scenario(FakeRequest, Missing(), live=KeyboardInterrupt()),
+    "cancelled": Scenario(FakeRequest, Missing(), live=asyncio.CancelledError()),
+    "cancelled in the lookup": Scenario(FakeRequest, asyncio.CancelledError()),
+    "interrupted while storing": Scenario(FakeRequest, Missing(), refusal=KeyboardInterrupt()),
+}
+
+Driven = tuple[list[Any], Any, list[Any], tuple[Any, ...]]
+
+
+@pytest.fixture
+def answered() -> Iterator[list[Call]]:
+    """What the signal `call_answered` told."""
+    seen: list[Call] = []
+
+    def receive(sender: Any, call: Call, **_: Any) -> None:
+        assert sender is FakeRequest
+        seen.append(call)
+
+    signals.call_answered.connect(receive)
+    yield seen
+    signals.call_answered.disconnect(receive)
+
+
+def driven(scenario: Scenario, how: Callable[..., Any]) -> Driven:
+    """The effects in order, what came of it, what the request did, and what its call says."""
+    request, store = scenario.request(), FakeEntries(scenario.found, scenario.refusal)
+
+    def ask() -> Any:
+        store.effects.append("ask")
+        return told(scenario.live)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "entries", store)
+        try:
+            result = how(request, ask)
+        except BaseException as error:  # noqa: BLE001 - compared
+            result = type(error), str(error)
+    return store.effects, result, request.done, said(request.call)
+
+
+def asynchronously(request: FakeRequest, ask: Callable[[], Any]) -> Any:
+    async def aask() -> Any:
+        await asyncio.sleep(0)
+        return ask()
+
+    # By hand: `asyncio.run` treats an interrupt in its own way.
+    return by_hand(adrive(request, aask))
+
+
+def by_hand(coroutine: Awaitable[Any]) -> Any:
+    steps = coroutine.__await__()
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        return end.value
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
+def test_both_drivers_do_the_same(scenario: Scenario) -> None:
+    assert driven(scenario, drive) == driven(scenario, asynchronously)
+
+
+@pytest.mark.parametrize("how", [drive, asynchronously])
+class TestDrivers:
+    @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
+    def test_every_call_is_recorded_and_signalled_once(
+        self, how: Any, scenario: Scenario, answered: list[Call]
+    ) -> None:
+        with_receiver = how if how is drive else run_async
+        with capture() as calls:
+            driven(scenario, with_receiver)
+        assert len(calls) == 1
+        assert answered == calls
+        assert calls[0].seconds > 0
+
+    def test_carry_out_each_step_in_turn(self, how: Any) -> None:
+        effects, result, _, told_of = driven(SCENARIOS["miss"], how)
+        assert effects == [("lookup", KEY, False), "ask", ("save", DRAFT)]
+        assert result == "live"
+        assert told_of == ("miss", None, True, "")
+
+    def test_do_not_ask_for_a_hit(self, how: Any) -> None:
+        effects, result, _, told_of = driven(SCENARIOS["hit"], how)
+        assert effects == [("lookup", KEY, False)]
+        assert result == "from the store"
+        assert told_of == ("hit", "hot", False, "")
+
+    def test_report_an_entry_that_is_refused(self, how: Any) -> None:
+        effects, result, _, _ = driven(SCENARIOS["refused entry"], how)
+        assert effects[1] == ("refuse", KEY, Tier.HOT, BROKEN)
+        assert result == "live"
+
+    def test_raise_the_models_own_error(self, how: Any) -> None:
+        error = ConnectionError("down")
+        effects, result, _, told_of = driven(Scenario(FakeRequest, Missing(), live=error), how)
+        assert result == (ConnectionError, "down")
+        assert effects == [("lookup", KEY, False), "ask"]
+        assert told_of[-1] == "ConnectionError was raised"
+
+
+def run_async(request: FakeRequest, ask: Callable[[], Any]) -> Any:
+    """`asynchronously`, on an event loop: receivers of signals need one."""
+    raised: list[BaseException] = []
+
+    async def main() -> Any:
+        async def aask() -> Any:
+            return ask()
+
+        try:
+            return await adrive(request, aask)
+        except BaseException as error:  # noqa: BLE001 - raised again, outside of the loop
+            raised.append(error)
+
+    result = asyncio.run(main())
+    if raised:
+        raise raised[0]
+    return result
+
+
+async def test_a_failing_receiver_takes_nothing_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(**_: Any) -> None:
+        raise RuntimeError("receiver")
+
+    monkeypatch.setattr(flow, "entries", FakeEntries(FRESH, None))
+    signals.call_answered.connect(fail)
+    try:
+        assert drive(FakeRequest(), lambda: "live") == "from the store"
+
+        async def ask() -> str:
+            return "live"
+
+        assert await adrive(FakeRequest(), ask) == "from the store"
+    finally:
+        signals.call_answered.disconnect(fail)
+
+
+async def test_an_asynchronous_receiver_of_a_refusal_does_no_harm() -> None:
+    """The flow is a function also where a coroutine drives it: it cannot await receivers."""
+
+    async def receive(**_: Any) -> None:
+        await asyncio.sleep(0)
+
+    async def ask() -> str:
+        return "live"
+
+    fake = FakeEntries(FRESH, None)
+    store = SimpleNamespace(alookup=fake.alookup, asave=fake.asave, refuse=entries.refuse)
+    signals.entry_refused.connect(receive)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(flow, "entries", store)
+            assert await adrive(FakeRequest(restored=BROKEN), ask) == "live"
+    finally:
+        signals.entry_refused.disconnect(receive)
+
+
+async def test_a_cancelled_call_stores_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FakeEntries(Missing(), None)
+    monkeypatch.setattr(flow, "entries", store)
+    asked = asyncio.Event()
+
+    async def ask() -> str:
+        asked.set()
+        await asyncio.sleep(60)
+        return "late"
+
+    with capture() as calls:
+        task = asyncio.create_task(adrive(FakeRequest(), ask))
+        await asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert store.effects == [("lookup", KEY, False)]
+    assert calls[0].reason == "CancelledError was raised"
