@@ -254,7 +254,7 @@ def test_the_completion_is_parsed_only_when_somebody_looks(
     built: list[type] = []
     construct = ChatCompletion.construct
 
-    def watched(cls: type, **fields: Any) -> ChatCompletion:
+    def watched(cls: type[ChatCompletion], /, **fields: Any) -> ChatCompletion:
         built.append(cls)
         return construct(**fields)
 
@@ -326,6 +326,35 @@ def test_wrap_a_function(model: StandIn) -> None:
     for _ in range(2):
         assert client.create(**CALL).title
     assert len(model.calls) == 1
+
+
+def test_the_endpoint_of_a_method_counts(model: StandIn) -> None:
+    """The SDK behind a bare method is not an attribute of instructor's client."""
+
+    def make(endpoint: StandIn) -> Any:
+        return llmcache.wrap(
+            instructor.from_litellm(make_sdk(endpoint).chat.completions.create), model="m"
+        )
+
+    make(model).create(**CALL)
+    make(model).create(**CALL)
+    assert len(model.calls) == 1
+    with StandIn() as another:
+        make(another).create(**CALL)
+        assert len(another.calls) == 1
+
+
+def plain_function(**kwargs: Any) -> Any:
+    raise RuntimeError("never asked")
+
+
+def test_the_name_of_a_function_is_its_endpoint() -> None:
+    client = llmcache.wrap(instructor.from_litellm(plain_function), model="m")
+    key = llmcache.key_for(client, **CALL)
+    named = llmcache.wrap(client, model="m", endpoint="tests.test_client.plain_function")
+    assert llmcache.key_for(named, **CALL) == key
+    other = llmcache.wrap(client, model="m", endpoint="elsewhere")
+    assert llmcache.key_for(other, **CALL) != key
 
 
 def test_a_function_without_a_name_needs_an_endpoint(model: StandIn) -> None:

@@ -33,23 +33,54 @@ INNER_CLIENTS: Final = ("meta", "_api_client", "_client_wrapper")
 CREDENTIALS: Final = {"openai": {"project"}}
 
 
-def endpoint_of(sdk_client: Any, create_fn: Callable[..., Any]) -> str:
-    """The endpoint as text. Raises `UncacheableRequest` when it cannot be told."""
+# An attribute in which an SDK keeps its endpoint: whose, and which.
+Place = tuple[Any, str]
+
+
+def endpoint_places(sdk_client: Any, create_fn: Callable[..., Any]) -> tuple[Place, ...]:
+    """Where to read the endpoint of a client. Raises `UncacheableRequest` when nowhere.
+
+    Where instructor was given a function instead of a client: at the client that it is a method
+    of, or nowhere (an empty tuple) for a plain function, whose name says all there is.
+    """
     if sdk_client is None:
-        return _name_of(inspect.unwrap(create_fn))
+        function = getattr(create_fn, "__wrapped__", create_fn)
+        owner = getattr(function, "__self__", None)
+        if owner is None:
+            return ()
+        sdk_client = getattr(owner, "_client", owner)
     inner = (getattr(sdk_client, name, None) for name in INNER_CLIENTS)
-    found = [
-        f"{name}={value}"
+    places = tuple(
+        (holder, name)
         for holder in (sdk_client, *inner)
-        for name, value in _endpoint_attributes(holder)
-    ]
-    if not found:
+        for name in ENDPOINT_ATTRIBUTES
+        if hasattr(holder, name) and name not in _credentials(holder)
+    )
+    if not _told(places):
         raise UncacheableRequest(
             "endpoint",
             f"where a {type(sdk_client).__name__} sends requests is not known: name it with "
             "llmcache.wrap(client, endpoint=...)",
         )
-    return " ".join(found)
+    return places
+
+
+def endpoint_at(places: tuple[Place, ...]) -> str:
+    """The endpoint as text, as it is now: an SDK's `base_url` may be set at any time."""
+    return " ".join([f"{name}={value}" for name, value in _told(places)])
+
+
+def name_of(create_fn: Callable[..., Any]) -> str:
+    """The name of the function that instructor wraps, where there is no SDK's client."""
+    function = inspect.unwrap(create_fn)
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "<>")
+    if module is None or "<" in name:
+        raise UncacheableRequest(
+            "endpoint",
+            "the client wraps a function without a name of its own: name where it sends requests "
+            "with llmcache.wrap(client, endpoint=...)",
+        )
+    return f"{module}.{name}"
 
 
 def default_model_of(create_fn: Callable[..., Any]) -> str | None:
@@ -69,20 +100,10 @@ def default_model_of(create_fn: Callable[..., Any]) -> str | None:
     return None if model is None else str(model)
 
 
-def _endpoint_attributes(holder: Any) -> list[tuple[str, Any]]:
-    ignored = CREDENTIALS.get(type(holder).__module__.partition(".")[0], set())
-    values = {
-        name: getattr(holder, name, None) for name in ENDPOINT_ATTRIBUTES if name not in ignored
-    }
-    return [(name, value) for name, value in values.items() if value not in (None, {})]
+def _credentials(holder: Any) -> set[str]:
+    return CREDENTIALS.get(type(holder).__module__.partition(".")[0], set())
 
 
-def _name_of(function: Callable[..., Any]) -> str:
-    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "<>")
-    if module is None or "<" in name:
-        raise UncacheableRequest(
-            "endpoint",
-            "the client wraps a function without a name of its own: name where it sends requests "
-            "with llmcache.wrap(client, endpoint=...)",
-        )
-    return f"{module}.{name}"
+def _told(places: tuple[Place, ...]) -> list[tuple[str, Any]]:
+    values = [(name, getattr(holder, name, None)) for holder, name in places]
+    return [(name, value) for name, value in values if value not in (None, {})]

@@ -14,7 +14,13 @@ from instructor.v2.core.multimodal import PDF, Audio, Image
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from llmcache.client.identity import default_model_of, endpoint_of
+from llmcache.client.identity import (
+    Place,
+    default_model_of,
+    endpoint_at,
+    endpoint_places,
+    name_of,
+)
 from llmcache.client.response_models import ModelPlan, plan_of, why_not_cacheable
 from llmcache.codec import answers
 from llmcache.codec.answers import StoredAnswer, Validation
@@ -75,10 +81,16 @@ class Origin:
     def default_model(self) -> str | None:
         return self.model or default_model_of(self.client.create_fn)
 
+    @cached_property
+    def endpoint_places(self) -> tuple[Place, ...]:
+        return endpoint_places(self.client.client, self.client.create_fn)
+
     @property
     def endpoint_name(self) -> str:
-        # Each time anew: an SDK's `base_url` may be set at any time.
-        return self.endpoint or endpoint_of(self.client.client, self.client.create_fn)
+        if self.endpoint is not None:
+            return self.endpoint
+        places = self.endpoint_places
+        return endpoint_at(places) if places else name_of(self.client.create_fn)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,118 @@
+"""The task in a real worker of the example site, by each broker that it can use."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests import servers
+
+pytestmark = pytest.mark.slow
+
+FILL = """
+import time
+from llmcache.codec.envelope import ANSWER, seal
+from llmcache.store.durable import Draft, write
+now = time.time()
+for number, ttl in enumerate([-60, -60, 60]):
+    key = f"{number:064x}"
+    payload = seal(ANSWER, key, b"", created=now, expires=now + ttl)
+    write(Draft(key, "tests", payload, now, now + ttl))
+"""
+
+
+def rabbitmq_url() -> str:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", 5672), timeout=2):
+        return "amqp://guest:guest@127.0.0.1:5672//"
+    reason = "RabbitMQ does not answer on 127.0.0.1:5672; `make services` starts it"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(
+    params=[
+        "filesystem",
+        pytest.param("redis", marks=pytest.mark.redis),
+        pytest.param("rabbitmq", marks=pytest.mark.rabbitmq),
+    ]
+)
+def broker(request: pytest.FixtureRequest) -> str:
+    """The URL for CELERY_BROKER_URL; empty for the one that needs no server."""
+    if request.param == "redis":
+        servers.require(servers.RedisServer)
+        return os.environ["LLMCACHE_TEST_REDIS"]
+    return rabbitmq_url() if request.param == "rabbitmq" else ""
+
+
+@pytest.fixture
+def site(broker: str, tmp_path: Path) -> dict[str, str]:
+    """The environment of an example site with a database of its own."""
+    return {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": f"sqlite:///{tmp_path}/site.sqlite3",
+        "CELERY_BROKER_URL": broker,
+    }
+
+
+@pytest.fixture
+def queue() -> str:
+    """Of the test alone: the broker may have other workers."""
+    return f"llmcache-tests-{uuid4().hex}"
+
+
+@pytest.fixture
+def worker(site: dict[str, str], queue: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = ["worker", "--pool", "solo", "--without-mingle", "--without-gossip", "-Q", queue]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", "project", *command],
+        env=site,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    yield process
+    process.terminate()
+    process.wait(20)
+    if site["CELERY_BROKER_URL"].startswith("amqp"):
+        run(site, "-m", "celery", "-A", "project", "amqp", "queue.delete", queue)
+
+
+def run(site: dict[str, str], *command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, *command], env=site, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def rows(site: dict[str, str]) -> int:
+    path = site["DATABASE_URL"].removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path)) as connection:
+        count: int = connection.execute("SELECT COUNT(*) FROM llmcache_cacheentry").fetchone()[0]
+    return count
+
+
+def test_a_worker_expires_entries(
+    site: dict[str, str], queue: str, worker: subprocess.Popen[bytes]
+) -> None:
+    run(site, "manage.py", "migrate", "--verbosity", "0")
+    run(site, "manage.py", "shell", "--no-imports", "--command", FILL)
+    assert rows(site) == 3
+    # Delivered twice, as brokers may: the second finds nothing to do.
+    for _ in range(2):
+        call = ["call", "llmcache.expire_entries", "--queue", queue]
+        run(site, "-m", "celery", "-A", "project", *call)
+    deadline = time.monotonic() + 60
+    while rows(site) != 1:
+        assert worker.poll() is None, "the worker ended"
+        assert time.monotonic() < deadline, "the worker did nothing"
+        time.sleep(0.1)
