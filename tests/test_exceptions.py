@@ -35,11 +35,7 @@ def test_a_wrong_type_is_an_invalid_argument_too() -> None:
     assert issubclass(InvalidArgumentType, InvalidArgument)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [CacheMiss, InvalidArgument, LLMCacheError, UncacheableRequest],
-    ids=lambda e: e.__name__,
-)
+@pytest.mark.parametrize("error", [CacheMiss, InvalidArgument, LLMCacheError, UncacheableRequest])
 def test_what_callers_catch_is_public(error: type) -> None:
     assert getattr(llmcache, error.__name__) is error
 
