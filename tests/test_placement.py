@@ -181,37 +181,65 @@ async def longest_pause(work: Any) -> float:
     return longest
 
 
-def test_a_slow_database_does_not_block_the_loop(
-    model: StandIn, database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    slowness = 0.5
+SLOWNESS = 0.5
 
-    def slow(function: Callable[..., Any]) -> Callable[..., Any]:
-        def slowed(*args: Any, **kwargs: Any) -> Any:
-            time.sleep(slowness)
-            return function(*args, **kwargs)
 
-        return slowed
+@contextmanager
+def slow_database(alias: str) -> Iterator[None]:
+    """Every statement on the table of entries waits: PostgreSQL's lock, or a sleep before it."""
+    if connections[alias].vendor != "postgresql":
+        with slow(durable, "read"), slow(durable, "write"):
+            yield
+        return
+    locked = threading.Event()
 
-    monkeypatch.setattr(durable, "read", slow(durable.read))
-    monkeypatch.setattr(durable, "write", slow(durable.write))
+    def hold() -> None:
+        with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+            cursor.execute("LOCK TABLE llmcache_cacheentry IN ACCESS EXCLUSIVE MODE")
+            locked.set()
+            time.sleep(SLOWNESS)
+        connections[alias].close()
 
-    async def main() -> tuple[float, list[str]]:
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert locked.wait(10)
+    yield
+    holder.join()
+
+
+@contextmanager
+def slow(module: Any, name: str) -> Iterator[None]:
+    function = getattr(module, name)
+
+    def slowed(*args: Any, **kwargs: Any) -> Any:
+        time.sleep(SLOWNESS)
+        return function(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, name, slowed)
+        yield
+
+
+def test_a_slow_database_does_not_block_the_loop(model: StandIn, database: str) -> None:
+    async def main() -> tuple[float, float, list[str]]:
         client = make_client(model, async_client=True)
         await client.create(**CALL, cache_mode="no-store")  # the SDK imports at its first call
-        with llmcache.capture() as calls:
+        with llmcache.capture() as calls, slow_database(database):
 
             async def work() -> None:
                 await client.create(**CALL)
                 await client.create(**CALL)
 
+            started = time.perf_counter()
             pause = await longest_pause(work())
-        return pause, [call.outcome for call in calls]
+            seconds = time.perf_counter() - started
+        return pause, seconds, [call.outcome for call in calls]
 
-    pause, outcomes = asyncio.run(main())
+    pause, seconds, outcomes = asyncio.run(main())
     assert outcomes == ["miss", "hit"]
+    assert seconds > SLOWNESS * 0.9  # it did wait for the database
     # Not a time of ours: had the loop waited for the database, it would have stood this long.
-    assert pause < slowness
+    assert pause < SLOWNESS * 0.9
 
 
 # Processes
