@@ -21,6 +21,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from asgiref.sync import sync_to_async
+from django.apps import apps
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -36,9 +37,7 @@ PATIENCE_SECONDS: Final = 10.0
 
 def database_alias() -> str:
     """The alias of the database that holds the rows."""
-    from llmcache.models import CacheEntry  # the app registry is ready now, not at import
-
-    return settings.database or router.db_for_write(CacheEntry)
+    return settings.database or router.db_for_write(apps.get_model("llmcache", "CacheEntry"))
 
 
 def run(work: Callable[[], T]) -> T:
