@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, Final
 
 from django.apps import AppConfig
@@ -50,6 +51,21 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 
 @register("llmcache")
+def check_encryption(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """E006: keys are configured, and the library that encrypts is not installed."""
+    if not _or_none("encryption_keys") or find_spec("cryptography") is not None:
+        return []
+    return [
+        Error(
+            "LLMCACHE['ENCRYPTION_KEYS'] needs the library cryptography, which is not installed: "
+            "nothing would be stored.",
+            hint='Install it: pip install "django-llmcache[encryption]".',
+            id="llmcache.E006",
+        )
+    ]
+
+
+@register("llmcache")
 def check_hot_tier(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """E003: no such alias; W002: per process; E004: it would unpickle what Redis holds."""
     alias = _or_none("cache")
@@ -93,13 +109,12 @@ def _entries_that_are_off() -> Iterator[CheckMessage]:
                 yield Error(str(error), hint=HINT_SETTINGS, id="llmcache.E002")
 
 
-def _or_none(name: str) -> str | None:
+def _or_none(name: str) -> Any:
     """A setting, or None where `check_settings` has something to say about it."""
     try:
-        value: str | None = getattr(settings, name)
+        return getattr(settings, name)
     except ImproperlyConfigured:
         return None
-    return value
 
 
 def _per_process(alias: str, cache: Mapping[str, Any]) -> Iterator[CheckMessage]:

@@ -34,8 +34,9 @@ class Call:
 
     `outcome` and `tier` compare as strings (``call.outcome == "hit"``). `tier` is None unless a
     copy was served; `key` is empty when the request has none; `reason` says in words why the
-    outcome is not a plain hit or miss, and what to do about it; `stored` tells whether the answer
-    is in the cache now; `seconds` is how long the whole call took.
+    outcome is not a plain hit or miss, and what to do about it; `stored` tells whether this call
+    stored its answer (on SQLite inside a transaction: will, when that ends); `seconds` is how
+    long the whole call took.
     """
 
     outcome: Outcome = Outcome.MISS

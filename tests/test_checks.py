@@ -205,3 +205,18 @@ def test_they_are_part_of_manage_py_check(settings: Any) -> None:
     settings.LLMCACHE = {"CACHE": "nowhere"}
     with pytest.raises(SystemCheckError, match=r"llmcache\.E003"):
         call_command("check")
+
+
+class TestEncryption:
+    def test_the_library_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("llmcache.checks.find_spec", lambda name: None)
+        [message] = found(LLMCACHE={"CACHE": None, "ENCRYPTION_KEYS": ["A" * 43 + "="]})
+        assert message.id == "llmcache.E006"
+        assert "encryption" in str(message.hint)
+
+    def test_no_keys_need_no_library(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("llmcache.checks.find_spec", lambda name: None)
+        assert ids() == []
+
+    def test_the_library_is_there(self) -> None:
+        assert ids(LLMCACHE={"CACHE": None, "ENCRYPTION_KEYS": ["A" * 43 + "="]}) == []
