@@ -1,5 +1,6 @@
 """An offline stand-in for a language model: it speaks the protocols, and answers by rules."""
 
+from project.standin.answers import Behaviour
 from project.standin.server import Call, StandIn
 
-__all__ = ["Call", "StandIn"]
+__all__ = ["Behaviour", "Call", "StandIn"]

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from project.standin import protocols
+from project.standin.answers import Behaviour
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class StandIn:
         host: the interface to listen on.
 
     ``fail_with`` makes every request fail with that HTTP status until it is ``None`` again.
+    ``behaviour`` says how to answer; see :class:`Behaviour`.
 
     >>> with StandIn() as standin:
     ...     client = OpenAI(base_url=standin.url, api_key="any")
@@ -40,6 +42,7 @@ class StandIn:
     def __init__(self, port: int = 0, latency: float = 0.0, host: str = "127.0.0.1") -> None:
         self.latency = latency
         self.fail_with: int | None = None
+        self.behaviour = Behaviour()
         self._calls: list[Call] = []
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -113,7 +116,7 @@ class StandIn:
         self._closing.wait(self.latency)
         if self.fail_with is not None:
             return protocols.failure(path, self.fail_with, "The stand-in was told to fail.")
-        return protocols.reply(method, path, body)
+        return protocols.reply(method, path, body, self.behaviour)
 
 
 class _Server(ThreadingHTTPServer):

@@ -1,0 +1,168 @@
+"""What the stand-in answers, whichever protocol it goes back by: rules, or what a test set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from project.standin.questions import Question, Schema, Tool
+from project.standin.rules import fill
+
+REFUSAL = "I'm sorry, but I cannot help with that."
+
+# An estimate: about four characters to a token, which is how English comes out.
+CHARACTERS_PER_TOKEN = 4
+
+
+@dataclass
+class Behaviour:
+    """How the stand-in answers. Each part may be changed while it runs.
+
+    Attributes:
+        answer_with: this, instead of what the rules find. A dictionary is the JSON, or the
+            arguments of the one call. Of a list, each is the arguments of a call of its own, or
+            an item where the schema wants a list. A string goes out as it is, valid JSON or not.
+        truncate: break off in the middle, as at the limit of tokens.
+        refuse: decline to answer.
+        filter: answer, and say that the content was filtered. JSON stays whole.
+    """
+
+    answer_with: dict[str, Any] | list[dict[str, Any]] | str | None = None
+    truncate: bool = False
+    refuse: bool = False
+    filter: bool = False
+
+
+class Ending(Enum):
+    """Why the answer ends where it does."""
+
+    COMPLETE = "complete"
+    LENGTH = "length"
+    REFUSED = "refused"
+    FILTERED = "filtered"
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One function to call, with its arguments as JSON text."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A text, or functions to call."""
+
+    text: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    ending: Ending = Ending.COMPLETE
+
+    def __len__(self) -> int:
+        return len(self.text) + sum(len(call.arguments) for call in self.calls)
+
+
+def answer(question: Question, behaviour: Behaviour) -> Answer:
+    """What a model that behaves like ``behaviour`` says to ``question``."""
+    if behaviour.refuse:
+        return Answer(REFUSAL, ending=Ending.REFUSED)
+    said = _said(question, behaviour)
+    if behaviour.filter:
+        return replace(said, ending=Ending.FILTERED)
+    longest = len(said) // 2 if behaviour.truncate else _characters(question.limit)
+    return said if longest is None else _at_most(said, longest)
+
+
+def tokens(text: str) -> int:
+    """About how many tokens a text is."""
+    return -(-len(text) // CHARACTERS_PER_TOKEN)
+
+
+def as_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _said(question: Question, behaviour: Behaviour) -> Answer:
+    given = behaviour.answer_with
+    if question.tools:
+        calls = _found(question) if given is None else _given(question.tools, given)
+        return Answer(calls=tuple(calls))
+    text = _text(question) if given is None else _as_text(question.schema or {}, given)
+    return Answer(f"```json\n{text}\n```" if question.fenced else text)
+
+
+# By rules
+
+
+def _found(question: Question) -> Iterator[ToolCall]:
+    for tool in question.tools:
+        yield ToolCall(tool.name, as_json(fill(tool.schema, question.text)))
+
+
+def _text(question: Question) -> str:
+    if question.schema is not None:
+        return as_json(fill(question.schema, question.text))
+    opening = " ".join(question.text.split())[:120]
+    return f"This is a stand-in and no model. The text begins: “{opening}”"
+
+
+# As set by a test
+
+
+def _given(
+    tools: tuple[Tool, ...], given: dict[str, Any] | list[dict[str, Any]] | str
+) -> Iterator[ToolCall]:
+    if isinstance(given, str):
+        yield ToolCall(tools[0].name, given)
+        return
+    wanted = _listed(tools[0].schema, given) if len(tools) == 1 else given
+    for number, arguments in enumerate(wanted if isinstance(wanted, list) else [wanted]):
+        yield ToolCall(_tool_for(arguments, tools, number).name, as_json(arguments))
+
+
+def _tool_for(arguments: dict[str, Any], tools: tuple[Tool, ...], number: int) -> Tool:
+    taking = (tool for tool in tools if arguments.keys() <= _properties(tool.schema).keys())
+    return next(taking, tools[number % len(tools)])
+
+
+def _as_text(schema: Schema, given: dict[str, Any] | list[dict[str, Any]] | str) -> str:
+    return given if isinstance(given, str) else as_json(_listed(schema, given))
+
+
+def _listed(
+    schema: Schema, given: dict[str, Any] | list[dict[str, Any]]
+) -> dict[str, Any] | list[dict[str, Any]]:
+    """A list under the name of the one field that takes it, as instructor asks for lists."""
+    properties = _properties(schema)
+    [name, *others] = properties or [""]
+    if isinstance(given, list) and not others and properties.get(name, {}).get("type") == "array":
+        return {name: given}
+    return given
+
+
+def _properties(schema: Schema) -> dict[str, Schema]:
+    return schema.get("properties") or {}
+
+
+# Broken off
+
+
+def _characters(limit: int | None) -> int | None:
+    return None if limit is None else limit * CHARACTERS_PER_TOKEN
+
+
+def _at_most(answer: Answer, longest: int) -> Answer:
+    if len(answer) <= longest:
+        return answer
+    return Answer(answer.text[:longest], tuple(_begun(answer.calls, longest)), Ending.LENGTH)
+
+
+def _begun(calls: tuple[ToolCall, ...], longest: int) -> Iterator[ToolCall]:
+    for call in calls:
+        if longest <= 0:
+            return
+        yield replace(call, arguments=call.arguments[:longest])
+        longest -= len(call.arguments)

@@ -1,0 +1,121 @@
+"""The OpenAI protocol for chat completions.
+
+Sources: the OpenAI API reference (Chat Completions, and its streaming events), and the requests
+that instructor's modes TOOLS, PARALLEL_TOOLS, JSON, MD_JSON and JSON_SCHEMA make of it.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+from project.standin.answers import Answer, Ending, ToolCall, as_json, tokens
+from project.standin.questions import (
+    Body,
+    Question,
+    Rejection,
+    Schema,
+    Tool,
+    instructions,
+    limit,
+    read,
+    schema_in,
+)
+
+MESSAGES = "messages"
+FINGERPRINT = "fp_stand_in"
+
+
+def question(body: Body) -> Question:
+    schema, fenced = _schema(body)
+    return Question(
+        text=read(body[MESSAGES]),
+        tools=_tools(body),
+        schema=schema,
+        fenced=fenced,
+        limit=limit(body, "max_completion_tokens", "max_tokens"),
+    )
+
+
+def complete(body: Body, answer: Answer) -> Body:
+    message = _message(answer)
+    finish = _finish(body, answer)
+    return {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": body["model"],
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
+        "usage": _usage(body, message),
+        "service_tier": "default",
+        "system_fingerprint": FINGERPRINT,
+    }
+
+
+def _tools(body: Body) -> tuple[Tool, ...]:
+    functions = [tool.get("function") or {} for tool in body.get("tools") or ()]
+    tools = [Tool(str(one.get("name")), one.get("parameters") or {}) for one in functions]
+    choice = body.get("tool_choice", "auto")
+    if choice == "none":
+        return ()
+    if isinstance(choice, dict):
+        wanted = (choice.get("function") or {}).get("name")
+        tools = [tool for tool in tools if tool.name == wanted]
+        if not tools:
+            raise Rejection(f"Tool choice '{wanted}' not found in 'tools'.", "tool_choice")
+    return tuple(tools if body.get("parallel_tool_calls", True) else tools[:1])
+
+
+def _schema(body: Body) -> tuple[Schema | None, bool]:
+    """The schema of the JSON that is asked for, and whether it goes into a code block."""
+    wanted = body.get("response_format") or {}
+    if wanted.get("type") == "json_schema":
+        return (wanted.get("json_schema") or {}).get("schema") or {}, False
+    schema = schema_in(instructions(body[MESSAGES]))
+    if wanted.get("type") == "json_object":
+        return schema or {"type": "object"}, False
+    return schema, schema is not None
+
+
+def _message(answer: Answer) -> Body:
+    message: Body = {"role": "assistant", "content": None, "refusal": None, "annotations": []}
+    if answer.ending is Ending.REFUSED:
+        return message | {"refusal": answer.text}
+    if answer.calls:
+        return message | {"tool_calls": [_tool_call(call) for call in answer.calls]}
+    return message | {"content": answer.text}
+
+
+def _tool_call(call: ToolCall) -> Body:
+    return {
+        "id": f"call_{uuid.uuid4().hex[:24]}",
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
+
+
+def _finish(body: Body, answer: Answer) -> str:
+    match answer.ending:
+        case Ending.LENGTH:
+            return "length"
+        case Ending.FILTERED:
+            return "content_filter"
+    # A call that the request forced by name ends with “stop”.
+    forced = isinstance(body.get("tool_choice"), dict)
+    return "tool_calls" if answer.calls and not forced else "stop"
+
+
+def _usage(body: Body, message: Body) -> Body:
+    asked, said = tokens(as_json(body)), tokens(as_json(message))
+    return {
+        "prompt_tokens": asked,
+        "completion_tokens": said,
+        "total_tokens": asked + said,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }

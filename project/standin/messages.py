@@ -1,0 +1,120 @@
+"""The Anthropic protocol for messages.
+
+Sources: the Anthropic API reference (Messages, streaming messages, handling stop reasons), and
+the requests that instructor's modes TOOLS, PARALLEL_TOOLS, JSON and JSON_SCHEMA make of it.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from contextlib import suppress
+from typing import Any
+
+from project.standin.answers import Answer, Ending, ToolCall, as_json, tokens
+from project.standin.questions import (
+    Body,
+    Question,
+    Rejection,
+    Schema,
+    Tool,
+    instructions,
+    limit,
+    read,
+    schema_in,
+)
+
+MESSAGES = "messages"
+
+
+def question(body: Body) -> Question:
+    return Question(
+        text=read(body[MESSAGES]),
+        tools=_tools(body),
+        schema=_schema(body),
+        limit=limit(body, "max_tokens"),
+    )
+
+
+def complete(body: Body, answer: Answer) -> Body:
+    content = _content(answer)
+    return {
+        "id": f"msg_{uuid.uuid4().hex[:24]}",
+        "type": "message",
+        "role": "assistant",
+        "model": body["model"],
+        "content": content,
+        **_stop(answer),
+        "usage": _usage(body, content),
+    }
+
+
+def _tools(body: Body) -> tuple[Tool, ...]:
+    offered = body.get("tools") or ()
+    tools = [Tool(str(one.get("name")), one.get("input_schema") or {}) for one in offered]
+    choice = body.get("tool_choice") or {"type": "auto"}
+    if choice.get("type") == "none":
+        return ()
+    if choice.get("type") == "tool":
+        tools = [tool for tool in tools if tool.name == choice.get("name")]
+        if not tools:
+            raise Rejection(f"Tool '{choice.get('name')}' not found in provided tools")
+    return tuple(tools[:1] if choice.get("disable_parallel_tool_use") else tools)
+
+
+def _schema(body: Body) -> Schema | None:
+    wanted = (body.get("output_config") or {}).get("format") or body.get("output_format") or {}
+    if wanted.get("type") == "json_schema":
+        return wanted.get("schema") or {}
+    return schema_in(instructions(body[MESSAGES], body.get("system")))
+
+
+def _content(answer: Answer) -> list[Body]:
+    if answer.calls:
+        return [_tool_use(call) for call in answer.calls]
+    return [{"type": "text", "text": answer.text}]
+
+
+def _tool_use(call: ToolCall) -> Body:
+    return {
+        "type": "tool_use",
+        "id": f"toolu_{uuid.uuid4().hex[:24]}",
+        "name": call.name,
+        "input": _readable(call.arguments),
+    }
+
+
+def _readable(arguments: str) -> Any:
+    """The arguments; of those that break off, the fields before that."""
+    with suppress(ValueError):
+        return json.loads(arguments)
+    while arguments:
+        with suppress(ValueError):
+            return json.loads(arguments + "}")
+        arguments = arguments.rpartition(",")[0]
+    return {}
+
+
+def _stop(answer: Answer) -> Body:
+    reason = {
+        Ending.COMPLETE: "tool_use" if answer.calls else "end_turn",
+        Ending.LENGTH: "max_tokens",
+        # Anthropic's word for a filter at work is the same.
+        Ending.REFUSED: "refusal",
+        Ending.FILTERED: "refusal",
+    }[answer.ending]
+    details = {"type": "refusal", "category": None, "explanation": None}
+    return {
+        "stop_reason": reason,
+        "stop_sequence": None,
+        "stop_details": details if reason == "refusal" else None,
+    }
+
+
+def _usage(body: Body, content: list[Body]) -> Body:
+    return {
+        "input_tokens": tokens(as_json(body)),
+        "output_tokens": tokens(as_json(content)),
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 0,
+    }
