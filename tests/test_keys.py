@@ -41,7 +41,10 @@ from llmcache.keys import (
 )
 
 ROOT = Path(__file__).parent.parent
-PAIRS = 100_000 if os.environ.get("LLMCACHE_LONG") else 300
+# With LLMCACHE_LONG=1: 100,000 pairs, in rounds that each end before a test counts as hanging.
+ROUNDS, PAIRS = (20, 5_000) if os.environ.get("LLMCACHE_LONG") else (1, 300)
+in_rounds = pytest.mark.parametrize("nth", range(ROUNDS))
+pairs = hypothesis_settings(max_examples=PAIRS, deadline=None, derandomize=False)
 
 
 def form(value: Any) -> bytes:
@@ -476,11 +479,12 @@ PAIR = st.tuples(VALUES, VALUES) | VALUES.flatmap(
 )
 
 
-@hypothesis_settings(max_examples=PAIRS, deadline=None)
-@given(PAIR)
-@example(({1: "x"}, {"1": "x"}))
-@example(([1, [2]], [[1], 2]))
-def test_two_values_share_a_form_only_if_they_are_the_same(pair: tuple[Any, Any]) -> None:
+@in_rounds
+@pairs
+@given(pair=PAIR)
+@example(pair=({1: "x"}, {"1": "x"}))
+@example(pair=([1, [2]], [[1], 2]))
+def test_two_values_share_a_form_only_if_they_are_the_same(nth: int, pair: tuple[Any, Any]) -> None:
     left, right = pair
     assert (form(left) == form(right)) == (identity(left) == identity(right))
 
@@ -500,10 +504,11 @@ def built_anew(value: Any, chance: random.Random) -> Any:
     return value
 
 
-@hypothesis_settings(max_examples=PAIRS, deadline=None)
-@given(VALUES, st.randoms(use_true_random=False))
+@in_rounds
+@pairs
+@given(value=VALUES, chance=st.randoms(use_true_random=False))
 def test_a_value_built_in_another_order_has_the_same_form(
-    value: Any, chance: random.Random
+    nth: int, value: Any, chance: random.Random
 ) -> None:
     assert form(built_anew(value, chance)) == form(value)
 
