@@ -23,6 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "HOT_TTL": timedelta(hours=1),
     "MAX_ENTRY_BYTES": 1024 * 1024,
     "STORE_REQUESTS": "full",
+    "ADMIT": None,
     "ENCRYPTION_KEYS": (),
     "COMPRESS_ABOVE": 1024,
 }
@@ -31,6 +32,7 @@ LONGEST_TTL = timedelta(days=36_525)
 LONGEST_NAME = 255
 
 Redactor = Callable[[dict[str, Any]], dict[str, Any]]
+Admit = Callable[[Any, Any], bool]
 
 
 def to_seconds(value: object) -> float | None:
@@ -109,13 +111,21 @@ class Settings:
         value = self._value("STORE_REQUESTS")
         if value in ("full", "digest"):
             return str(value)
-        try:
-            redactor = import_string(value)
-        except (ImportError, TypeError, ValueError, AttributeError):
-            redactor = None
-        if not callable(redactor):
+        redactor = self._imported(value)
+        if redactor is None:
             raise self._off("STORE_REQUESTS", '"full", "digest" or the dotted path to a function')
-        return redactor  # type: ignore[no-any-return]
+        return redactor
+
+    @property
+    def admit(self) -> Admit | None:
+        """The team's own rule over answer and completion; None: there is none."""
+        value = self._value("ADMIT")
+        if value is None:
+            return None
+        admit = self._imported(value)
+        if admit is None:
+            raise self._off("ADMIT", "None or the dotted path to a function")
+        return admit
 
     @property
     def encryption_keys(self) -> tuple[bytes, ...]:
@@ -140,6 +150,14 @@ class Settings:
         if not isinstance(entries, Mapping):
             raise ImproperlyConfigured("LLMCACHE must be a dictionary.")
         return entries.get(name, DEFAULTS[name])
+
+    def _imported(self, path: Any) -> Callable[..., Any] | None:
+        """The function with this dotted path; None when there is none."""
+        try:
+            found = import_string(path)
+        except (ImportError, TypeError, ValueError, AttributeError):
+            return None
+        return found if callable(found) else None
 
     def _alias(self, name: str) -> str | None:
         value = self._value(name)

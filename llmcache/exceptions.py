@@ -25,22 +25,28 @@ class UncacheableRequest(LLMCacheError):
     """
 
     def __init__(self, part: str, why: str) -> None:
+        super().__init__(part, why)
         self.part = part
         self.why = why
-        super().__init__(f"{part}: {why}")
+
+    def __str__(self) -> str:
+        return f"{self.part}: {self.why}"
 
 
 class CacheMiss(LLMCacheError, LookupError):
     """There is no stored answer, and ``cache_mode="only-if-cached"`` forbids to ask the model."""
 
     def __init__(self, key: str, namespace: str, reason: str) -> None:
+        super().__init__(key, namespace, reason)
         self.key = key
         self.namespace = namespace
         self.reason = reason
-        super().__init__(
-            f"No stored answer for key {key or '-'} in namespace {namespace!r} ({reason}), and the "
-            'cache mode "only-if-cached" forbids to ask the model. Call once with the mode '
-            '"default" or "reload" to store one.'
+
+    def __str__(self) -> str:
+        return (
+            f"No stored answer for key {self.key or '-'} in namespace {self.namespace!r} "
+            f'({self.reason}), and the cache mode "only-if-cached" forbids to ask the model. Call '
+            'once with the mode "default" or "reload" to store one.'
         )
 
 

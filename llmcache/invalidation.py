@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, get_origin
 
 from django.db import transaction
 from django.utils import timezone
 
 from llmcache import signals
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType
+from llmcache.keys import path_of
 from llmcache.outcomes import Tier
 from llmcache.policy import read_namespace, read_tags
 from llmcache.store import durable, placement
@@ -69,7 +70,7 @@ def invalidate(
     tags: Iterable[str] | None = None,
     namespace: str | None = None,
     model: str | None = None,
-    response_model: type | str | None = None,
+    response_model: Any = None,
     before: datetime | timedelta | None = None,
     everything: bool = False,
 ) -> Invalidated:
@@ -84,7 +85,8 @@ def invalidate(
         tags: entries with at least one of these labels.
         namespace: entries of this namespace.
         model: entries that this model answered, by the name that was sent to the provider.
-        response_model: entries of this class, or of the class with this dotted path.
+        response_model: entries of this class (or ``list[...]``, ``Literal[...]``, ...), or of the
+            class with this dotted path.
         before: entries stored before this moment, or longer ago than this `timedelta`.
         everything: must be True when no criterion is given.
 
@@ -121,7 +123,7 @@ class InvalidationCriteria(TypedDict, total=False):
     tags: Iterable[str] | None
     namespace: str | None
     model: str | None
-    response_model: type | str | None
+    response_model: Any
     before: datetime | timedelta | None
     everything: bool
 
@@ -129,11 +131,6 @@ class InvalidationCriteria(TypedDict, total=False):
 async def ainvalidate(**criteria: Unpack[InvalidationCriteria]) -> Invalidated:
     """`invalidate` for a coroutine: the same arguments; the event loop goes on meanwhile."""
     return await placement.arun(partial(invalidate, **criteria))
-
-
-def class_path(cls: type) -> str:
-    """The dotted path under which entries of a response model are stored."""
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _remove(criteria: Criteria) -> Invalidated:
@@ -163,11 +160,11 @@ def _read_keys(keys: Iterable[str] | None) -> frozenset[str] | None:
     return frozenset(keys)
 
 
-def _read_response_model(response_model: type | str | None) -> str | None:
+def _read_response_model(response_model: Any) -> str | None:
     if response_model is None or isinstance(response_model, str):
         return response_model
-    if isinstance(response_model, type):
-        return class_path(response_model)
+    if isinstance(response_model, type) or get_origin(response_model) is not None:
+        return path_of(response_model)
     raise InvalidArgumentType(
         f"response_model takes a class or its dotted path, not {response_model!r}."
     )

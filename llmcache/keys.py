@@ -22,7 +22,7 @@ from enum import Enum
 from fractions import Fraction
 from functools import cached_property
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Any, Final, get_args
 from uuid import UUID
 
 from django.utils.safestring import SafeString
@@ -189,7 +189,7 @@ def _set_form(value: set[Any] | frozenset[Any]) -> bytes:
 
 def _typed_form(value: Any, content: bytes) -> bytes:
     """`content` marked with the class of `value`: of two classes, never the same form."""
-    return _named_form(_path_of(type(value)), content)
+    return _named_form(path_of(type(value)), content)
 
 
 def _named_form(name: str, content: bytes) -> bytes:
@@ -197,8 +197,11 @@ def _named_form(name: str, content: bytes) -> bytes:
     return _framed(b"t", _str_form(name) + content)
 
 
-def _path_of(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
+def path_of(annotation: Any) -> str:
+    """A type in words: the dotted path of a class, and as written for others (``list[int]``)."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        return f"{annotation.__module__}.{annotation.__qualname__}"
+    return str(annotation)
 
 
 def _written_form(value: Any) -> bytes:
@@ -232,7 +235,7 @@ def _class_form(value: type[BaseModel]) -> bytes:
     try:
         return b"S" + _dict_form(value.model_json_schema())
     except PydanticUserError as error:
-        raise _NoForm(f"{_path_of(value)} has no schema: {error.message}") from None
+        raise _NoForm(f"{path_of(value)} has no schema: {error.message}") from None
 
 
 def _path_form(value: PurePath) -> bytes:
@@ -286,4 +289,4 @@ def _form_by_kind(value: Any) -> bytes:
     for base in (str, bytes, int, float, dict, list, tuple, set, frozenset):
         if isinstance(value, base):
             return _typed_form(value, FORMS[base](value))
-    raise _NoForm(f"{_path_of(type(value))} has no canonical form")
+    raise _NoForm(f"{path_of(type(value))} has no canonical form")

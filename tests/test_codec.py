@@ -958,7 +958,7 @@ def test_nothing_at_rest_is_pickled() -> None:
 
 
 DUMPED = st.none() | st.builds(Dumped, st.text(min_size=1), st.binary())
-STORED = st.builds(StoredAnswer, st.binary(), DUMPED, DUMPED)
+STORED = st.builds(StoredAnswer, st.binary(), DUMPED, DUMPED, st.booleans())
 
 
 class TestPacking:
@@ -970,7 +970,7 @@ class TestPacking:
     @quick
     @given(st.lists(st.integers(0, 6), min_size=5, max_size=5), st.binary(max_size=30))
     def test_nothing_but_corrupt_entry_is_raised(self, lengths: list[int], rest: bytes) -> None:
-        for body in (rest, struct.pack("!5I", *lengths) + rest):
+        for body in (rest, struct.pack("!?5I", False, *lengths) + rest):
             with contextlib.suppress(CorruptEntry):
                 assert isinstance(StoredAnswer.unpack(body), StoredAnswer)
 
@@ -986,6 +986,6 @@ class TestPacking:
                 StoredAnswer.unpack(damaged)
 
     def test_a_class_name_that_is_no_text_is_refused(self) -> None:
-        body = struct.pack("!5I", 2, 1, 2, 0, 0) + b"{}" + b"\xff" + b"{}"
+        body = struct.pack("!?5I", False, 2, 1, 2, 0, 0) + b"{}" + b"\xff" + b"{}"
         with pytest.raises(CorruptEntry):
             StoredAnswer.unpack(body)

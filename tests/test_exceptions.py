@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 import llmcache
@@ -58,3 +60,12 @@ def test_an_uncacheable_request_names_the_part_and_why() -> None:
         "no form",
         "context['a']: no form",
     )
+
+
+@pytest.mark.parametrize(
+    "error", [CacheMiss("ab", "n", "r"), UncacheableRequest("p", "w")], ids=repr
+)
+def test_errors_cross_processes(error: Exception) -> None:
+    """As Celery's results and process pools carry them."""
+    copied = pickle.loads(pickle.dumps(error))
+    assert (type(copied), str(copied), vars(copied)) == (type(error), str(error), vars(error))

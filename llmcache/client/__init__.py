@@ -5,8 +5,8 @@ All methods of an `Instructor` (`create`, `create_with_completion`, ...) call it
 touches settings, caches or models before the first call, so a client may be made at the import of
 any module, and shared by threads.
 
-`wrapping` makes the clients, `requests` reads one call, `response_models` what is asked for, and
-`identity` where it is sent.
+`wrapping` makes the clients, `requests` reads one call, `shapes` knows the kinds of answers, and
+`identity` where a call is sent.
 """
 
 from llmcache.client.wrapping import from_provider, key_for, wrap

@@ -10,10 +10,11 @@ from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from instructor import Instructor
+from instructor.core.hooks import Hooks
 from instructor.v2.core.multimodal import PDF, Audio, Image
-from pydantic import BaseModel
 from pydantic_core import to_json
 
+from llmcache.admission import why_not_admitted
 from llmcache.client.identity import (
     Place,
     default_model_of,
@@ -21,9 +22,8 @@ from llmcache.client.identity import (
     endpoint_places,
     name_of,
 )
-from llmcache.client.response_models import ModelPlan, plan_of, why_not_cacheable
-from llmcache.codec import answers
-from llmcache.codec.answers import StoredAnswer, Validation
+from llmcache.client.shapes import Parsing, Shape, shape_of
+from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import NotReproducible
 from llmcache.codec.envelope import ANSWER, REQUEST, seal
 from llmcache.conf import settings
@@ -107,25 +107,22 @@ class ClientRequest:
     call: Call
     bypass: str = ""
     canonical: CanonicalRequest | None = None
-    plan: ModelPlan | None = None
+    shape: Shape | None = None
     described: bytes | None = None
+    completion: Any = None
 
     def ask(self) -> Any:
         """Call instructor's own function, past the cache."""
-        return self.origin.client.create_fn(response_model=self.asked_model, **self.arguments)
+        create_fn = self.origin.client.create_fn
+        if self.shape is None:
+            return create_fn(response_model=self.response_model, **self.arguments)
+        arguments = self.arguments | {"hooks": self._listening(self.arguments.get("hooks"))}
+        return create_fn(response_model=self.shape.asked_for, **arguments)
 
-    @property
-    def asked_model(self) -> Any:
-        return self.plan.answer_class if self.plan else self.response_model
-
-    @property
-    def validation(self) -> Validation:
-        return Validation(
-            self.asked_model, self.arguments.get("context"), self.arguments.get("strict")
-        )
-
-    def restore(self, found: Found) -> BaseModel:
-        return answers.decode(StoredAnswer.unpack(found.body), self.validation)
+    def restore(self, found: Found) -> Any:
+        if self.shape is None:
+            raise NotStorable("the call has no key")
+        return self.shape.decode(StoredAnswer.unpack(found.body), self._parsing)
 
     def before_asking(self) -> None:
         # Before, because a hook or the SDK may change the messages in place.
@@ -135,12 +132,15 @@ class ClientRequest:
         ttl = self.policy.ttl_seconds
         if ttl == 0:
             raise NotStorable("cache_ttl is 0")
-        if self.canonical is None or self.plan is None:
+        if self.canonical is None or self.shape is None:
             raise NotStorable("the call has no key")
-        stored = self._encoded(answer)
-        canonical, plan, key = self.canonical, self.plan, self.call.key
+        completion = answer if self.response_model is None else self.completion
+        if refusal := why_not_admitted(answer, completion):
+            raise NotStorable(refusal)
+        stored = self._encoded(answer, completion, self.shape)
+        key = self.call.key
         expires = None if ttl is None else time.time() + ttl
-        input_tokens, output_tokens = _tokens_of(getattr(answer, "_raw_response", None))
+        input_tokens, output_tokens = _tokens_of(completion)
         return Draft(
             key=key,
             namespace=self.call.namespace,
@@ -154,18 +154,32 @@ class ClientRequest:
             endpoint=self.origin.endpoint_name,
             model=self.call.model,
             mode=str(self.origin.client.mode.value),
-            response_model=plan.path,
-            digests=canonical.digests(),
+            response_model=self.shape.path,
+            digests=self.canonical.digests(),
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             latency=latency,
         )
 
-    def _encoded(self, answer: Any) -> StoredAnswer:
-        if not isinstance(answer, BaseModel):
-            raise NotStorable(f"the answer is a {type(answer).__name__}, not a Pydantic model")
+    @property
+    def _parsing(self) -> Parsing:
+        client, arguments = self.origin.client, self.arguments
+        return Parsing(
+            client.provider, client.mode, arguments.get("context"), arguments.get("strict")
+        )
+
+    def _listening(self, hooks: Hooks | None) -> Hooks:
+        """The caller's hooks, and one that notes the provider's response."""
+        own = Hooks()
+        own.on("completion:response", self._note_completion)
+        return own if hooks is None else hooks + own
+
+    def _note_completion(self, response: Any) -> None:
+        self.completion = response
+
+    def _encoded(self, answer: Any, completion: Any, shape: Shape) -> StoredAnswer:
         try:
-            return answers.encode(answer, self.validation)
+            return shape.encode(answer, completion, self._parsing)
         except NotReproducible as error:
             raise NotStorable(f"the answer cannot be stored: {error}") from None
 
@@ -200,7 +214,7 @@ def read_request(origin: Origin, response_model: Any, arguments: dict[str, Any])
     if origin.model is not None:
         arguments.setdefault("model", origin.model)
     request = ClientRequest(origin, response_model, arguments, policy, Call())
-    request.bypass = why_not_cacheable(response_model, origin.client.mode, arguments)
+    request.bypass = _why_not_cacheable(arguments)
     try:
         request.call.model = str(arguments.get("model") or origin.default_model or "")
         request.call.namespace = policy.namespace_name
@@ -215,9 +229,18 @@ def read_request(origin: Origin, response_model: Any, arguments: dict[str, Any])
     return request
 
 
+def _why_not_cacheable(arguments: dict[str, Any]) -> str:
+    """Why a call with these arguments is not cached; empty when it is."""
+    if arguments.get("stream"):
+        return "streamed answers are not cached"
+    if arguments.get("autodetect_images"):
+        return "autodetect_images reads files, whose content the key does not know"
+    return ""
+
+
 def _give_key(request: ClientRequest) -> None:
     origin, arguments = request.origin, request.arguments
-    plan = plan_of(request.response_model)
+    shape = shape_of(request.response_model, origin.client.mode)
     parts = {
         "namespace": request.call.namespace,
         "provider": origin.client.provider.value,
@@ -230,10 +253,10 @@ def _give_key(request: ClientRequest) -> None:
     }
     canonical = CanonicalRequest(
         {name: canonical_part(name, value) for name, value in parts.items()}
-        | {"schema": plan.schema, "parameters": canonical_parameters(_parameters(arguments))}
+        | {"schema": shape.schema, "parameters": canonical_parameters(_parameters(arguments))}
     )
     request.call.key = canonical.key
-    request.canonical, request.plan = canonical, plan
+    request.canonical, request.shape = canonical, shape
 
 
 def _parameters(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from llmcache.exceptions import CorruptEntry
 
 Model = TypeVar("Model", bound=BaseModel)
 
-# Lengths of: answer, class and JSON of the completion, class and JSON of the total usage.
-LENGTHS: Final = struct.Struct("!5I")
+# Whether it is restored by parsing the completion; and the lengths of: answer, class and JSON of
+# the completion, class and JSON of the total usage.
+LENGTHS: Final = struct.Struct("!?5I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,15 @@ class Validation:
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """The parts of an answer at rest; all data is JSON."""
+    """The parts of an answer at rest; all data is JSON.
+
+    Where it is `parsed`, a hit is restored from the completion, and `answer` is for people.
+    """
 
     answer: bytes
     completion: Dumped | None = None
     total_usage: Dumped | None = None
+    parsed: bool = False
 
     def pack(self) -> bytes:
         parts = (
@@ -42,12 +47,12 @@ class StoredAnswer:
             *_flat(self.completion),
             *_flat(self.total_usage),
         )
-        return LENGTHS.pack(*map(len, parts)) + b"".join(parts)
+        return LENGTHS.pack(self.parsed, *map(len, parts)) + b"".join(parts)
 
     @classmethod
     def unpack(cls, body: bytes) -> StoredAnswer:
         try:
-            lengths = LENGTHS.unpack_from(body)
+            parsed, *lengths = LENGTHS.unpack_from(body)
         except struct.error as error:
             raise CorruptEntry("not an answer") from error
         parts, start = [], LENGTHS.size
@@ -58,7 +63,12 @@ class StoredAnswer:
             raise CorruptEntry("not an answer")
         answer, completion_class, completion, usage_class, usage = parts
         try:
-            return cls(answer, _dumped(completion_class, completion), _dumped(usage_class, usage))
+            return cls(
+                answer,
+                _dumped(completion_class, completion),
+                _dumped(usage_class, usage),
+                parsed,
+            )
         except UnicodeDecodeError as error:
             raise CorruptEntry("not an answer") from error
 

@@ -1,0 +1,245 @@
+"""The shapes of answers: what instructor is asked for, and how such an answer is kept.
+
+A Pydantic model is kept as its own JSON: that is the quickest to restore. Where that does not bring
+the same object back (validators that are not idempotent, fields left out of dumps), and for all
+other shapes (lists, plain types, parallel tools), what validation was given live is kept instead,
+the provider's response; a hit parses it once more, as instructor did.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, Protocol
+
+from instructor import Mode, OpenAISchema, Provider, openai_schema
+from instructor.processing.response import process_response
+from instructor.v2.core.response_model import prepare_response_model
+from instructor.v2.dsl.iterable import IterableBase
+from instructor.v2.dsl.parallel import get_types_array
+from instructor.v2.dsl.partial import PartialBase
+from instructor.v2.dsl.simple_type import AdapterBase
+from pydantic import BaseModel
+from pydantic.errors import PydanticUserError
+from pydantic_core import to_json
+
+from llmcache.codec import answers, completions
+from llmcache.codec.answers import StoredAnswer, Validation
+from llmcache.codec.completions import NotReproducible
+from llmcache.codec.sameness import same
+from llmcache.exceptions import UncacheableRequest
+from llmcache.keys import canonical_part, digest, path_of
+
+# Models by which instructor spells other shapes: lists, partial models, plain types.
+OTHER_SHAPES: Final = (IterableBase, PartialBase, AdapterBase)
+
+# The shape is kept on the class itself: it refers to the class, so a weak dictionary would keep
+# both for ever, and so they go together.
+SHAPE_ATTRIBUTE: Final = "__llmcache_shape__"
+
+
+@dataclass(frozen=True, slots=True)
+class Parsing:
+    """How instructor parses the response of one call: all but the response."""
+
+    provider: Provider
+    mode: Mode
+    context: dict[str, Any] | None
+    strict: bool | None
+
+    def parse(self, completion: Any, asked_for: Any) -> Any:
+        return process_response(
+            completion,
+            response_model=asked_for,
+            stream=False,
+            validation_context=self.context,
+            strict=self.strict,
+            mode=self.mode,
+            provider=self.provider,
+        )
+
+
+class Shape(Protocol):
+    """How answers of one response model are asked for, kept and restored."""
+
+    @property
+    def asked_for(self) -> Any:
+        """What instructor is given for a response model."""
+
+    @property
+    def schema(self) -> bytes:
+        """The schema's part of the key."""
+
+    @property
+    def path(self) -> str:
+        """The response model in words, as the row has it."""
+
+    def encode(self, answer: Any, completion: Any, parsing: Parsing) -> StoredAnswer:
+        """`answer` for the store. Raises `NotReproducible` when a hit would differ from it."""
+
+    def decode(self, stored: StoredAnswer, parsing: Parsing) -> Any:
+        """The answer of a hit. Raises whatever validation raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """A Pydantic model.
+
+    For each call, instructor derives a new class from the response model and answers with an
+    instance of it; so of two calls, no answer would equal the other. `asked_for` is that class,
+    derived once: then live answers and hits are of one class, and a miss is half a millisecond
+    faster.
+    """
+
+    asked_for: type[BaseModel]
+    schema: bytes
+    path: str
+    validator: Any
+
+    def encode(self, answer: Any, completion: Any, parsing: Parsing) -> StoredAnswer:
+        if not isinstance(answer, BaseModel):
+            raise NotReproducible(f"it is a {type(answer).__name__}, not a Pydantic model")
+        try:
+            return answers.encode(answer, self._validation(parsing))
+        except NotReproducible as error:
+            try:
+                return encode_by_parsing(self, answer, completion, parsing)
+            except NotReproducible:
+                raise error from None
+
+    def decode(self, stored: StoredAnswer, parsing: Parsing) -> Any:
+        if stored.parsed:
+            return decode_by_parsing(self, stored, parsing)
+        return answers.decode(stored, self._validation(parsing))
+
+    def _validation(self, parsing: Parsing) -> Validation:
+        return Validation(self.asked_for, parsing.context, parsing.strict)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedShape:
+    """What only the provider's response brings back: lists, plain types, parallel tools."""
+
+    asked_for: Any
+    schema: bytes
+    path: str
+
+    def encode(self, answer: Any, completion: Any, parsing: Parsing) -> StoredAnswer:
+        return encode_by_parsing(self, answer, completion, parsing)
+
+    def decode(self, stored: StoredAnswer, parsing: Parsing) -> Any:
+        return decode_by_parsing(self, stored, parsing)
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionShape:
+    """``response_model=None``: the provider's response itself."""
+
+    asked_for: None = None
+    schema: bytes = b"completion"
+    path: str = ""
+
+    def encode(self, answer: Any, completion: Any, parsing: Parsing) -> StoredAnswer:
+        return StoredAnswer(b"null", completions.dump(answer), parsed=True)
+
+    def decode(self, stored: StoredAnswer, parsing: Parsing) -> Any:
+        return completions.load(stored.completion)
+
+
+def shape_of(response_model: Any, mode: Mode) -> Shape:
+    """The shape of answers for `response_model`. Raises `UncacheableRequest` without a schema."""
+    if response_model is None:
+        return CompletionShape()
+    if mode in Mode.parallel_modes():
+        return _parallel_shape(response_model)
+    if is_model(response_model):
+        return _model_shape(response_model)
+    return _other_shape(response_model)
+
+
+def is_model(response_model: Any) -> bool:
+    return (
+        isinstance(response_model, type)
+        and issubclass(response_model, BaseModel)
+        and not issubclass(response_model, OTHER_SHAPES)
+    )
+
+
+def encode_by_parsing(shape: Shape, answer: Any, completion: Any, parsing: Parsing) -> StoredAnswer:
+    """Keep the provider's response, once it is proven that it parses to `answer`."""
+    dumped = completions.dump(completion)
+    if dumped is None:
+        raise NotReproducible("the provider's response is not known")
+    usage = completions.dump(getattr(answer, "_total_usage", None))
+    stored = StoredAnswer(_readable(answer), dumped, usage, parsed=True)
+    try:
+        restored = decode_by_parsing(shape, stored, parsing)
+    except Exception as error:
+        raise NotReproducible("the provider's response does not parse again") from error
+    if not same(_unrolled(restored), _unrolled(answer)):
+        raise NotReproducible("it would come back different")
+    return stored
+
+
+def decode_by_parsing(shape: Shape, stored: StoredAnswer, parsing: Parsing) -> Any:
+    answer = parsing.parse(completions.load(stored.completion), shape.asked_for)
+    if stored.total_usage is not None:
+        object.__setattr__(answer, "_total_usage", completions.load(stored.total_usage))
+    return answer
+
+
+def _unrolled(answer: Any) -> Any:
+    """What an iterator will give, without taking it from the caller."""
+    return (type(answer), list(copy.copy(answer))) if isinstance(answer, Iterator) else answer
+
+
+def _readable(answer: Any) -> bytes:
+    """JSON for people who read the entry; nothing is restored from it."""
+    try:
+        return to_json(
+            list(copy.copy(answer)) if isinstance(answer, Iterator) else answer,
+            serialize_unknown=True,
+        )
+    except ValueError:
+        return b"null"
+
+
+def _model_shape(response_model: type[BaseModel]) -> ModelShape:
+    """The shape kept on the class, worked out when it is first asked for, or was rebuilt since."""
+    shape = response_model.__dict__.get(SHAPE_ATTRIBUTE)
+    if shape is None or shape.validator is not response_model.__pydantic_validator__:
+        shape = _new_model_shape(response_model)
+        type.__setattr__(response_model, SHAPE_ATTRIBUTE, shape)
+    return shape
+
+
+def _new_model_shape(response_model: type[BaseModel]) -> ModelShape:
+    schema = _schema_part(response_model)
+    derived = issubclass(response_model, OpenAISchema)
+    return ModelShape(
+        asked_for=response_model if derived else openai_schema(response_model),
+        schema=schema,
+        path=path_of(response_model),
+        validator=response_model.__pydantic_validator__,
+    )
+
+
+@lru_cache(maxsize=256)
+def _other_shape(response_model: Any) -> ParsedShape:
+    prepared: Any = prepare_response_model(response_model)
+    return ParsedShape(prepared, _schema_part(prepared), path_of(response_model))
+
+
+@lru_cache(maxsize=256)
+def _parallel_shape(response_model: Any) -> ParsedShape:
+    schemas = b"".join(_schema_part(model) for model in get_types_array(response_model))
+    return ParsedShape(response_model, digest(b"parallel" + schemas), path_of(response_model))
+
+
+def _schema_part(response_model: type[BaseModel]) -> bytes:
+    try:
+        return digest(canonical_part("schema", response_model.model_json_schema()))
+    except PydanticUserError as error:
+        raise UncacheableRequest("schema", error.message) from None
