@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from project.standin.questions import Question, Schema, Tool
+from project.standin.questions import Body, Question, Schema, Tool
 from project.standin.rules import fill
 
 REFUSAL = "I'm sorry, but I cannot help with that."
@@ -79,6 +79,11 @@ def answer(question: Question, behaviour: Behaviour) -> Answer:
 def tokens(text: str) -> int:
     """About how many tokens a text is."""
     return -(-len(text) // CHARACTERS_PER_TOKEN)
+
+
+def tokens_of(body: Body) -> int:
+    """About how many tokens a request is, streamed or not."""
+    return tokens(as_json({k: v for k, v in body.items() if not k.startswith("stream")}))
 
 
 def as_json(value: object) -> str:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
 
-from project.standin.answers import Answer, Ending, ToolCall, as_json, tokens
+from project.standin.answers import Answer, Ending, ToolCall, as_json, tokens, tokens_of
+from project.standin.events import DONE, event, pieces
 from project.standin.questions import (
     Body,
     Question,
@@ -50,6 +52,38 @@ def complete(body: Body, answer: Answer) -> Body:
         "service_tier": "default",
         "system_fingerprint": FINGERPRINT,
     }
+
+
+def stream(body: Body, answer: Answer) -> Iterator[str]:
+    whole = complete(body, answer)
+    [choice] = whole.pop("choices")
+    usage = whole.pop("usage")
+    # With the usage asked for, every chunk has the field, and the one after the last has a value.
+    with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+    envelope = whole | {"object": "chat.completion.chunk"} | ({"usage": None} if with_usage else {})
+    for delta in _deltas(choice["message"]):
+        yield event(envelope | {"choices": [_part(delta, None)]})
+    yield event(envelope | {"choices": [_part({}, choice["finish_reason"])]})
+    if with_usage:
+        yield event(envelope | {"choices": [], "usage": usage})
+    yield DONE
+
+
+def _part(delta: Body, finish: str | None) -> Body:
+    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+
+
+def _deltas(message: Body) -> Iterator[Body]:
+    yield {"role": "assistant", "content": message["content"] and "", "refusal": None}
+    for field in ("content", "refusal"):
+        for piece in pieces(message[field] or ""):
+            yield {field: piece}
+    for index, call in enumerate(message.get("tool_calls") or ()):
+        function = call["function"]
+        opening = call | {"function": function | {"arguments": ""}}
+        yield {"tool_calls": [{"index": index} | opening]}
+        for piece in pieces(function["arguments"]):
+            yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
 
 
 def _tools(body: Body) -> tuple[Tool, ...]:
@@ -106,7 +140,7 @@ def _finish(body: Body, answer: Answer) -> str:
 
 
 def _usage(body: Body, message: Body) -> Body:
-    asked, said = tokens(as_json(body)), tokens(as_json(message))
+    asked, said = tokens_of(body), tokens(as_json(message))
     return {
         "prompt_tokens": asked,
         "completion_tokens": said,

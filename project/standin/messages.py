@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from project.standin.answers import Answer, Ending, ToolCall, as_json, tokens
+from project.standin.answers import Answer, Ending, ToolCall, as_json, tokens, tokens_of
+from project.standin.events import event, pieces
 from project.standin.questions import (
     Body,
     Question,
@@ -47,6 +49,40 @@ def complete(body: Body, answer: Answer) -> Body:
         **_stop(answer),
         "usage": _usage(body, content),
     }
+
+
+def stream(body: Body, answer: Answer) -> Iterator[str]:
+    return (event(data, data["type"]) for data in _events(complete(body, answer), answer))
+
+
+def _events(whole: Body, answer: Answer) -> Iterator[Body]:
+    stop = {name: whole[name] for name in _stop(answer)}
+    begun: Body = whole | {"content": [], **dict.fromkeys(stop)}
+    begun["usage"] = whole["usage"] | {"output_tokens": 1}
+    yield {"type": "message_start", "message": begun}
+    for index, block in enumerate(whole["content"]):
+        yield {"type": "content_block_start", "index": index, "content_block": _empty(block)}
+        yield {"type": "ping"}
+        for delta in _deltas(index, block, answer):
+            yield {"type": "content_block_delta", "index": index, "delta": delta}
+        yield {"type": "content_block_stop", "index": index}
+    said = {"output_tokens": whole["usage"]["output_tokens"]}
+    yield {"type": "message_delta", "delta": stop, "usage": said}
+    yield {"type": "message_stop"}
+
+
+def _empty(block: Body) -> Body:
+    return block | {"text": ""} if block["type"] == "text" else block | {"input": {}}
+
+
+def _deltas(index: int, block: Body, answer: Answer) -> Iterator[Body]:
+    if block["type"] == "text":
+        for piece in pieces(block["text"]):
+            yield {"type": "text_delta", "text": piece}
+    else:
+        # Not from the block's input: what broke off in the middle is no JSON.
+        for piece in ("", *pieces(answer.calls[index].arguments)):
+            yield {"type": "input_json_delta", "partial_json": piece}
 
 
 def _tools(body: Body) -> tuple[Tool, ...]:
@@ -113,7 +149,7 @@ def _stop(answer: Answer) -> Body:
 
 def _usage(body: Body, content: list[Body]) -> Body:
     return {
-        "input_tokens": tokens(as_json(body)),
+        "input_tokens": tokens_of(body),
         "output_tokens": tokens(as_json(content)),
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": 0,

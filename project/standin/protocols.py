@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +21,7 @@ class Dialect(Protocol):
 
     def question(self, body: Body) -> Question: ...
     def complete(self, body: Body, answer: Answer) -> Body: ...
+    def stream(self, body: Body, answer: Answer) -> Iterator[str]: ...
 
 
 DIALECTS: dict[str, Dialect] = {
@@ -30,10 +32,10 @@ DIALECTS: dict[str, Dialect] = {
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes back over the wire."""
+    """What goes back over the wire: one JSON object, or a stream of events."""
 
     status: int
-    body: Body
+    body: Body | Iterator[str]
 
 
 def reply(method: str, path: str, body: Body | None, behaviour: Behaviour) -> Reply:
@@ -77,7 +79,7 @@ _ANTHROPIC_ERRORS = {
 }
 
 
-def _route(method: str, path: str, body: Body | None, behaviour: Behaviour) -> Body:
+def _route(method: str, path: str, body: Body | None, behaviour: Behaviour) -> Body | Iterator[str]:
     if (method, path) == ("GET", MODELS_PATH):
         return _models()
     dialect = DIALECTS.get(path)
@@ -86,7 +88,8 @@ def _route(method: str, path: str, body: Body | None, behaviour: Behaviour) -> B
     if method != "POST":
         raise Rejection(f"Not allowed to {method} on {path} (use POST).", status=405)
     body = _checked(body, dialect.MESSAGES)
-    return dialect.complete(body, answer(dialect.question(body), behaviour))
+    said = answer(dialect.question(body), behaviour)
+    return dialect.stream(body, said) if body.get("stream") else dialect.complete(body, said)
 
 
 def _checked(body: Body | None, said: str) -> Body:
@@ -96,8 +99,6 @@ def _checked(body: Body | None, said: str) -> Body:
         raise Rejection("You must provide a model parameter.", "model")
     if not isinstance(body.get(said), list) or not body[said]:
         raise Rejection(f"Missing required parameter: '{said}'.", said)
-    if body.get("stream"):
-        raise Rejection("The stand-in does not stream.", "stream", code="unsupported_value")
     return body
 
 

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import socket
 import threading
-from contextlib import suppress
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from project.standin import protocols
 from project.standin.answers import Behaviour
+from project.standin.connections import Call, Server
 
-
-@dataclass(frozen=True)
-class Call:
-    """One request that arrived: where, with which headers (lower-case names), asking what."""
-
-    path: str
-    headers: dict[str, str] = field(repr=False)
-    body: dict[str, Any]
+__all__ = ["Call", "StandIn"]
 
 
 class StandIn:
@@ -29,11 +20,18 @@ class StandIn:
 
     Args:
         port: where to listen; 0 takes any free port.
-        latency: seconds to wait before each answer. May be changed while running.
+        latency: seconds to wait before each answer.
         host: the interface to listen on.
 
-    ``fail_with`` makes every request fail with that HTTP status until it is ``None`` again.
-    ``behaviour`` says how to answer; see :class:`Behaviour`.
+    All of these may be changed while it runs:
+
+    Attributes:
+        behaviour: how to answer; see :class:`Behaviour`.
+        latency: seconds before each answer, or before the first chunk of a stream.
+        chunk_delay: seconds between two chunks of a stream.
+        fail_with: the HTTP status that every request fails with; ``None``: none does.
+        hang_up_after: how many chunks of a stream arrive before the connection breaks; ``None``:
+            it does not.
 
     >>> with StandIn() as standin:
     ...     client = OpenAI(base_url=standin.url, api_key="any")
@@ -41,12 +39,16 @@ class StandIn:
 
     def __init__(self, port: int = 0, latency: float = 0.0, host: str = "127.0.0.1") -> None:
         self.latency = latency
+        self.chunk_delay = 0.0
         self.fail_with: int | None = None
+        self.hang_up_after: int | None = None
         self.behaviour = Behaviour()
         self._calls: list[Call] = []
+        self._open_streams = 0
+        self._abandoned_streams = 0
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._server = _Server((host, port), self)
+        self._server = Server((host, port), self)
         self._thread: threading.Thread | None = None
 
     @property
@@ -69,10 +71,21 @@ class StandIn:
         with self._lock:
             return list(self._calls)
 
+    @property
+    def open_streams(self) -> int:
+        """How many streams are being sent just now."""
+        return self._open_streams
+
+    @property
+    def abandoned_streams(self) -> int:
+        """How many streams broke off since the start, whoever hung up."""
+        return self._abandoned_streams
+
     def forget(self) -> None:
-        """Start counting the calls anew."""
+        """Start counting the calls and the abandoned streams anew."""
         with self._lock:
             self._calls.clear()
+            self._abandoned_streams = 0
 
     def start(self) -> Self:
         """Serve from a thread of its own."""
@@ -118,82 +131,16 @@ class StandIn:
             return protocols.failure(path, self.fail_with, "The stand-in was told to fail.")
         return protocols.reply(method, path, body, self.behaviour)
 
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    # The default of 5 refuses connections as soon as a test opens fifty at once.
-    request_queue_size = 1024
-
-    def __init__(self, address: tuple[str, int], standin: StandIn) -> None:
-        self.standin = standin
-        self._open: set[socket.socket] = set()
-        super().__init__(address, _Handler)
-
-    def server_bind(self) -> None:
-        # HTTPServer asks the resolver for the host's full name here, which can take seconds
-        # on a machine without a network, and nothing needs it.
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up in the middle is everyday life, not worth a traceback."""
-
-    def hang_up(self) -> None:
-        # Kept-alive connections would outlive the server otherwise, each with its thread.
-        for request in tuple(self._open):
-            with suppress(OSError):
-                request.shutdown(socket.SHUT_RDWR)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    # Headers and body in one packet: split, Nagle and delayed acknowledgement cost 40 ms.
-    wbufsize = -1
-    disable_nagle_algorithm = True
-
-    def do_POST(self) -> None:
-        self._respond(self._body())
-
-    def do_GET(self) -> None:
-        self._respond(None)
-
-    def _body(self) -> dict[str, Any] | None:
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+    @contextmanager
+    def stream_of(self, events: Iterator[str]) -> Iterator[Iterator[str]]:
+        """Count the stream as open, and as abandoned when it does not come to its end."""
+        with self._lock:
+            self._open_streams += 1
+        abandoned = True
         try:
-            body = json.loads(raw)
-        except ValueError:
-            return None
-        return body if isinstance(body, dict) else None
-
-    def _respond(self, body: dict[str, Any] | None) -> None:
-        standin = cast(_Server, self.server).standin
-        path = self.path.partition("?")[0]
-        if self.command == "POST":
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            standin.note(Call(path, headers, body or {}))
-        self._send(standin.answer(self.command, path, body))
-
-    def _send(self, reply: protocols.Reply) -> None:
-        content = json.dumps(reply.body, ensure_ascii=False).encode("utf-8", "replace")
-        self.send_response(reply.status)
-        self.send_header("Content-Type", "application/json; charset=utf-8")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-        self.wfile.flush()
-
-    def version_string(self) -> str:
-        return "llmcache-stand-in"
-
-    def log_message(self, *_: Any) -> None:
-        """Quiet: the terminal belongs to the site's own log."""
+            yield events
+            abandoned = False
+        finally:
+            with self._lock:
+                self._open_streams -= 1
+                self._abandoned_streams += abandoned

@@ -52,7 +52,7 @@ MODES = ["TOOLS", "JSON", "JSON_SCHEMA", "MD_JSON", "anthropic TOOLS", "anthropi
 
 
 @pytest.fixture(params=MODES)
-def client(request, sdk, claude) -> instructor.Instructor:
+def client(request, sdk, claude):
     provider, _, mode = request.param.rpartition(" ")
     if provider:
         return instructor.from_anthropic(
