@@ -15,8 +15,9 @@ from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from instructor import Mode, OpenAISchema, Provider, openai_schema
-from instructor.processing.response import process_response
+from instructor.v2.core.registry import mode_registry
 from instructor.v2.core.response_model import prepare_response_model
+from instructor.v2.core.retry import _finalize_parsed_response
 from instructor.v2.dsl.iterable import IterableBase
 from instructor.v2.dsl.parallel import get_types_array
 from instructor.v2.dsl.partial import PartialBase
@@ -50,15 +51,17 @@ class Parsing:
     strict: bool | None
 
     def parse(self, completion: Any, asked_for: Any) -> Any:
-        return process_response(
-            completion,
+        """What instructor makes of `completion`, by the same two steps as after a live call."""
+        handlers = mode_registry.get_handlers(self.provider, self.mode)
+        parsed = handlers.response_parser(
+            response=completion,
             response_model=asked_for,
-            stream=False,
             validation_context=self.context,
             strict=self.strict,
-            mode=self.mode,
-            provider=self.provider,
+            stream=False,
+            is_async=False,
         )
+        return _finalize_parsed_response(parsed, completion)
 
 
 class Shape(Protocol):
@@ -192,16 +195,18 @@ def decode_by_parsing(shape: Shape, stored: StoredAnswer, parsing: Parsing) -> A
 
 def _unrolled(answer: Any) -> Any:
     """What an iterator will give, without taking it from the caller."""
-    return (type(answer), list(copy.copy(answer))) if isinstance(answer, Iterator) else answer
+    if not isinstance(answer, Iterator):
+        return answer
+    try:
+        return type(answer), list(copy.copy(answer))
+    except TypeError as error:
+        raise NotReproducible(f"a {type(answer).__name__} can be read only once") from error
 
 
 def _readable(answer: Any) -> bytes:
     """JSON for people who read the entry; nothing is restored from it."""
     try:
-        return to_json(
-            list(copy.copy(answer)) if isinstance(answer, Iterator) else answer,
-            serialize_unknown=True,
-        )
+        return to_json(_unrolled(answer), serialize_unknown=True)
     except ValueError:
         return b"null"
 
