@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llmcache.adapter import DjangoCache
-    from llmcache.client import from_provider, key_for, wrap
+    from llmcache.client import aexplain, explain, from_provider, key_for, wrap
     from llmcache.exceptions import (
         CacheMiss,
         InvalidArgument,
@@ -26,6 +26,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "DjangoCache": "adapter",
+    "aexplain": "client",
+    "explain": "client",
     "from_provider": "client",
     "key_for": "client",
     "wrap": "client",
@@ -45,8 +47,10 @@ __all__ = [
     "InvalidArgument",
     "LLMCacheError",
     "UncacheableRequest",
+    "aexplain",
     "ainvalidate",
     "capture",
+    "explain",
     "from_provider",
     "invalidate",
     "key_for",

@@ -9,6 +9,6 @@ any module, and shared by threads.
 `identity` where a call is sent.
 """
 
-from llmcache.client.wrapping import from_provider, key_for, wrap
+from llmcache.client.wrapping import aexplain, explain, from_provider, key_for, wrap
 
-__all__ = ["from_provider", "key_for", "wrap"]
+__all__ = ["aexplain", "explain", "from_provider", "key_for", "wrap"]

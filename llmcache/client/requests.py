@@ -126,7 +126,7 @@ class ClientRequest:
 
     def before_asking(self) -> None:
         # Before, because a hook or the SDK may change the messages in place.
-        self.described = self._described()
+        self.described = self.describe()
 
     def draft(self, answer: Any, asked: float, latency: float) -> Draft:
         ttl = self.policy.ttl_seconds
@@ -183,7 +183,7 @@ class ClientRequest:
         except NotReproducible as error:
             raise NotStorable(f"the answer cannot be stored: {error}") from None
 
-    def _described(self) -> bytes | None:
+    def describe(self) -> bytes | None:
         """The request as JSON, for people to read; None when it is not to be stored."""
         wish = settings.store_requests
         if wish == "digest":

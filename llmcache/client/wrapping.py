@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Literal, TypeVar, cast, overload
 
 import instructor
 from instructor import AsyncInstructor, Instructor, Mode
 
-from llmcache.client.requests import Origin, read_request
+from llmcache.client.requests import ClientRequest, Origin, read_request
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType, UncacheableRequest
+from llmcache.explanation import Explanation, Subject, explain_call
 from llmcache.flow import adrive, drive
 from llmcache.policy import TTL, UNSET, Policy, Unset
+from llmcache.store import placement
 
 Client = TypeVar("Client", bound=Instructor)
 
@@ -161,17 +164,75 @@ def key_for(client: Instructor, *, response_model: Any, **arguments: Any) -> str
         UncacheableRequest: when such a call has no key; the message says why.
         InvalidArgument: when the client is not one of llmcache, or an argument cannot be meant.
     """
-    create_fn = getattr(client, "create_fn", None)
-    if not isinstance(create_fn, CachedCreate):
-        raise InvalidArgumentType(
-            "key_for() takes a client that llmcache.from_provider() or llmcache.wrap() made."
-        )
-    # The defaults of `Instructor.create`.
-    call = client.handle_kwargs({"context": None, "strict": True, **arguments})
-    request = read_request(create_fn.origin, response_model, call)
+    request = _request_of("key_for", client, response_model, arguments)
     if request.bypass:
         raise UncacheableRequest("request", request.bypass)
     return request.call.key
+
+
+def explain(client: Instructor, *, response_model: Any, **arguments: Any) -> Explanation:
+    """Why the call ``client.create(response_model=..., messages=..., ...)`` would hit or miss.
+
+    The tiers are asked, without counting a hit; the model is not. Only entries of the call's own
+    namespace are looked at.
+
+    Args:
+        client: a client that `from_provider` or `wrap` made.
+        response_model: the class of the answer.
+        **arguments: the other arguments of the call.
+
+    Returns:
+        An `Explanation`: ``outcome``, ``tier``, ``reason``, ``key``, the digests of its ``parts``,
+        and for a miss the ``nearest`` stored entry with what differs. ``print()`` shows all of it.
+
+    Raises:
+        InvalidArgument: when the client is not one of llmcache, or an argument cannot be meant.
+    """
+    return _explaining("explain", client, response_model, arguments)()
+
+
+async def aexplain(client: Instructor, *, response_model: Any, **arguments: Any) -> Explanation:
+    """`explain` for a coroutine: the same arguments; the event loop goes on meanwhile."""
+    return await placement.arun(_explaining("aexplain", client, response_model, arguments))
+
+
+def _explaining(
+    function: str, client: Instructor, response_model: Any, arguments: dict[str, Any]
+) -> Callable[[], Explanation]:
+    request = _request_of(function, client, response_model, arguments)
+    origin, call, shape, canonical = request.origin, request.call, request.shape, request.canonical
+    subject = Subject(
+        name="this call",
+        key=call.key,
+        namespace=call.namespace,
+        provider=str(origin.client.provider.value),
+        endpoint=origin.endpoint_name if canonical else "",
+        model=call.model,
+        mode=str(origin.client.mode.value),
+        response_model=shape.path if shape else "",
+        digests=canonical.digests() if canonical else {},
+        describe=request.describe,
+    )
+    return partial(
+        explain_call,
+        subject,
+        policy=request.policy,
+        bypass=request.bypass,
+        restore=request.restore,
+    )
+
+
+def _request_of(
+    function: str, client: Instructor, response_model: Any, arguments: dict[str, Any]
+) -> ClientRequest:
+    create_fn = getattr(client, "create_fn", None)
+    if not isinstance(create_fn, CachedCreate):
+        raise InvalidArgumentType(
+            f"{function}() takes a client that llmcache.from_provider() or llmcache.wrap() made."
+        )
+    # The defaults of `Instructor.create`.
+    call = client.handle_kwargs({"context": None, "strict": True, **arguments})
+    return read_request(create_fn.origin, response_model, call)
 
 
 def _wrapped(origin: Origin) -> Instructor:

@@ -1,0 +1,115 @@
+"""Two values as lines of text, and what differs between them.
+
+Pure: no database, no settings. Texts of prompts are long, and may hold anything; what comes out is
+short, one screen wide, and can be printed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from difflib import unified_diff
+from itertools import pairwise, takewhile
+from typing import Any, Final
+
+# A diff has at most so many lines, and is sought between so many on either side: the time that
+# difflib takes grows with the product.
+MOST_LINES: Final = 400
+MOST_COMPARED: Final = 2_000
+
+WIDTH: Final = 96
+# Unchanged lines around a change.
+AROUND: Final = 3
+
+# The escapes of JSON, in pairs, so that the "n" after an escaped backslash is none.
+ESCAPE: Final = re.compile(r"\\(.)")
+SENTENCE: Final = re.compile(r"(?<=[.!?;])\s+")
+WORDS: Final = re.compile(rf".{{1,{WIDTH}}}(?:\s+|$)|.{{1,{WIDTH}}}", re.DOTALL)
+
+
+def difference(stored: Any, asked: Any, names: tuple[str, str]) -> str:
+    """A unified diff from `stored` to `asked`; empty when they read the same.
+
+    `names` are what the two are called in its head. Line numbers are left out: nobody has seen the
+    lines elsewhere.
+    """
+    before, after = lines_of(stored), lines_of(asked)
+    start = _same_at_start(before, after)
+    end = _same_at_end(before[start:], after[start:])
+    if start == len(before) == len(after):
+        return ""
+    first = max(0, start - AROUND)
+    cut_before, before = _cut(before, first, end)
+    cut_after, after = _cut(after, first, end)
+    lines = unified_diff(before, after, *names, n=AROUND, lineterm="")
+    made = [printable("@@" if line.startswith("@@") else line) for line in lines]
+    left_out = max(0, len(made) - MOST_LINES)
+    if left_out or cut_before or cut_after:
+        more = f"{left_out} more lines" if left_out else "more lines"
+        made[MOST_LINES:] = [f"({more} are not shown)"]
+    return "\n".join(made)
+
+
+def lines_of(value: Any) -> list[str]:
+    """`value` as JSON over several lines, long texts broken after lines, sentences and words."""
+    if isinstance(value, str) and len(value) <= WIDTH and value.isprintable():
+        return [value]
+    try:
+        text = json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True)
+    except RecursionError:
+        text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return list(_wrapped(text))
+
+
+def printable(line: str) -> str:
+    """`line` with what cannot be seen, or would steer a terminal, written as an escape."""
+    if line.isprintable():
+        return line
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in line
+    )
+
+
+def _wrapped(text: str) -> Iterator[str]:
+    for line in text.split("\n"):
+        if len(line) <= WIDTH and r"\n" not in line:
+            yield line
+            continue
+        indent = " " * (len(line) - len(line.lstrip(" ")) + 4)
+        for number, piece in enumerate(_pieces(line)):
+            yield indent + piece if number else piece
+
+
+def _pieces(line: str) -> Iterator[str]:
+    """`line` in pieces that a change elsewhere in the text does not move."""
+    for text in _split_at(line, [m.end() for m in ESCAPE.finditer(line) if m[1] == "n"]):
+        if len(text) <= WIDTH:
+            yield text
+            continue
+        for sentence in _split_at(text, [m.end() for m in SENTENCE.finditer(text)]):
+            yield from WORDS.findall(sentence)
+
+
+def _split_at(text: str, places: list[int]) -> list[str]:
+    pieces = [text[start:end] for start, end in pairwise([0, *places, len(text)])]
+    if len(pieces) > 1 and not pieces[-1].strip('", '):
+        # What only closes the text in JSON needs no line of its own.
+        pieces[-2:] = ["".join(pieces[-2:])]
+    return pieces
+
+
+def _cut(lines: list[str], first: int, same_at_end: int) -> tuple[bool, list[str]]:
+    """Whether lines were left out, and the lines that are worth comparing."""
+    last = len(lines) - same_at_end + AROUND
+    return last - first > MOST_COMPARED, lines[first : min(last, first + MOST_COMPARED)]
+
+
+def _same_at_start(before: list[str], after: list[str]) -> int:
+    pairs = zip(before, after, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _same_at_end(before: list[str], after: list[str]) -> int:
+    return _same_at_start(before[::-1], after[::-1])
