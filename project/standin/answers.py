@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from project.standin.questions import Body, Question, Schema, Tool
+from project.standin.questions import Body, Question, Tool
 from project.standin.rules import fill
+from project.standin.schemas import Schema
+from project.standin.variation import with_number
 
 REFUSAL = "I'm sorry, but I cannot help with that."
 
@@ -28,12 +31,22 @@ class Behaviour:
         truncate: break off in the middle, as at the limit of tokens.
         refuse: decline to answer.
         filter: answer, and say that the content was filtered. JSON stays whole.
+        vary: put a number into what the rules find, another one at each call, as a model never
+            says the same twice. Where the schema leaves no room for one, nothing changes.
     """
 
     answer_with: dict[str, Any] | list[dict[str, Any]] | str | None = None
     truncate: bool = False
     refuse: bool = False
     filter: bool = False
+    vary: bool = False
+
+    def __post_init__(self) -> None:
+        self._numbers = itertools.count(1)
+
+    def next_number(self) -> int | None:
+        """What tells this answer from the others; ``None`` where they do not vary."""
+        return next(self._numbers) if self.vary else None
 
 
 class Ending(Enum):
@@ -91,27 +104,33 @@ def as_json(value: object) -> str:
 
 
 def _said(question: Question, behaviour: Behaviour) -> Answer:
-    given = behaviour.answer_with
+    given, number = behaviour.answer_with, behaviour.next_number()
     if question.tools:
-        calls = _found(question) if given is None else _given(question.tools, given)
+        calls = _found(question, number) if given is None else _given(question.tools, given)
         return Answer(calls=tuple(calls))
-    text = _text(question) if given is None else _as_text(question.schema or {}, given)
+    text = _text(question, number) if given is None else _as_text(question.schema or {}, given)
     return Answer(f"```json\n{text}\n```" if question.fenced else text)
 
 
 # By rules
 
 
-def _found(question: Question) -> Iterator[ToolCall]:
+def _found(question: Question, number: int | None) -> Iterator[ToolCall]:
     for tool in question.tools:
-        yield ToolCall(tool.name, as_json(fill(tool.schema, question.text)))
+        yield ToolCall(tool.name, as_json(_filled(tool.schema, question.text, number)))
 
 
-def _text(question: Question) -> str:
+def _text(question: Question, number: int | None) -> str:
     if question.schema is not None:
-        return as_json(fill(question.schema, question.text))
+        return as_json(_filled(question.schema, question.text, number))
     opening = " ".join(question.text.split())[:120]
-    return f"This is a stand-in and no model. The text begins: “{opening}”"
+    prose = f"This is a stand-in and no model. The text begins: “{opening}”"
+    return prose if number is None else with_number({"type": "string"}, prose, number)
+
+
+def _filled(schema: Schema, text: str, number: int | None) -> Any:
+    found = fill(schema, text)
+    return found if number is None else with_number(schema, found, number)
 
 
 # As set by a test

@@ -16,13 +16,13 @@ from project.standin.questions import (
     Body,
     Question,
     Rejection,
-    Schema,
     Tool,
     instructions,
     limit,
     read,
     schema_in,
 )
+from project.standin.schemas import Schema
 
 MESSAGES = "messages"
 FINGERPRINT = "fp_stand_in"

@@ -26,6 +26,15 @@ HTML = re.compile(
     r"<(?:html|body|div|p|br|table|td|span|script|style|a|h[1-6])\b[^>]{0,500}>", re.IGNORECASE
 )
 LABELLED = re.compile(r"^[\W_]{0,4}([^\n:：|\t]{1,40}?)\s{0,3}[:：|\t]\s{0,8}(\S[^\n]{0,400})$")
+BULLET = re.compile(r"^(?:[-*•–·]|\d{1,2}[.)])\s+(?=\S)")
+CLAUSE_END = re.compile(r"(?<=[.!?…。！？؟।])\s+|[;；]\s*|\n+")
+PHRASE_END = re.compile(r"[,;，、；،]\s*|\s(?:and|or|&|und|oder|et|ou|y|e)\s|\n+")
+# Jason is 25 years old — Extract: Ann Lee is 30
+AGED = re.compile(
+    r"(?:\w{1,20}: ?)?(?P<name>[^\W\d_]\w{0,30}(?: [^\W\d_]\w{0,30}){0,2}) is \d{1,3}(?![\d.,]?\d)"
+    r"(?= ?(?:years?\b|y\b|and\b|[,;.!]|$))",
+    re.MULTILINE,
+)
 SENTENCE_END = re.compile(r"(?<=[.!?…。！？؟।])\s+|\n+")
 
 _ISO = re.compile(r"(?<!\d)(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?!\d)")
@@ -88,6 +97,21 @@ class Facts:
     @cached_property
     def lines(self) -> list[str]:
         return [line.strip() for line in self.text.splitlines() if line.strip()]
+
+    @cached_property
+    def points(self) -> list[str]:
+        """The lines without the marks of a list before them."""
+        return [BULLET.sub("", line) for line in self.lines]
+
+    @cached_property
+    def clauses(self) -> list[str]:
+        """Sentences, and what semicolons part in them."""
+        return [part.strip() for part in CLAUSE_END.split(self.text) if part.strip()]
+
+    @cached_property
+    def phrases(self) -> list[str]:
+        """What stands between commas, or the words that list."""
+        return [part.strip() for part in PHRASE_END.split(self.text) if part.strip()]
 
     @cached_property
     def sentences(self) -> list[str]:
@@ -153,6 +177,7 @@ class Facts:
             self._signed(),
             self._sender(),
             self._named_on_top(),
+            self._aged(),
         )
         return next((name for name in candidates if name), None)
 
@@ -224,6 +249,10 @@ class Facts:
         """A signature or a business card begins with the name, a letter with a greeting."""
         name = _as_name(self.lines[0]) if self.lines else None
         return name if name and " " in name and not _is_greeting(name) else None
+
+    def _aged(self) -> str | None:
+        match = AGED.match(self.text)
+        return _as_name(match["name"]) if match else None
 
     def _by_legal_form(self) -> str | None:
         for pattern in (vocabulary.LEGAL_FORM_AFTER, vocabulary.LEGAL_FORM_BEFORE):

@@ -18,13 +18,13 @@ from project.standin.questions import (
     Body,
     Question,
     Rejection,
-    Schema,
     Tool,
     instructions,
     limit,
     read,
     schema_in,
 )
+from project.standin.schemas import Schema
 
 MESSAGES = "messages"
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from project.standin.schemas import Schema
+
 Body = dict[str, Any]
-Schema = dict[str, Any]
 
 # instructor's MD_JSON mode puts this after the text; it is no part of what there is to read.
 MARKDOWN_REQUEST = "Return the correct JSON response within a ```json codeblock"

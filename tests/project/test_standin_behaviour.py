@@ -1,15 +1,18 @@
 """The switches of the stand-in: given answers, cut ones, refusals, filters."""
 
 from collections.abc import Iterable, Iterator
+from datetime import date
+from typing import Literal
 
 import anthropic
 import instructor
 import openai
 import pytest
 from instructor.core.exceptions import IncompleteOutputException, InstructorRetryException
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from project.standin import Behaviour, StandIn
+from project.standin.variation import with_number
 
 MESSAGES = [{"role": "user", "content": "My name is Jane Roe, jane@roe.example"}]
 
@@ -168,3 +171,49 @@ def test_a_filtered_answer_can_still_be_read(standin, client):
         assert completion.choices[0].finish_reason == "content_filter"
     else:
         assert completion.stop_reason == "refusal"
+
+
+def test_answers_vary_when_told(standin, client):
+    assert ask(client, Person).name == ask(client, Person).name == "Jane Roe"
+    standin.behaviour.vary = True
+    assert [ask(client, Person).name for _ in "12"] == ["Jane Roe (1)", "Jane Roe (2)"]
+    assert ask(client, list[Person])[0].name == "Jane Roe (3)"
+
+
+def test_texts_vary_when_told(standin, sdk):
+    standin.behaviour.vary = True
+    texts = {
+        sdk.chat.completions.create(model="m", messages=MESSAGES).choices[0].message.content
+        for _ in "123"
+    }
+    assert len(texts) == 3
+
+
+def test_a_variation_keeps_to_the_schema():
+    class Narrow(BaseModel):
+        kind: Literal["a", "b"]
+        short: str = Field(max_length=3)
+        code: str = Field(pattern="^x$")
+        on: date
+        yes: bool
+        share: float = Field(le=1)
+        size: int | None
+
+    value = {
+        "kind": "a",
+        "short": "abc",
+        "code": "x",
+        "on": "2000-01-01",
+        "yes": True,
+        "share": 0.5,
+        "size": 7,
+    }
+    schema = Narrow.model_json_schema()
+    assert with_number(schema, value, 3) == value | {"size": 10}
+    del value["size"]
+    assert with_number(schema, value, 3) == value
+
+
+def test_a_given_answer_does_not_vary(standin, client):
+    standin.behaviour = Behaviour(answer_with={"name": "A"}, vary=True)
+    assert {ask(client, Person).name for _ in "12"} == {"A"}
