@@ -4,23 +4,36 @@
 sent the result, and returns the answer. `drive` carries the steps out for a
 synchronous caller and `adrive` for a coroutine, so the rules cannot differ between the two, and
 are tested without a server.
+
+Where the answer is a stream, `drive_stream` and `adrive_stream` follow the same rules. For them, to
+`Ask` is to hand on the items as they come; what the flow is told of it is their `Recording`.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+)
+from contextlib import aclosing
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from llmcache import outcomes, signals
+from llmcache.conf import settings
 from llmcache.exceptions import CacheMiss
 from llmcache.outcomes import Call, Outcome
 from llmcache.policy import CacheMode, Policy
 from llmcache.store import entries
 from llmcache.store.durable import Draft
-from llmcache.store.entries import Found, Missing
+from llmcache.store.entries import TOO_LARGE, Found, Missing
 
 logger = logging.getLogger("llmcache")
 
@@ -49,8 +62,54 @@ class Request(Protocol):
         """`answer` as an entry. Raises `NotStorable` when it should not be kept."""
 
 
+class StreamRequest(Request, Protocol):
+    """A call whose answer is a stream.
+
+    Its `restore` gives back the items of a hit, all of them validated; its `draft` is given a
+    `Recording` as the answer.
+    """
+
+    def encode_item(self, item: Any) -> bytes:
+        """One item for the store. Raises `NotStorable` when the stream should not be kept."""
+
+
 class NotStorable(Exception):
     """An answer is returned and not stored; the message says why."""
+
+
+class Recording:
+    """What has passed of a stream, encoded.
+
+    An item is encoded before the caller gets it, who may change it. Once there is one that cannot
+    be kept, or more than `MAX_ENTRY_BYTES`, nothing is held any more: a stream may have no end.
+    """
+
+    def __init__(self, encode: Callable[[Any], bytes]) -> None:
+        self._encode = encode
+        self._items: list[bytes] = []
+        self._size = 0
+        self._failure: Exception | None = None
+
+    def add(self, item: Any) -> None:
+        """Note `item`. Raises nothing: see `items`."""
+        if self._failure is None:
+            try:
+                self._keep(self._encode(item))
+            except Exception as error:  # noqa: BLE001 - raised when all have passed
+                self._failure = error
+                self._items.clear()
+
+    def items(self) -> list[bytes]:
+        """All items. Raises what went wrong with the first that cannot be kept."""
+        if self._failure is not None:
+            raise self._failure
+        return self._items
+
+    def _keep(self, encoded: bytes) -> None:
+        self._items.append(encoded)
+        self._size += len(encoded)
+        if self._size > settings.max_entry_bytes:
+            raise NotStorable(TOO_LARGE)
 
 
 NOTHING: Final = object()
@@ -130,6 +189,8 @@ def _ask(call: Call) -> Flow:
         return (yield Ask())
     except BaseException as error:
         raised = f"{type(error).__name__} was raised"
+        if isinstance(error, GeneratorExit):
+            raised = "the stream was not read to its end"
         call.reason = f"{call.reason}; {raised}" if call.reason else raised
         raise
 
@@ -157,17 +218,23 @@ def _ask_and_store(request: Request) -> Flow:
 def drive(request: Request, ask: Callable[[], Any]) -> Any:
     """Carry out the flow of `request` for a synchronous caller; `ask` asks the model."""
     steps, started = answer(request), time.perf_counter()
+    stopped: StopIteration | None = None
     try:
         step = next(steps)
         while True:
             try:
                 result = _carry_out(step, ask)
             except BaseException as error:  # noqa: BLE001 - the flow raises it again
+                stopped = error if isinstance(error, StopIteration) else None
                 step = steps.throw(error)
             else:
                 step = steps.send(result)
     except StopIteration as end:
         return end.value
+    except RuntimeError as error:
+        if stopped is not None and error.__cause__ is stopped:
+            raise stopped from None  # no generator lets it through as it is (PEP 479)
+        raise
     finally:
         outcomes.record(request.call, started)
         signals.send(signals.call_answered, type(request), call=request.call)
@@ -192,6 +259,110 @@ async def adrive(request: Request, ask: Callable[[], Awaitable[Any]]) -> Any:
         await signals.asend(signals.call_answered, type(request), call=request.call)
 
 
+def drive_stream(
+    request: StreamRequest, ask: Callable[[], Iterable[Any]]
+) -> Generator[Any, None, None]:
+    """Carry out the flow of `request` while the caller iterates; `ask` opens the model's stream.
+
+    Nothing is done before the caller wants the first item. One that stops early closes the model's
+    stream, and nothing is stored. The call is shown to the captures around this function, when the
+    stream has come to its end.
+    """
+    return _stream(request, ask, copy_context())
+
+
+def adrive_stream(
+    request: StreamRequest, ask: Callable[[], AsyncIterable[Any]]
+) -> AsyncGenerator[Any, None]:
+    """`drive_stream` for a coroutine."""
+    return _astream(request, ask, copy_context())
+
+
+def _stream(
+    request: StreamRequest, ask: Callable[[], Iterable[Any]], context: Context
+) -> Generator[Any, None, None]:
+    steps, started, asked = answer(request), time.perf_counter(), False
+    try:
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    if isinstance(step, Ask):
+                        asked, result = True, _recording(request)
+                        yield from _passed_on(ask(), result)
+                    else:
+                        result = _carry_out(step, ask)
+                except BaseException as error:  # noqa: BLE001 - the flow raises it again
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(result)
+        except StopIteration as end:
+            replayed = () if asked else end.value
+        yield from replayed
+    finally:
+        context.run(outcomes.record, request.call, started)
+        signals.send(signals.call_answered, type(request), call=request.call)
+
+
+async def _astream(
+    request: StreamRequest, ask: Callable[[], AsyncIterable[Any]], context: Context
+) -> AsyncGenerator[Any, None]:
+    steps, started, asked = answer(request), time.perf_counter(), False
+    try:
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    if isinstance(step, Ask):
+                        asked, result = True, _recording(request)
+                        async with aclosing(_apassed_on(ask(), result)) as items:
+                            async for item in items:
+                                yield item
+                    else:
+                        result = await _acarry_out(step, ask)
+                except BaseException as error:  # noqa: BLE001 - the flow raises it again
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(result)
+        except StopIteration as end:
+            replayed = () if asked else end.value
+        for item in replayed:
+            yield item
+    finally:
+        context.run(outcomes.record, request.call, started)
+        await signals.asend(signals.call_answered, type(request), call=request.call)
+
+
+def _recording(request: StreamRequest) -> Recording | None:
+    """None where nothing is to be stored."""
+    bypassed = request.call.outcome is Outcome.BYPASS
+    return None if bypassed else Recording(request.encode_item)
+
+
+def _passed_on(stream: Iterable[Any], recording: Recording | None) -> Generator[Any, None, None]:
+    try:
+        for item in stream:
+            if recording is not None:
+                recording.add(item)
+            yield item
+    finally:
+        if close := getattr(stream, "close", None):
+            close()
+
+
+async def _apassed_on(
+    stream: AsyncIterable[Any], recording: Recording | None
+) -> AsyncGenerator[Any, None]:
+    try:
+        async for item in stream:
+            if recording is not None:
+                recording.add(item)
+            yield item
+    finally:
+        if aclose := getattr(stream, "aclose", None):
+            await aclose()
+
+
 def _carry_out(step: Step, ask: Callable[[], Any]) -> Any:
     if isinstance(step, Lookup):
         return entries.lookup(step.key, stale=step.stale)
@@ -200,7 +371,7 @@ def _carry_out(step: Step, ask: Callable[[], Any]) -> Any:
     return ask()
 
 
-async def _acarry_out(step: Step, ask: Callable[[], Awaitable[Any]]) -> Any:
+async def _acarry_out(step: Step, ask: Callable[[], Any]) -> Any:
     if isinstance(step, Lookup):
         return await entries.alookup(step.key, stale=step.stale)
     if isinstance(step, Store):
