@@ -25,6 +25,7 @@ from project.standin.questions import (
 from project.standin.schemas import Schema
 
 MESSAGES = "messages"
+MESSAGES_TYPES: tuple[type, ...] = (list,)
 FINGERPRINT = "fp_stand_in"
 
 

@@ -27,6 +27,7 @@ from project.standin.questions import (
 from project.standin.schemas import Schema
 
 MESSAGES = "messages"
+MESSAGES_TYPES: tuple[type, ...] = (list,)
 
 
 def question(body: Body) -> Question:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from project.standin import chat_completions, messages
+from project.standin import chat_completions, messages, responses
 from project.standin.answers import Answer, Behaviour, answer
 from project.standin.questions import Body, Question, Rejection
 
@@ -18,6 +18,7 @@ class Dialect(Protocol):
     """What the module of a protocol offers."""
 
     MESSAGES: str  # the field of a request that holds what was said
+    MESSAGES_TYPES: tuple[type, ...]
 
     def question(self, body: Body) -> Question: ...
     def complete(self, body: Body, answer: Answer) -> Body: ...
@@ -26,6 +27,7 @@ class Dialect(Protocol):
 
 DIALECTS: dict[str, Dialect] = {
     "/v1/chat/completions": chat_completions,
+    "/v1/responses": responses,
     ANTHROPIC_PATH: messages,
 }
 
@@ -87,18 +89,19 @@ def _route(method: str, path: str, body: Body | None, behaviour: Behaviour) -> B
         raise Rejection(f"Unknown request URL: {method} {path}.", status=404, code="unknown_url")
     if method != "POST":
         raise Rejection(f"Not allowed to {method} on {path} (use POST).", status=405)
-    body = _checked(body, dialect.MESSAGES)
+    body = _checked(body, dialect)
     said = answer(dialect.question(body), behaviour)
     return dialect.stream(body, said) if body.get("stream") else dialect.complete(body, said)
 
 
-def _checked(body: Body | None, said: str) -> Body:
+def _checked(body: Body | None, dialect: Dialect) -> Body:
     if body is None:
         raise Rejection("We could not parse the JSON body of your request.")
     if not isinstance(body.get("model"), str):
         raise Rejection("You must provide a model parameter.", "model")
-    if not isinstance(body.get(said), list) or not body[said]:
-        raise Rejection(f"Missing required parameter: '{said}'.", said)
+    field = dialect.MESSAGES
+    if not isinstance(body.get(field), dialect.MESSAGES_TYPES) or not body[field]:
+        raise Rejection(f"Missing required parameter: '{field}'.", field)
     return body
 
 

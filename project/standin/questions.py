@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from project.standin.schemas import Schema
@@ -13,6 +14,13 @@ Body = dict[str, Any]
 
 # instructor's MD_JSON mode puts this after the text; it is no part of what there is to read.
 MARKDOWN_REQUEST = "Return the correct JSON response within a ```json codeblock"
+
+# How instructor's messages begin that ask once more, where it leaves the first answer out.
+ASKING_AGAIN = (
+    "Validation Error",
+    "Correct your JSON ONLY RESPONSE",
+    "Recall the function correctly",
+)
 
 
 @dataclass(frozen=True)
@@ -58,13 +66,15 @@ def read(messages: Iterable[Body]) -> str:
     What comes later is instructor asking again with the validation errors of the first attempt,
     which is about the text, and not text to read.
     """
-    said = []
-    for message in messages:
-        if message.get("role") == "assistant" or message.get("type") == "function_call":
-            break
-        if message.get("role") == "user":
-            said.append(flat(message.get("content")))
+    first = takewhile(lambda message: not _follows_an_answer(message), messages)
+    said = [flat(message.get("content")) for message in first if message.get("role") == "user"]
     return "\n\n".join(said).partition(MARKDOWN_REQUEST)[0].strip()
+
+
+def _follows_an_answer(message: Body) -> bool:
+    if message.get("role") == "assistant" or message.get("type") == "function_call":
+        return True
+    return flat(message.get("content")).startswith(ASKING_AGAIN)
 
 
 def instructions(messages: Iterable[Body], beside: object = None) -> str:
