@@ -401,7 +401,7 @@ def test_the_management_commands() -> None:
             command = load_command_class(get_commands()[name], name)
             command.create_parser(program, name).parse_args(arguments)
             seen.add(name)
-    assert seen == {"check", "llmcache_expire", "migrate", "standin"}
+    assert seen == {"check", "llmcache_expire", "llmcache_explain", "migrate", "standin"}
 
 
 def test_the_task() -> None:

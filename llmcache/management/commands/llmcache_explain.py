@@ -1,0 +1,106 @@
+"""``manage.py llmcache_explain``: whether a stored entry is served, and what sets it apart."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, Final
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.serializers.json import DjangoJSONEncoder
+
+from llmcache.explanation import Comparison, compare, explain_entry, find, look, nearest, subject_of
+from llmcache.explanation.differences import printable
+from llmcache.models import CacheEntry
+from llmcache.store.entries import Found
+
+BEGINNING: Final = re.compile(r"[0-9a-f]{6,64}", re.IGNORECASE)
+MOST_NAMED: Final = 5
+NOTHING_TO_COMPARE: Final = "none: there is nothing to compare with"
+
+FACTS: Final = (
+    "response_model",
+    "provider",
+    "mode",
+    "endpoint",
+    "created_at",
+    "expires_at",
+    "last_hit_at",
+    "hits",
+    "size",
+)
+
+
+class Command(BaseCommand):
+    help = (
+        "Explains a stored entry: whether it is served and from where, the digests of the parts "
+        "of its key, and the nearest other entry, or another one that is named, with what "
+        "differs. Shows prompts, of all namespaces."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        what = "a key, or the beginning of one: 6 hex digits or more"
+        parser.add_argument("key", metavar="KEY", help=f"The entry: {what}.")
+        parser.add_argument(
+            "other", metavar="OTHER", nargs="?", help=f"The entry to compare it with: {what}."
+        )
+        parser.add_argument(
+            "--format", choices=("text", "json"), default="text", help="Default: %(default)s."
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        entry = _entry(options["key"])
+        explanation, comparison = explain_entry(entry), _compared(entry, options["other"])
+        relation = "nearest" if options["other"] is None else "other"
+        facts = {name: getattr(entry, name) for name in FACTS}
+        if options["format"] == "json":
+            compared = None if comparison is None else asdict(comparison)
+            found = {**asdict(explanation), **facts, "nearest": None, relation: compared}
+            self.stdout.write(json.dumps(found, cls=DjangoJSONEncoder, indent=2))
+        else:
+            self.stdout.write(str(explanation))
+            self.stdout.write("\n".join(["\nfacts", *_lines(facts)]))
+            self.stdout.write(
+                f"\n{relation} entry {NOTHING_TO_COMPARE if comparison is None else comparison}"
+            )
+
+
+def _compared(entry: CacheEntry, other: str | None) -> Comparison | None:
+    subject = subject_of(entry)
+    row = nearest(subject, any_namespace=True) if other is None else _entry(other)
+    return None if row is None else compare(subject, row)
+
+
+def _entry(beginning: str) -> CacheEntry:
+    """The one entry whose key begins so. Raises `CommandError` when there is none, or several."""
+    if not BEGINNING.fullmatch(beginning):
+        raise CommandError(
+            f"{beginning!r} is no beginning of a key: give 6 to 64 hex digits, as the list in the "
+            "admin shows them."
+        )
+    found = find(beginning, MOST_NAMED + 1)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise CommandError(_missing(beginning))
+    named = "".join(f"\n  {entry.key}" for entry in found[:MOST_NAMED])
+    more = "\n  ..." if len(found) > MOST_NAMED else ""
+    raise CommandError(f"Several keys begin with {beginning}. Give more digits:{named}{more}")
+
+
+def _missing(key: str) -> str:
+    said = (
+        f"No entry is stored under {key}: it was invalidated, has expired and was removed, or "
+        "never was. Why a call misses, llmcache.explain(client, ...) tells."
+    )
+    if len(key) == 64 and isinstance(look(key.lower()), Found):
+        said += " The hot tier has a copy left, and may serve it until it expires there."
+    return said
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[str]:
+    for name, value in facts.items():
+        shown = "-" if value in (None, "") else printable(str(value))
+        yield f"  {name.replace('_', ' '):<15} {shown}"
