@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from functools import cache, cached_property
-from html.parser import HTMLParser
 from itertools import takewhile
 
 from project.standin import vocabulary
+from project.standin.amounts import CURRENCY, amount, amounts_in
+from project.standin.dates import dates_in, looks_like_date
+from project.standin.items import Item, item_in
+from project.standin.languages import language_of
+from project.standin.readable import readable
 
 EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,4}")
 URL = re.compile(r"(?:https?://|www\.)[^\s<>\"'”»)\]]{3,300}", re.IGNORECASE)
 PHONE = re.compile(r"(?<![\w.,/-])(?:\+|00|\(\+?|0)\d[\d ()/.\u2011\u2013-]{5,20}\d(?![\d%])")
-IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z\d]{4}){2,7}(?: ?[A-Z\d]{1,3})?\b")
 NUMBER = re.compile(r"(?<![\w.,])[-−]?\d{1,18}(?:[.,'’٫٬  ]\d{1,3}){0,6}(?![\d])")
 REFERENCE = re.compile(r"[#№]?\s?([A-Z]{0,6}[-/]?\d[\w/-]{1,24}|[A-Z]{2,6}-[\w/-]{2,24})", re.ASCII)
-HTML = re.compile(
-    r"<(?:html|body|div|p|br|table|td|span|script|style|a|h[1-6])\b[^>]{0,500}>", re.IGNORECASE
-)
 LABELLED = re.compile(r"^[\W_]{0,4}([^\n:：|\t]{1,40}?)\s{0,3}[:：|\t]\s{0,8}(\S[^\n]{0,400})$")
 BULLET = re.compile(r"^(?:[-*•–·]|\d{1,2}[.)])\s+(?=\S)")
 CLAUSE_END = re.compile(r"(?<=[.!?…。！？؟।])\s+|[;；]\s*|\n+")
@@ -36,52 +35,6 @@ AGED = re.compile(
     re.MULTILINE,
 )
 SENTENCE_END = re.compile(r"(?<=[.!?…。！？؟।])\s+|\n+")
-
-_ISO = re.compile(r"(?<!\d)(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?!\d)")
-_NUMERIC = re.compile(r"(?<![\d.])(\d{1,2})[./-] ?(\d{1,2})[./-] ?(\d{4})(?!\d)")
-_EAST_ASIAN = re.compile(r"(\d{4}) ?[年년] ?(\d{1,2}) ?[月월] ?(\d{1,2}) ?[日일]")
-_VIETNAMESE = re.compile(r"(\d{1,2}) tháng (\d{1,2})(?:,? năm)? (\d{4})", re.IGNORECASE)
-_DAY_FIRST = re.compile(
-    r"(?<!\d)(\d{1,2})(?:st|nd|rd|th|er|\.|º)? (?:de |ב)?([^\W\d_]{3,12})\.?,?(?: de| del)? (\d{4})"
-)
-_MONTH_FIRST = re.compile(r"\b([A-Za-z]{3,9})\.? (\d{1,2})(?:st|nd|rd|th)?,? (\d{4})")
-
-_SIGNS = "|".join(re.escape(sign) for sign in vocabulary.CURRENCY_SIGNS)
-_CODES = "|".join(sorted(vocabulary.CURRENCY_CODES))
-_CURRENCY = re.compile(rf"{_SIGNS}|\b(?:{_CODES})\b")
-_FIGURE = r"\d{1,12}(?:[.,'’٫٬\u00a0\u202f ]\d{2,3}){0,4}(?:[.,٫]\d)?"
-_MONEY = rf"(?:{_SIGNS}|{_CODES})?\s?(?:{_FIGURE})\s?(?:{_SIGNS}|(?:{_CODES})\b)?"
-_UNIT = (
-    r"(?:pcs?\.?|pieces?|units?|Stück|Stk\.?|szt\.?|ks|adet|uds?\.?|un\.?|шт\.?|τεμ\.?|"
-    r"件|個|个|개|台|h|hrs?|Std\.?|chiếc|ชิ้น|नग|عدد|יח['׳])"
-)
-# 3 x Widget @ 4.50 — 2 × Câble à 9,99 € — ٣ × لوحة مفاتيح بسعر 150
-_LINE_QUANTITY_FIRST = re.compile(
-    rf"^[\W_]{{0,4}}(?P<quantity>\d{{1,6}}(?:[.,٫]\d{{1,2}})?) ?{_UNIT}? ?[x×X*✕] ?{_UNIT}? ?"
-    rf"(?P<description>[^\n]{{2,120}}?)[ ,，:]{{0,3}}"
-    rf"(?:@|[–—-] ?|\bà\b|\bzu je\b|\bje\b|\bat\b|\beach\b|\bpo\b|\ba\b|\bpor\b|\bπρος\b|\bпо\b|"
-    rf"بسعر|במחיר|هر عدد|单价|單價|単価|단가|ราคา|giá|दर|de)\s?(?P<price>{_MONEY})"
-)
-# Widget | 3 | 4.50 | 13.50, with bars, tabs or wide gaps between the columns
-_COLUMNS = re.compile(r"\s*(?:[|\t│]|\s{3,})\s*")
-# 键盘 × 2，单价 199 元 — Widget x3 - 4.50
-_LINE_QUANTITY_LATER = re.compile(
-    rf"^[\W_]{{0,4}}(?P<description>[^\n|]{{2,120}}?) ?[x×✕] ?(?P<quantity>\d{{1,6}}) ?{_UNIT}?"
-    rf"[^\d\n]{{1,12}}(?P<price>{_MONEY})"
-)
-
-
-@dataclass(frozen=True)
-class Item:
-    """One position of an invoice, an order or a receipt."""
-
-    description: str
-    quantity: Decimal
-    unit_price: Decimal
-
-    @property
-    def amount(self) -> Decimal:
-        return self.quantity * self.unit_price
 
 
 class Facts:
@@ -141,7 +94,7 @@ class Facts:
 
     @cached_property
     def dates(self) -> list[date]:
-        return list(dict.fromkeys(found for _, found in sorted(_dates(self.text))))
+        return list(dict.fromkeys(found for _, found in sorted(dates_in(self.text))))
 
     @cached_property
     def numbers(self) -> list[Decimal]:
@@ -150,24 +103,24 @@ class Facts:
     @cached_property
     def currency(self) -> str | None:
         """The currency that is named most often."""
-        named = [vocabulary.CURRENCY_SIGNS.get(hit, hit) for hit in _CURRENCY.findall(self.text)]
+        named = [vocabulary.CURRENCY_SIGNS.get(hit, hit) for hit in CURRENCY.findall(self.text)]
         return max(named, key=named.count) if named else None
 
     @cached_property
     def items(self) -> list[Item]:
-        return [item for line in self.text.splitlines() if (item := _item(line))]
+        return [item for line in self.text.splitlines() if (item := item_in(line))]
 
     @cached_property
     def total(self) -> Decimal | None:
         """What is to be paid: as labelled, else as the positions add up."""
         for line in reversed(self.lines):
-            if opens_with(line, "total") and (figures := _amounts(line)):
+            if opens_with(line, "total") and (figures := amounts_in(line)):
                 return figures[-1]
         return sum((item.amount for item in self.items), Decimal()) if self.items else None
 
     @cached_property
     def language(self) -> str | None:
-        return _language(self.text[:4000])
+        return language_of(self.text[:4000])
 
     @cached_property
     def person(self) -> str | None:
@@ -193,7 +146,7 @@ class Facts:
     @cached_property
     def due_date(self) -> date | None:
         for line in self.lines:
-            if opens_with(line, "due") and (found := sorted(_dates(line))):
+            if opens_with(line, "due") and (found := sorted(dates_in(line))):
                 return found[-1][1]
         return None
 
@@ -261,49 +214,6 @@ class Facts:
         return None
 
 
-def readable(text: str) -> str:
-    """The text as a reader sees it: without markup, scripts and marks of direction."""
-    if HTML.search(text):
-        parser = _Plain()
-        parser.feed(text)
-        parser.close()
-        text = "".join(parser.parts)
-    return text.translate(_INVISIBLE).strip()
-
-
-# Marks of direction and of order. The joiners stay: Persian words and emoji are made with them.
-_INVISIBLE = dict.fromkeys(
-    (0x200B, 0x200E, 0x200F, 0xFEFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-)
-
-
-class _Plain(HTMLParser):
-    unread = frozenset(("script", "style", "title", "head"))
-    breaks = frozenset(("p", "div", "br", "tr", "li", "h1", "h2", "h3", "table", "ul", "ol"))
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.parts: list[str] = []
-        self._unread_depth = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._unread_depth += tag in self.unread
-        if tag in self.breaks:
-            self.parts.append("\n")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in self.unread:
-            self._unread_depth = max(0, self._unread_depth - 1)
-        if tag in ("td", "th"):
-            self.parts.append("\t")
-        elif tag in self.breaks:
-            self.parts.append("\n")
-
-    def handle_data(self, data: str) -> None:
-        if not self._unread_depth:
-            self.parts.append(data)
-
-
 def label(text: str) -> str:
     """A label reduced to what two ways of writing it have in common."""
     return " ".join(re.sub(r"[^\w\s#&]", " ", text.casefold()).split())
@@ -317,147 +227,6 @@ def opens_with(line: str, concept: str) -> bool:
 @cache
 def _labels(concept: str) -> tuple[str, ...]:
     return tuple(label(word) for word in vocabulary.LABELS[concept])
-
-
-def amount(figure: str) -> Decimal | None:
-    """``1.234,56``, ``1,234.56``, ``1 234,56`` and ``١٬٢٣٤٫٥٦`` are one number.
-
-    The last separator is the decimal one, unless three digits follow it.
-    """
-    digits = figure.replace("−", "-").replace("٫", ".").replace("٬", ",")
-    match = re.fullmatch(r"(-?)([\d.,'’\s]*\d)", digits.strip())
-    if match is None:
-        return None
-    whole, separator, cents = _split_decimal(match[2])
-    plain = "".join(character for character in whole if character.isdecimal())
-    return Decimal(f"{match[1]}{plain or 0}{separator and '.'}{cents}")
-
-
-def _split_decimal(figure: str) -> tuple[str, str, str]:
-    at = max(figure.rfind("."), figure.rfind(","))
-    cents = figure[at + 1 :]
-    if at < 0 or len(cents) == 3 or not cents.isdecimal():
-        return figure, "", ""
-    return figure[:at], ".", cents
-
-
-def _amounts(line: str) -> list[Decimal]:
-    figures = re.findall(_FIGURE, line)
-    return [value for figure in figures if (value := amount(figure)) is not None]
-
-
-def _item(line: str) -> Item | None:
-    if re.search(r"[|\t│]", line):
-        return _item_from_columns(line)
-    match = _LINE_QUANTITY_FIRST.match(line) or _LINE_QUANTITY_LATER.match(line)
-    return _item_from_match(match) if match else _item_from_columns(line)
-
-
-def _item_from_match(match: re.Match[str]) -> Item | None:
-    prices = _amounts(match["price"])
-    quantity = amount(match["quantity"])
-    description = match["description"].strip(" -–—,，:")
-    if not prices or quantity is None or not description:
-        return None
-    return Item(description, quantity, prices[0])
-
-
-def _item_from_columns(line: str) -> Item | None:
-    cells = [cell for cell in _COLUMNS.split(line.strip(" |\t│")) if cell]
-    figures = [_only_figure(cell) for cell in cells]
-    words = [cell for cell, figure in zip(cells, figures, strict=True) if figure is None]
-    numbers = [figure for figure in figures if figure is not None]
-    if not words or len(numbers) < 2:
-        return None
-    # A first column of running numbers is no quantity.
-    quantity, price = numbers[1:3] if _is_numbered(figures, numbers) else numbers[:2]
-    return Item(words[0], quantity, price)
-
-
-def _is_numbered(figures: list[Decimal | None], numbers: list[Decimal]) -> bool:
-    return figures[0] is not None and len(numbers) > 2 and figures[1] is None
-
-
-def _only_figure(cell: str) -> Decimal | None:
-    bare = _CURRENCY.sub("", cell).strip()
-    bare = re.sub(rf"\s?{_UNIT}$", "", bare).rstrip("%")
-    return amount(bare) if bare[:1].isdecimal() else None
-
-
-def _is_phone(text: str) -> bool:
-    digits = sum(character.isdecimal() for character in text)
-    return 7 <= digits <= 15 and not _ISO.fullmatch(text) and not _NUMERIC.search(text)
-
-
-def _dates(text: str) -> Iterator[tuple[int, date]]:
-    """Every date with its position, in whatever way it is written."""
-    for pattern, order in (
-        (_ISO, "ymd"),
-        (_EAST_ASIAN, "ymd"),
-        (_NUMERIC, "dmy"),
-        (_VIETNAMESE, "dmy"),
-        (_DAY_FIRST, "dmy"),
-        (_MONTH_FIRST, "mdy"),
-    ):
-        for match in pattern.finditer(text):
-            if day := _date(dict(zip(order, match.groups(), strict=True))):
-                yield match.start(), day
-
-
-def _date(parts: dict[str, str]) -> date | None:
-    year, day = int(parts["y"]), int(parts["d"])
-    month = int(parts["m"]) if parts["m"].isdecimal() else _month(parts["m"])
-    if 2400 < year < 2700:
-        year -= 543  # the Buddhist era, in which Thailand counts
-    if month > 12 >= day:
-        month, day = day, month
-    try:
-        return date(year, month, day) if 1900 <= year <= 2100 else None
-    except ValueError:
-        return None
-
-
-def _month(word: str) -> int:
-    folded = word.casefold()
-    return vocabulary.MONTHS.get(folded) or vocabulary.MONTHS.get(folded[1:]) or 0
-
-
-_SCRIPTS = (
-    ("ko", re.compile("[가-힣]")),
-    ("ja", re.compile("[ぁ-ヿ]")),
-    ("zh", re.compile("[一-鿿]")),
-    ("th", re.compile("[ก-๛]")),
-    ("hi", re.compile("[ऀ-ॿ]")),
-    ("he", re.compile("[א-ת]")),
-    ("fa", re.compile("[پچژگکی]")),
-    ("ar", re.compile("[ء-ي]")),
-    ("el", re.compile("[α-ωά-ώ]")),
-    ("uk", re.compile("[іїєґ]")),
-    ("ru", re.compile("[а-я]")),
-)
-
-# Letters that hardly any other language with Latin script has.
-_LETTERS = (
-    ("cs", re.compile("[ěřů]")),
-    ("pl", re.compile("[łąęśń]")),
-    ("tr", re.compile("[ğış]")),
-    ("vi", re.compile("[ơưđạảấầẩậắặẹẽếềểệịọốồổộớờợụủứừửữựỵ]")),
-)
-
-
-def _language(text: str) -> str | None:
-    for code, letters in _SCRIPTS:
-        if len(letters.findall(text)) > len(text) // 40 + 2:
-            return code
-    for code, letters in _LETTERS:
-        if len(letters.findall(text)) > len(text) // 100 + 1:
-            return code
-    words = re.findall(r"[^\W\d_]+", text.casefold())
-    scores = {
-        code: sum(word in known for word in words) for code, known in vocabulary.STOP_WORDS.items()
-    }
-    best = max(scores, key=lambda code: scores[code])
-    return best if scores[best] > 1 else None
 
 
 def _as_name(text: str) -> str | None:
@@ -500,3 +269,8 @@ def _longest_first(words: frozenset[str]) -> list[str]:
 
 def _distinct(values: Iterator[str]) -> list[str]:
     return list(dict.fromkeys(values))
+
+
+def _is_phone(text: str) -> bool:
+    digits = sum(character.isdecimal() for character in text)
+    return 7 <= digits <= 15 and not looks_like_date(text)

@@ -13,8 +13,9 @@ from typing import Any
 
 from project.standin.choices import choice, neutral, score, speaks_of_name
 from project.standin.distinct import unlike, varied
-from project.standin.facts import Facts, Item
+from project.standin.facts import Facts
 from project.standin.figures import as_number, found_number, least_number
+from project.standin.items import Item
 from project.standin.positions import is_position, position_word
 from project.standin.schemas import (
     MISSING,

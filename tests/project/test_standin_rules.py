@@ -15,8 +15,9 @@ from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 from project.extraction.examples import examples
 from project.extraction.schemas import SCHEMAS, Category, Contact, Invoice, Priority, Ticket
-from project.standin.facts import amount, readable
+from project.standin.amounts import amount
 from project.standin.patterns import specimen
+from project.standin.readable import readable
 from project.standin.rules import fill
 
 EXAMPLES = list(examples().values())
