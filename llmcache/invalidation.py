@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, get_origin
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from llmcache.models import CacheEntryQuerySet
 
 BATCH_ROWS: Final = 1000
+KEY: Final = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +97,21 @@ def invalidate(
         How many entries were removed, and which tiers are not done (see `Invalidated`).
 
     Raises:
-        InvalidArgument: (a `ValueError`) when no criterion is given, or one cannot be meant.
+        InvalidArgument: (a `ValueError`) when neither criteria nor everything=True is given, or
+            both, or one cannot be meant.
     """
     criteria = Criteria(
         keys=_read_keys(keys),
         tags=None if tags is None else read_tags(tags),
         namespace=None if namespace is None else read_namespace(namespace),
-        model=model,
+        model=_read_model(model),
         response_model=_read_response_model(response_model),
         before=_read_moment(before),
     )
-    if criteria == Criteria() and everything is not True:
+    if (criteria == Criteria()) is not (everything is True):
         raise InvalidArgument(
-            "invalidate() was given no criterion. To remove all entries of all namespaces, say "
-            "invalidate(everything=True)."
+            "invalidate() takes criteria, or everything=True to remove all entries of all "
+            "namespaces; one of the two."
         )
     result = _remove(criteria)
     signals.send(
@@ -157,7 +161,19 @@ def _read_keys(keys: Iterable[str] | None) -> frozenset[str] | None:
         return None
     if isinstance(keys, str) or not isinstance(keys, Iterable):
         raise InvalidArgumentType(f"keys takes a list of keys, not {keys!r}.")
-    return frozenset(keys)
+    return frozenset(map(_read_key, keys))
+
+
+def _read_key(key: object) -> str:
+    if isinstance(key, str) and KEY.fullmatch(key):
+        return key
+    raise InvalidArgument(f"a key has 64 hex digits, as key_for() gives it; not {key!r}.")
+
+
+def _read_model(model: str | None) -> str | None:
+    if model is not None and not isinstance(model, str):
+        raise InvalidArgumentType(f"model takes the name of a model, not {model!r}.")
+    return model
 
 
 def _read_response_model(response_model: Any) -> str | None:
@@ -174,11 +190,18 @@ def _read_moment(before: datetime | timedelta | None) -> datetime | None:
     if before is None:
         return None
     if isinstance(before, timedelta):
-        return timezone.now() - before
+        try:
+            return timezone.now() - before
+        except OverflowError:
+            raise InvalidArgument(f"before={before!r} is before the first of all days.") from None
     if isinstance(before, datetime):
-        return timezone.make_aware(before) if _lacks_zone(before) else before
+        return _as_the_project_keeps_times(before)
     raise InvalidArgumentType(f"before takes a datetime or a timedelta, not {before!r}.")
 
 
-def _lacks_zone(moment: datetime) -> bool:
-    return timezone.is_naive(moment) and timezone.is_aware(timezone.now())
+def _as_the_project_keeps_times(moment: datetime) -> datetime:
+    if timezone.is_naive(moment):
+        return timezone.make_aware(moment) if settings.USE_TZ else moment
+    if settings.USE_TZ:
+        return moment
+    return timezone.make_naive(moment, timezone.get_default_timezone())

@@ -25,7 +25,6 @@ from pathlib import PurePath
 from typing import Any, Final, get_args
 from uuid import UUID
 
-from django.utils.safestring import SafeString
 from pydantic import BaseModel
 from pydantic.errors import PydanticUserError
 
@@ -113,6 +112,28 @@ def canonical_parameters(parameters: Mapping[str, Any]) -> bytes:
             for name, value in parameters.items()
         },
     )
+
+
+def canonical_context(context: Any) -> bytes:
+    """instructor's context in canonical form, the order inside of it included.
+
+    A template that goes through a mapping writes it out in its order: there, another order is
+    another prompt. The names of the context itself are known one by one.
+    """
+    form = canonical_part("context", context)
+    if not isinstance(context, dict):
+        return form
+    return form + b"".join([_order_form(context[name]) for name in sorted(context, key=str)])
+
+
+def _order_form(value: Any) -> bytes:
+    """In which order the mappings inside `value` hold their keys."""
+    if isinstance(value, dict):
+        items = [_form(key) + _order_form(item) for key, item in dict.items(value)]
+        return b"<%d:%b" % (len(items), b"".join(items))
+    if isinstance(value, list | tuple):
+        return b"".join([_order_form(item) for item in value])
+    return b""
 
 
 def _as_number(value: Any) -> Any:
@@ -244,7 +265,13 @@ def _path_form(value: PurePath) -> bytes:
 
 
 def _dataclass_form(value: Any) -> bytes:
-    return _typed_form(value, _dict_form({f.name: getattr(value, f.name) for f in fields(value)}))
+    held = {field.name: getattr(value, field.name) for field in fields(value)}
+    return _typed_form(value, _dict_form(held | _attributes(value)))
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """What was hung on an object besides what its kind holds: a template sees that, too."""
+    return getattr(value, "__dict__", {})
 
 
 FORMS: Final[dict[type, Callable[[Any], bytes]]] = {
@@ -253,7 +280,6 @@ FORMS: Final[dict[type, Callable[[Any], bytes]]] = {
     int: lambda value: b"i%x;" % value if value >= 0 else b"i-%x;" % -value,
     float: _float_form,
     str: _str_form,
-    SafeString: _str_form,
     bytes: lambda value: _framed(b"b", value),
     bytearray: lambda value: _typed_form(value, _framed(b"b", bytes(value))),
     list: _list_form,
@@ -288,5 +314,5 @@ def _form_by_kind(value: Any) -> bytes:
         return _path_form(value)
     for base in (str, bytes, int, float, dict, list, tuple, set, frozenset):
         if isinstance(value, base):
-            return _typed_form(value, FORMS[base](value))
+            return _typed_form(value, FORMS[base](value) + _dict_form(_attributes(value)))
     raise _NoForm(f"{path_of(type(value))} has no canonical form")

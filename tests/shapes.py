@@ -143,10 +143,10 @@ def make_client(row: Row, root: str) -> Any:
     """A client of llmcache on the real SDK; `root` is the address of the endpoint."""
     close = {"Connection": "close"}
     if row.provider is Provider.OPENAI:
-        openai_class = openai.AsyncOpenAI if row.is_async else openai.OpenAI
+        openai_class: Any = openai.AsyncOpenAI if row.is_async else openai.OpenAI
         sdk = openai_class(api_key="k", base_url=f"{root}/v1", default_headers=close)
         return llmcache.wrap(instructor.from_openai(sdk, mode=row.mode), model="gpt-4.1-mini")
-    anthropic_class = anthropic.AsyncAnthropic if row.is_async else anthropic.Anthropic
+    anthropic_class: Any = anthropic.AsyncAnthropic if row.is_async else anthropic.Anthropic
     sdk = anthropic_class(api_key="k", base_url=root, default_headers=close)
     return llmcache.wrap(instructor.from_anthropic(sdk, mode=row.mode), model="claude")
 

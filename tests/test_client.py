@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,6 +22,8 @@ import openai
 import pytest
 from asgiref.sync import async_to_sync
 from django.utils import timezone
+from django.utils.safestring import mark_safe
+from instructor.v2.core.multimodal import PDF, Image
 from openai.types.chat import ChatCompletion
 from pydantic import BaseModel, Field, create_model, field_validator
 
@@ -652,7 +656,7 @@ class Stamped(BaseModel):
 def test_an_answer_that_would_come_back_different_is_not_stored(
     model: StandIn, client: Any
 ) -> None:
-    model.answer_with = {"title": "Fire"}
+    model.behaviour.answer_with = {"title": "Fire"}
     with llmcache.capture() as calls:
         for _ in range(2):
             client.create(**(CALL | {"response_model": Stamped}))
@@ -818,3 +822,160 @@ def test_an_identifier_in_context_is_part_of_the_key(client: Any) -> None:
         llmcache.key_for(client, **CALL, context={"id": UUID(int=number)}) for number in range(3)
     }
     assert len(keys) == 3
+
+
+# Wrong answers that were once served
+
+
+class ModelName(str, Enum):  # noqa: UP042 - that is what they write
+    """As projects name their models."""
+
+    DEFAULT = "gpt-4o"
+
+
+class NewModelName(str, Enum):  # noqa: UP042
+    DEFAULT = "gpt-5"
+
+
+def test_the_value_of_an_enum_is_the_model(model: StandIn, client: Any) -> None:
+    client.create(**CALL, model=ModelName.DEFAULT)
+    client.create(**CALL, model="gpt-4o")
+    assert len(model.calls) == 1
+    client.create(**CALL, model=NewModelName.DEFAULT)
+    assert len(model.calls) == 2
+    assert llmcache.invalidate(model="gpt-4o").entries == 1
+
+
+def test_the_order_of_fields_counts(model: StandIn, client: Any) -> None:
+    """A model fills them in one by one: to reason first gives another answer."""
+    first = create_model("R", reasoning=(str, ""), title=(str, "x"))
+    second = create_model("R", title=(str, "x"), reasoning=(str, ""))
+    assert key_of(client, response_model=first) != key_of(client, response_model=second)
+
+
+def key_of(client: Any, **changes: Any) -> str:
+    return llmcache.key_for(client, **(CALL | changes))
+
+
+def test_the_order_inside_the_context_counts(client: Any) -> None:
+    """A template may write a mapping out."""
+    one, other = {"a": 1, "b": 2}, {"b": 2, "a": 1}
+    assert key_of(client, context={"d": one}) != key_of(client, context={"d": other})
+    assert key_of(client, context={"d": [one]}) != key_of(client, context={"d": [other]})
+    assert key_of(client, context=one) == key_of(client, context=other)
+
+
+@dataclass
+class Document:
+    id: int
+
+    def __post_init__(self) -> None:
+        self.body = BODIES[self.id]
+
+
+BODIES = {1: "old"}
+
+
+class Marked(str):
+    """A text with something hung on it."""
+
+
+def test_what_hangs_on_an_object_counts(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key_of(client, context={"d": Document(1)})
+    monkeypatch.setitem(BODIES, 1, "new")
+    assert key_of(client, context={"d": Document(1)}) != before
+
+    one, other = Marked("x"), Marked("x")
+    vars(one)["title"], vars(other)["title"] = "A", "B"
+    assert key_of(client, context={"d": one}) != key_of(client, context={"d": other})
+    assert key_of(client, context={"d": mark_safe("<b>")}) != key_of(client, context={"d": "<b>"})
+
+
+def test_where_media_are_from_counts_where_it_is_sent(client: Any, tmp_path: Path) -> None:
+    def key(media: Any) -> str:
+        return key_of(client, messages=[{"role": "user", "content": ["Look", media]}])
+
+    for name in ("1.pdf", "2.pdf"):
+        (tmp_path / name).write_bytes(b"%PDF-1.4 x")
+    first, second = (PDF.from_path(str(tmp_path / name)) for name in ("1.pdf", "2.pdf"))
+    assert key(first) != key(second)
+
+    images = [Image(source=f"http://a/{n}.png", media_type="image/png", data="QUJD") for n in "12"]
+    assert key(images[0]) != key(images[1])
+
+    for name in ("1.png", "2.png"):
+        (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n same")
+    same = {key(Image.from_path(tmp_path / name)) for name in ("1.png", "2.png")}
+    assert len(same) == 1
+
+
+def cut_to(length: int) -> type[BaseModel]:
+    class Note(BaseModel):
+        title: str
+
+        @field_validator("title")
+        @classmethod
+        def _cut(cls, value: str) -> str:
+            return value[:length]
+
+    return Note
+
+
+def test_a_changed_validator_sees_what_it_would_have_seen(model: StandIn, client: Any) -> None:
+    model.behaviour.answer_with = {"title": "a long title"}
+    short = client.create(**(CALL | {"response_model": cut_to(2)}))
+    longer = client.create(**(CALL | {"response_model": cut_to(6)}))
+    assert (short.title, longer.title) == ("a ", "a long")
+    assert len(model.calls) == 1
+
+
+def test_a_default_that_a_function_made_is_kept(model: StandIn, client: Any) -> None:
+    today = SimpleNamespace(value="monday")
+
+    class Inner(BaseModel):
+        seen: str = Field(default_factory=lambda: today.value)
+
+    class Outer(BaseModel):
+        title: str
+        day: str = Field(default_factory=lambda: today.value)
+        inner: list[Inner]
+
+    model.behaviour.answer_with = {"title": "x", "inner": [{}, {"seen": "never"}]}
+    call = CALL | {"response_model": Outer}
+    live = client.create(**call)
+    today.value = "tuesday"
+    hit = client.create(**call)
+    assert len(model.calls) == 1
+    assert hit == live
+    assert hit.day == hit.inner[0].seen == "monday"
+    assert hit.model_fields_set == live.model_fields_set == {"title", "inner"}
+    assert [i.model_fields_set for i in hit.inner] == [set(), {"seen"}]
+
+
+def test_nothing_in_the_key_raises_into_the_call(model: StandIn, client: Any) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise IndexError
+
+    class Nasty:
+        @property  # type: ignore[misc]
+        def __class__(self) -> type:
+            raise Mute
+
+    with llmcache.capture() as calls:
+        assert client.create(**CALL, context={"x": Nasty()}).title
+    assert calls[0].outcome == "bypass"
+
+
+def test_no_credential_of_the_endpoint_is_kept(model: StandIn) -> None:
+    url = model.url.replace("//", "//user:SECRET@")
+    sdk = openai.OpenAI(
+        api_key="k", base_url=url, default_headers=CLOSE, default_query={"key": "SECRET"}
+    )
+    llmcache.wrap(instructor.from_openai(sdk), model="m").create(**CALL)
+    assert "SECRET" not in durable.entries().get().endpoint
+
+
+def test_none_for_tags_and_namespace_is_not_given(client: Any) -> None:
+    same_key = llmcache.key_for(client, **CALL, cache_tags=None, cache_namespace=None)
+    assert same_key == llmcache.key_for(client, **CALL)

@@ -129,6 +129,11 @@ def test_no_criterion_is_an_error() -> None:
     "criteria",
     [
         {"keys": "abc"},
+        {"keys": ["typo"]},
+        {"keys": [None]},
+        {"keys": KEYS, "everything": True},
+        {"model": 123},
+        {"before": timedelta.max},
         {"tags": "doc:42"},
         {"tags": [1]},
         {"namespace": ""},
@@ -144,6 +149,17 @@ def test_criteria_that_cannot_be_meant(criteria: dict[str, Any]) -> None:
     with pytest.raises(llmcache.InvalidArgument):
         llmcache.invalidate(**criteria)
     assert served() == set(range(8))
+
+
+@pytest.mark.django_db
+def test_a_project_without_time_zones(settings: Any) -> None:
+    settings.USE_TZ = False
+    with timezone.override("America/New_York"):
+        fill()
+        assert served() == set(range(8))
+        assert llmcache.invalidate(before=datetime(2020, 1, 1, tzinfo=UTC)).entries == 0
+        result = llmcache.invalidate(before=datetime.now(tz=UTC) + timedelta(minutes=1))
+        assert (result.entries, result.pending) == (8, ())
 
 
 @pytest.mark.django_db

@@ -23,7 +23,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.utils.datastructures import MultiValueDict
-from django.utils.safestring import mark_safe
 from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -168,7 +167,7 @@ def test_values_that_differ_never_share_a_form() -> None:
 def test_the_examples_cover_every_type_that_has_a_form() -> None:
     # (The media of instructor are added by `llmcache.client`, and tested with it.)
     own = {cls for cls in FORMS if not cls.__module__.startswith("instructor")}
-    assert own <= {type(value) for value in DIFFERENT} | {type(mark_safe("")), frozenset}
+    assert own <= {type(value) for value in DIFFERENT} | {frozenset}
 
 
 @pytest.mark.parametrize("value", DIFFERENT, ids=lambda value: type(value).__name__)
@@ -185,7 +184,6 @@ def test_the_same_value_has_the_same_form(value: Any) -> None:
         pytest.param({8, 0}, {0, 8}, id="set"),  # they collide, so they are iterated differently
         pytest.param({1, "a", None, (2,)}, {(2,), None, "a", 1}, id="set of several types"),
         pytest.param({1, 2}, frozenset({2, 1}), id="frozenset"),
-        pytest.param("<b>", mark_safe("<b>"), id="safe text"),
         pytest.param(Document(title="a", pages=2), Document(pages=2, title="a"), id="model"),
         pytest.param(Loose(a=1, b=2), Loose(b=2, a=1), id="extras"),
         pytest.param(Place("a", 1), Place(visits=1, name="a"), id="dataclass"),
@@ -398,7 +396,7 @@ def fixed_request() -> CanonicalRequest:
     return CanonicalRequest(canonical | {"parameters": parameters})
 
 
-GOLDEN = "48003ee5a6dcffd57e0cbf933a4f4a146e0a5313bb41552e53ec0bb9b9532b21"
+GOLDEN = "9de8553b285cf2d361689ef99938164128a72649862b97c6f8158062faa535ae"
 
 
 def test_the_key_of_a_fixed_request_never_changes() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
+from django.core.cache import caches
 from django.db import connections, transaction
 from django.http import HttpRequest, JsonResponse
 from django.test import AsyncRequestFactory, TestCase
@@ -20,6 +21,7 @@ import llmcache
 from llmcache.models import CacheEntry
 from llmcache.store import durable, placement
 from project.standin.server import StandIn
+from tests.conftest import Backend, backend_parameters
 from tests.test_client import CALL, make_client
 
 
@@ -78,6 +80,66 @@ def drain() -> None:
     """Wait for the work that was put off."""
     for future in [placement._submit(lambda: None) for _ in range(placement.POOL_THREADS)]:
         future.result(10)
+    placement._pool("put off", threads=1).submit(lambda: None).result(30)
+
+
+def test_many_questions_in_one_transaction(model: StandIn, database: str) -> None:
+    """Writes that are put off (SQLite) keep no lookup waiting, and all are kept."""
+    client = make_client(model)
+    with transaction.atomic(using=database):
+        Group.objects.using(database).create(name="the caller is the writer")
+        started = time.perf_counter()
+        for number in range(9):
+            client.create(**CALL, seed=number)
+        seconds = time.perf_counter() - started
+    drain()
+    assert durable.entries().count() == 9
+    # Had one waited for another's lock, it would have been for the 5 seconds of the connection.
+    assert seconds < 5
+
+
+@pytest.mark.parametrize("backend", backend_parameters(["default"], ["database"]), indirect=True)
+def test_a_hit_in_a_transaction_does_not_wait_for_its_own_lock(
+    model: StandIn, backend: Backend
+) -> None:
+    client = make_client(model)
+    client.create(**CALL)
+    caches["database"].clear()
+    with transaction.atomic(), llmcache.capture() as calls:
+        Group.objects.create(name="the caller is the writer")
+        client.create(**CALL)
+    assert calls[0].tier == "durable"
+    assert calls[0].seconds < 5
+
+
+@pytest.mark.parametrize("backend", backend_parameters(["postgres"], [None]), indirect=True)
+def test_connections_that_the_server_has_closed(
+    model: StandIn, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "_testing", lambda: False)  # else none stays open
+    monkeypatch.setattr(placement, "IDLE_SECONDS", 0.0)
+    client = make_client(model)
+    try:
+        with transaction.atomic(using="postgres"):
+            client.create(**CALL)
+            with connections["postgres"].cursor() as cursor:
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+                )
+            with llmcache.capture() as calls:
+                client.create(**CALL)
+                client.create(**CALL, seed=1)
+        assert [(call.outcome, call.stored) for call in calls] == [("hit", False), ("miss", True)]
+    finally:
+        for _ in range(placement.POOL_THREADS):
+            placement._submit(close_connections)
+        drain()
+
+
+def close_connections() -> None:
+    time.sleep(0.1)  # so that each thread of the pool has its turn
+    connections.close_all()
 
 
 def test_invalidating_inside_a_transaction(model: StandIn, database: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llmcache.codec.envelope import ANSWER, seal
 from llmcache.outcomes import Tier
-from llmcache.store import durable, entries, hits, hot
+from llmcache.store import durable, entries, hits, hot, placement
 from llmcache.store.durable import Draft
 from llmcache.store.entries import Found, Missing
 from tests.conftest import ALL_DATABASES, ALL_HOT_TIERS, Backend, backend_parameters
@@ -157,6 +157,16 @@ def test_hits_are_counted_in_batches(backend: Backend) -> None:
     row = durable.entries().get()
     assert row.hits == 3
     assert row.last_hit_at is not None
+
+
+def test_what_a_test_database_served_is_not_counted_in_the_real_one(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries.save(draft())
+    entries.lookup(KEY)
+    monkeypatch.setattr(placement, "database_name", lambda: "the real database")
+    hits.flush()
+    assert durable.entries().get().hits == 0
 
 
 operations = st.lists(

@@ -8,10 +8,12 @@ places; a client of which none is known here has no key until it is named with
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from llmcache.exceptions import UncacheableRequest
+from llmcache.keys import digest
 
 # Where SDKs keep what tells one endpoint from another. An SDK's object may hold several.
 ENDPOINT_ATTRIBUTES: Final = (
@@ -27,6 +29,9 @@ ENDPOINT_ATTRIBUTES: Final = (
     "location",
     "custom_base_url",
 )
+API_VERSIONS: Final = {"api-version", "api_version"}
+USER_IN_URL: Final = re.compile(r"//[^/@]*@")
+
 # Objects inside an SDK's client that hold some of them.
 INNER_CLIENTS: Final = ("meta", "_api_client", "_client_wrapper")
 # OpenAI's project is who pays, sent as a header: a credential.
@@ -106,4 +111,18 @@ def _credentials(holder: Any) -> set[str]:
 
 def _told(places: tuple[Place, ...]) -> list[tuple[str, Any]]:
     values = [(name, getattr(holder, name, None)) for holder, name in places]
-    return [(name, value) for name, value in values if value not in (None, {})]
+    return [(name, _without_secrets(value)) for name, value in values if value not in (None, {})]
+
+
+def _without_secrets(value: Any) -> Any:
+    """An endpoint as it may be kept and shown: no user in a URL, no values of a query.
+
+    But for the version of an API (Azure), the values of a query count by their digest.
+    """
+    if isinstance(value, Mapping):
+        return {
+            name: item if name in API_VERSIONS else digest(str(item).encode()).hex()[:16]
+            for name, item in sorted(value.items())
+        }
+    text = str(value)
+    return USER_IN_URL.sub("//", text) if "@" in text else text

@@ -6,9 +6,11 @@ import json
 import logging
 import time
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property, lru_cache
 from typing import Any, Final
 
+from django.core.exceptions import ImproperlyConfigured
 from instructor import Instructor
 from instructor.core.hooks import Hooks
 from instructor.v2.core.multimodal import PDF, Audio, Image
@@ -32,6 +34,7 @@ from llmcache.flow import NotStorable
 from llmcache.keys import (
     FORMS,
     CanonicalRequest,
+    canonical_context,
     canonical_parameters,
     canonical_part,
 )
@@ -210,23 +213,37 @@ def read_request(origin: Origin, response_model: Any, arguments: dict[str, Any])
         for argument, name in CACHE_ARGUMENTS.items()
         if argument in arguments
     }
+    # None is no expiry for a time to live, and for the others: not given.
+    wishes = {name: wish for name, wish in wishes.items() if wish is not None or name == "ttl"}
     policy = overridden(origin.policy.changed(**wishes))
     if origin.model is not None:
         arguments.setdefault("model", origin.model)
     request = ClientRequest(origin, response_model, arguments, policy, Call())
-    request.bypass = _why_not_cacheable(arguments)
     try:
-        request.call.model = str(arguments.get("model") or origin.default_model or "")
+        request.bypass = _why_not_cacheable(arguments)
         request.call.namespace = policy.namespace_name
+        request.call.model = _model_name(arguments.get("model") or origin.default_model or "")
         if not request.bypass:
             _give_key(request)
     except UncacheableRequest as error:
         request.bypass = request.bypass or str(error)
         _warn_once(error.part.partition("[")[0], error.why)
+    except ImproperlyConfigured as error:
+        request.bypass = request.bypass or str(error)
+        _warn_once("settings", str(error))
     except Exception as error:  # noqa: BLE001 - law A: the model is asked all the same
-        request.bypass = request.bypass or f"no key could be computed: {error}"
-        _warn_once(type(error).__name__, str(error)[:200])
+        name = type(error).__name__  # (not its text, which may fail as well)
+        request.bypass = request.bypass or f"no key could be computed ({name})"
+        _warn_once("request", name)
     return request
+
+
+def _model_name(model: Any) -> str:
+    """The name that is sent. Of an enum's member that is its value, and not what `str` says."""
+    name = model.value if isinstance(model, Enum) else model
+    if not isinstance(name, str):
+        raise UncacheableRequest("model", f"a {type(name).__name__} is no name of a model")
+    return str.__str__(name)
 
 
 def _why_not_cacheable(arguments: dict[str, Any]) -> str:
@@ -248,12 +265,15 @@ def _give_key(request: ClientRequest) -> None:
         "model": request.call.model,
         "mode": origin.client.mode.value,
         "messages": arguments.get("messages"),
-        "context": arguments.get("context"),
         "strict": arguments.get("strict"),
     }
     canonical = CanonicalRequest(
         {name: canonical_part(name, value) for name, value in parts.items()}
-        | {"schema": shape.schema, "parameters": canonical_parameters(_parameters(arguments))}
+        | {
+            "schema": shape.schema,
+            "parameters": canonical_parameters(_parameters(arguments)),
+            "context": canonical_context(arguments.get("context")),
+        }
     )
     request.call.key = canonical.key
     request.canonical, request.shape = canonical, shape
@@ -292,9 +312,16 @@ def _warn_once(part: str, why: str) -> None:
 
 
 def _media_form(media: Any) -> bytes:
-    """An image, audio or PDF of instructor by its content; by its address where it has none yet."""
-    content = media.data if media.data is not None else media.source
-    return canonical_part("messages", ["instructor media", media.media_type, content])
+    """An image, audio or PDF of instructor: its content, and what is sent of where it is from.
+
+    That is its address, if it has one; of a PDF the name of the file too.
+    """
+    source = media.source
+    sent = source if isinstance(source, str) or media.data is None else None
+    if isinstance(media, PDF):
+        sent = str(source)
+    kind = type(media).__name__
+    return canonical_part("messages", [f"instructor.{kind}", media.media_type, media.data, sent])
 
 
 for _media_class in (Image, Audio, PDF):

@@ -9,9 +9,10 @@ the provider's response; a hit parses it once more, as instructor did.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, Protocol
 
 from instructor import Mode, OpenAISchema, Provider, openai_schema
@@ -31,10 +32,14 @@ from llmcache.codec.answers import StoredAnswer, Validation
 from llmcache.codec.completions import NotReproducible
 from llmcache.codec.sameness import same
 from llmcache.exceptions import UncacheableRequest
-from llmcache.keys import canonical_part, digest, path_of
+from llmcache.keys import digest, path_of
 
 # Models by which instructor spells other shapes: lists, partial models, plain types.
 OTHER_SHAPES: Final = (IterableBase, PartialBase, AdapterBase)
+
+# What a default's function may be without making up anything.
+EMPTY: Final = (list, dict, set, frozenset, tuple, str, int, float, bool, bytes)
+NOT_VALIDATION: Final = {"serialization", "metadata"}
 
 # The shape is kept on the class itself: it refers to the class, so a weak dictionary would keep
 # both for ever, and so they go together.
@@ -100,15 +105,25 @@ class ModelShape:
     schema: bytes
     path: str
     validator: Any
+    has_validators: bool
+    makes_defaults: bool
 
     def encode(self, answer: Any, completion: Any, parsing: Parsing) -> StoredAnswer:
         if not isinstance(answer, BaseModel):
             raise NotReproducible(f"it is a {type(answer).__name__}, not a Pydantic model")
+        dump = partial(answers.encode, answer, self._validation(parsing), whole=self.makes_defaults)
+        parse = partial(encode_by_parsing, self, answer, completion, parsing)
+        # Validators may change, and then have to see what they saw live. Defaults that a function
+        # makes may be others on another day, and have to be kept.
+        parsed_first = self.has_validators and not self.makes_defaults
+        first, second = (parse, dump) if parsed_first else (dump, parse)
         try:
-            return answers.encode(answer, self._validation(parsing))
+            return first()
         except NotReproducible as error:
+            if self.makes_defaults:
+                raise
             try:
-                return encode_by_parsing(self, answer, completion, parsing)
+                return second()
             except NotReproducible:
                 raise error from None
 
@@ -228,6 +243,8 @@ def _new_model_shape(response_model: type[BaseModel]) -> ModelShape:
         schema=schema,
         path=path_of(response_model),
         validator=response_model.__pydantic_validator__,
+        has_validators=_has_validators(response_model),
+        makes_defaults=_makes_defaults(response_model),
     )
 
 
@@ -243,8 +260,34 @@ def _parallel_shape(response_model: Any) -> ParsedShape:
     return ParsedShape(response_model, digest(b"parallel" + schemas), path_of(response_model))
 
 
+def _has_validators(response_model: type[BaseModel]) -> bool:
+    """Whether functions take part in its validation, or in that of a model inside of it."""
+    return any(
+        str(node.get("type", "")).startswith("function-") for node in _core_nodes(response_model)
+    )
+
+
+def _makes_defaults(response_model: type[BaseModel]) -> bool:
+    """Whether some default is made by a function, and not by a type's empty call."""
+    factories = (node.get("default_factory") for node in _core_nodes(response_model))
+    return any(factory is not None and factory not in EMPTY for factory in factories)
+
+
+def _core_nodes(response_model: type[BaseModel]) -> Iterator[dict[str, Any]]:
+    """All nodes of Pydantic's core schema, but for what serializes."""
+    waiting: list[Any] = [response_model.__pydantic_core_schema__]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            yield node
+            waiting += [value for name, value in node.items() if name not in NOT_VALIDATION]
+        elif isinstance(node, list | tuple):
+            waiting += node
+
+
 def _schema_part(response_model: type[BaseModel]) -> bytes:
     try:
-        return digest(canonical_part("schema", response_model.model_json_schema()))
+        # In the order of the fields, which is the order in which the model fills them in.
+        return digest(json.dumps(response_model.model_json_schema()).encode())
     except PydanticUserError as error:
         raise UncacheableRequest("schema", error.message) from None

@@ -7,7 +7,7 @@ are compared one by one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -36,6 +36,23 @@ def same(left: Any, right: Any) -> bool:
     # By their written form too: 0.0 and -0.0, Decimal("1.0") and Decimal("1.00"), or one instant
     # in two zones are equal, and yet not the same answer. And NaN is not equal to itself.
     return repr(left) == repr(right) and bool(left == right or left != left)
+
+
+def models_in(value: Any) -> Iterator[BaseModel]:
+    """The models in `value`, itself first, in an order that depends on nothing but its shape."""
+    if isinstance(value, BaseModel):
+        yield value
+        children = [*_attributes(value).values(), *(value.__pydantic_extra__ or {}).values()]
+    elif is_dataclass(value) and not isinstance(value, type):
+        children = [getattr(value, field.name) for field in fields(value)]
+    elif isinstance(value, Mapping):
+        children = list(value.values())
+    elif isinstance(value, list | tuple):
+        children = list(value)
+    else:
+        return
+    for child in children:
+        yield from models_in(child)
 
 
 def _same_members(left: Set[Any], right: Set[Any]) -> bool:

@@ -134,7 +134,10 @@ def _row(draft: Draft) -> CacheEntry:
 def moment(seconds: float) -> datetime:
     """Seconds since the epoch as the project keeps times (``USE_TZ``)."""
     aware = datetime.fromtimestamp(seconds, tz=UTC)
-    return aware if django_settings.USE_TZ else timezone.make_naive(aware)
+    if django_settings.USE_TZ:
+        return aware
+    # The zone of the process, as of `timezone.now`; not the one that a view has activated.
+    return timezone.make_naive(aware, timezone.get_default_timezone())
 
 
 def text(value: str) -> str:

@@ -34,6 +34,9 @@ class Missing:
     reason: str = ""
 
 
+# Each waits as long as the connection waits for a lock (5 seconds by default).
+ATTEMPTS: Final = 12
+
 TOO_LARGE: Final = "the answer is larger than LLMCACHE['MAX_ENTRY_BYTES']"
 
 
@@ -64,7 +67,10 @@ def save(draft: Draft) -> str | None:
     with failing_safe(Tier.DURABLE, "write", troubles):
         if len(draft.payload) > settings.max_entry_bytes:
             return TOO_LARGE
-        return placement.run_write(partial(_save_in_both, draft))
+        if placement.caller_is_the_writer():
+            placement.put_off(partial(_save_when_possible, draft))
+            return None
+        return placement.run(partial(_save_in_both, draft))
     return troubles[0]
 
 
@@ -110,6 +116,13 @@ def refuse(key: str, tier: Tier, error: Exception) -> None:
     signals.send(signals.entry_refused, tier, key=key, tier=tier, error=error)
 
 
+def _save_when_possible(draft: Draft) -> None:
+    """Store what was put off, waiting for the lock again and again; it was paid for."""
+    for _ in range(ATTEMPTS):
+        if _save_in_both(draft) is None:
+            return
+
+
 def _save_in_both(draft: Draft) -> str | None:
     troubles: list[str] = []
     with failing_safe(Tier.DURABLE, "write", troubles):
@@ -120,6 +133,8 @@ def _save_in_both(draft: Draft) -> str | None:
 
 
 def _write_hot(key: str, data: bytes, expires: float | None) -> None:
+    if hot.is_locked():
+        return
     with failing_safe(Tier.HOT, "write"):
         fresh_for = None if expires is None else expires - time.time()
         if fresh_for is None or fresh_for > 0:

@@ -56,6 +56,11 @@ def delete(keys: Collection[str]) -> None:
         _placed(cache, lambda: cache.delete_many([_hot_key(key) for key in keys]))
 
 
+def is_locked() -> bool:
+    """Whether writing a copy would wait for the caller's own transaction (SQLite)."""
+    return isinstance(backend(), DatabaseCache) and placement.caller_is_the_writer()
+
+
 def _hot_key(key: str) -> str:
     return f"llmcache:{key}"
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import Final, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -31,13 +32,20 @@ T = TypeVar("T")
 
 # A process holds at most so many connections for coroutines and for work beside transactions.
 POOL_THREADS: Final = 4
-# A caller inside a transaction waits at most so long for a lookup or a write beside it.
+# A coroutine, or a caller inside a transaction, waits at most so long for work on such a thread.
 PATIENCE_SECONDS: Final = 10.0
+# A connection that was idle for longer is asked whether it still is one.
+IDLE_SECONDS: Final = 1.0
 
 
 def database_alias() -> str:
     """The alias of the database that holds the rows."""
     return settings.database or router.db_for_write(apps.get_model("llmcache", "CacheEntry"))
+
+
+def database_name() -> object:
+    """What the database that holds the rows is called on its server, or its file."""
+    return connections[database_alias()].settings_dict["NAME"]
 
 
 def run(work: Callable[[], T]) -> T:
@@ -50,17 +58,14 @@ def run(work: Callable[[], T]) -> T:
     return _submit(work).result(PATIENCE_SECONDS)
 
 
-def run_write(work: Callable[[], T]) -> T | None:
-    """`run` for a write; None when the write was put off until the caller's transaction ends.
+def put_off(work: Callable[[], object]) -> None:
+    """Run a write when the caller's transaction has ended, without waiting for it.
 
     SQLite allows one writer. Inside a transaction the caller may be it, and waiting for our
-    write would be waiting for ourselves: the write is left to the pool, whose connection waits
-    for the lock.
+    write would be waiting for ourselves: the write is left to a thread of its own, which waits
+    for the lock, and keeps nobody else from looking up.
     """
-    if caller_is_the_writer():
-        _submit(work)
-        return None
-    return run(work)
+    _pool("put off", threads=1).submit(_on_own_connection, work)
 
 
 def run_removal(work: Callable[[], T]) -> T:
@@ -82,7 +87,7 @@ async def arun(work: Callable[[], T]) -> T:
     """Run database work for a coroutine; the event loop goes on meanwhile."""
     if _testing() and await sync_to_async(_test_transaction_open)():
         return await sync_to_async(run)(work)
-    return await asyncio.wrap_future(_submit(work))
+    return await asyncio.wait_for(asyncio.wrap_future(_submit(work)), PATIENCE_SECONDS)
 
 
 def later(work: Callable[[], object]) -> None:
@@ -125,13 +130,15 @@ def _under_savepoint(connection: BaseDatabaseWrapper, work: Callable[[], T]) -> 
 
 
 def _submit(work: Callable[[], T]) -> Future[T]:
-    return _pool().submit(partial(_on_own_connection, work))
+    return _pool("beside", threads=POOL_THREADS).submit(_on_own_connection, work)
 
 
 def _on_own_connection(work: Callable[[], T]) -> T:
+    _close_if_gone(connections[database_alias()])
     try:
         return work()
     finally:
+        _used.at = time.monotonic()
         # A broken connection is thrown away; a good one stays open for the next work. Under a
         # test runner it may not stay: the test database could not be dropped.
         for connection in connections.all(initialized_only=True):
@@ -139,14 +146,24 @@ def _on_own_connection(work: Callable[[], T]) -> T:
                 connection.close()
 
 
-_pools: dict[int, ThreadPoolExecutor] = {}
+_used = threading.local()
 
 
-def _pool() -> ThreadPoolExecutor:
+def _close_if_gone(connection: BaseDatabaseWrapper) -> None:
+    """Close a connection that the server has closed while nobody used it."""
+    idle = time.monotonic() - getattr(_used, "at", 0.0)
+    if idle > IDLE_SECONDS and connection.connection is not None and not connection.is_usable():
+        connection.close()
+
+
+_pools: dict[tuple[int, str], ThreadPoolExecutor] = {}
+
+
+def _pool(name: str, *, threads: int) -> ThreadPoolExecutor:
     # By process: threads do not survive a fork, and the pool of the parent is dead in the child.
-    pool = _pools.get(os.getpid())
+    key = os.getpid(), name
+    pool = _pools.get(key)
     if pool is None:
-        pool = _pools.setdefault(
-            os.getpid(), ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="llmcache")
-        )
+        prefix = f"llmcache {name}"
+        pool = _pools.setdefault(key, ThreadPoolExecutor(threads, thread_name_prefix=prefix))
     return pool
