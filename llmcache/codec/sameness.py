@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
@@ -25,6 +26,8 @@ def same(left: Any, right: Any) -> bool:
         return _same_model(left, right)
     if isinstance(left, str | bytes | bytearray):
         return bool(left == right)
+    if isinstance(left, datetime):
+        return _same_moment(left, right)
     if is_dataclass(left):
         return all(same(getattr(left, f.name), getattr(right, f.name)) for f in fields(left))
     if isinstance(left, Mapping):
@@ -53,6 +56,13 @@ def models_in(value: Any) -> Iterator[BaseModel]:
         return
     for child in children:
         yield from models_in(child)
+
+
+def _same_moment(left: datetime, right: datetime) -> bool:
+    # Pydantic reads UTC as a class of its own.
+    return repr(left.replace(tzinfo=None)) == repr(right.replace(tzinfo=None)) and (
+        repr(left.tzinfo) == repr(right.tzinfo) or left.tzname() == right.tzname() == "UTC"
+    )
 
 
 def _same_members(left: Set[Any], right: Set[Any]) -> bool:
