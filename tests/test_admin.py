@@ -94,6 +94,19 @@ def store(name="entry", **more):
     return durable.entries().get(key=made.key)
 
 
+def store_asking(name, text, *, seed, **more):
+    """An entry with a request, and a digest of each part of it."""
+    request = {
+        "messages": [{"role": "user", "content": text}],
+        "parameters": {"seed": seed},
+    }
+    parts = request | {"namespace": "support", "model": "gpt-4.1-mini"} | more
+    digests = {
+        part: hashlib.sha256(repr(value).encode()).hexdigest() for part, value in parts.items()
+    }
+    return store(name, request=request, digests=digests, **more)
+
+
 def store_many(count, **more):
     for number in range(count):
         store(f"entry {number}", **more)
@@ -375,6 +388,58 @@ class TestPage:
         entry = store(request={"messages": []}, tags=frozenset({"a", "b", "c"}))
         with django_assert_num_queries(4):
             admin_client.get(page_of(entry))
+
+    def test_explains_what_differs_from_the_nearest_entry(self, admin_client):
+        other = store_asking("other", "Is it\nraining?", seed=1)
+        store_asking("far", "What?", seed=1, model="claude", namespace="tenant 2")
+        entry = store_asking("entry", f"Is it\n{SCRIPT}?", seed=1)
+        response = admin_client.get(page_of(entry))
+        text = text_of(response).partition("Explain Nearest other entry ")[2]
+        assert text.startswith(f"{other} Created")
+        assert "Differs in messages messages --- " in text
+        assert f'- raining?", + {SCRIPT}?",' in text
+        assert "In another namespace" not in text
+        content = response.content.decode()
+        assert f'<a href="{page_of(other)}" class="llmcache-key">{other}</a>' in content
+        assert "<ins>+" in content
+        assert "<details>\n<summary>Explain</summary>" in content
+
+    def test_explains_by_an_entry_of_another_namespace_if_that_is_nearest(self, admin_client):
+        store_asking("other", "What?", seed=1, namespace="tenant 2")
+        text = text_of(admin_client.get(page_of(store_asking("entry", "What?", seed=1))))
+        assert "In another namespace tenant 2 Differs in namespace namespace ---" in text
+
+    @pytest.mark.parametrize(
+        ("request_", "why"), [(None, "is not stored"), (b"LLC?", "cannot be read: cut short.")]
+    )
+    def test_explains_without_requests(self, admin_client, request_, why):
+        store_asking("other", "What?", seed=1)
+        durable.entries().update(request=request_)
+        entry = store_asking("entry", "Is it?", seed=2)
+        text = text_of(admin_client.get(page_of(entry))).partition("Explain")[2]
+        assert "Differs in messages, parameters The request of" in text
+        assert why in text
+
+    def test_says_that_there_is_nothing_to_compare_with(self, admin_client):
+        store("without digests")
+        text = text_of(admin_client.get(page_of(store_asking("entry", "What?", seed=1))))
+        assert "Explain There is no other entry to compare with" in text
+
+    def test_explaining_costs_a_bounded_number_of_queries(
+        self, admin_client, django_assert_num_queries, django_assert_max_num_queries
+    ):
+        entry = store_asking("entry", "What?", seed=0)
+        store_asking("near", "Where?", seed=0)
+        # The four of the page; the newest entries of the namespace and model; one request.
+        with django_assert_num_queries(6):
+            admin_client.get(page_of(entry))
+        durable.entries().exclude(pk=entry.pk).delete()
+        for number in range(1, 250):
+            store_asking(f"{number}", f"{number}?", seed=number, namespace="other")
+        # Five choices of where to look, and one request.
+        with django_assert_max_num_queries(10), CaptureQueriesContext(connections["default"]) as q:
+            admin_client.get(page_of(entry))
+        assert sum("payload" in query["sql"] for query in q) == 1
 
     @pytest.mark.parametrize("pk", ["0", "999", "x", "9" * 40])
     def test_an_entry_that_is_gone(self, admin_client, pk):

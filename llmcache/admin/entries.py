@@ -23,6 +23,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from llmcache.admin import confirmation, phrases
+from llmcache.admin.explaining import read_neighbour
 from llmcache.admin.filters import FILTERS
 from llmcache.admin.reading import read_answer, read_question
 from llmcache.admin.removal import Survey
@@ -172,6 +173,7 @@ class CacheEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "question": read_question(entry),
             "answer": read_answer(entry),
             "digests": sorted(entry.digests.items()),
+            "neighbour": read_neighbour(entry),
             "may_invalidate": self.has_invalidate_permission(request),
         }
         return self._page(request, "change_form", {**context, **(extra_context or {})})
