@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import time
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property, lru_cache
@@ -14,7 +12,6 @@ from django.core.exceptions import ImproperlyConfigured
 from instructor import Instructor
 from instructor.core.hooks import Hooks
 from instructor.v2.core.multimodal import PDF, Audio, Image
-from pydantic_core import to_json
 
 from llmcache.admission import why_not_admitted
 from llmcache.client.identity import (
@@ -27,8 +24,6 @@ from llmcache.client.identity import (
 from llmcache.client.shapes import Parsing, Shape, shape_of
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import NotReproducible
-from llmcache.codec.envelope import ANSWER, REQUEST, seal
-from llmcache.conf import settings
 from llmcache.exceptions import UncacheableRequest
 from llmcache.flow import NotStorable
 from llmcache.keys import (
@@ -40,6 +35,7 @@ from llmcache.keys import (
 )
 from llmcache.outcomes import Call
 from llmcache.policy import Policy, overridden
+from llmcache.store.drafts import count_tokens, describe, make_draft
 from llmcache.store.durable import Draft
 from llmcache.store.entries import Found
 
@@ -132,33 +128,25 @@ class ClientRequest:
         self.described = self.describe()
 
     def draft(self, answer: Any, asked: float, latency: float) -> Draft:
-        ttl = self.policy.ttl_seconds
-        if ttl == 0:
+        if self.policy.ttl_seconds == 0:
             raise NotStorable("cache_ttl is 0")
         if self.canonical is None or self.shape is None:
             raise NotStorable("the call has no key")
         completion = answer if self.response_model is None else self.completion
         if refusal := why_not_admitted(answer, completion):
             raise NotStorable(refusal)
-        stored = self._encoded(answer, completion, self.shape)
-        key = self.call.key
-        expires = None if ttl is None else time.time() + ttl
-        input_tokens, output_tokens = _tokens_of(completion)
-        return Draft(
-            key=key,
-            namespace=self.call.namespace,
-            payload=seal(ANSWER, key, stored.pack(), created=asked, expires=expires),
-            created=asked,
-            expires=expires,
-            tags=self.policy.tags,
-            request=self.described
-            and seal(REQUEST, key, self.described, created=asked, expires=expires),
+        input_tokens, output_tokens = count_tokens(completion)
+        return make_draft(
+            self.call,
+            self.policy,
+            self.canonical,
+            self._encoded(answer, completion, self.shape),
+            self.described,
+            asked=asked,
             provider=str(self.origin.client.provider.value),
             endpoint=self.origin.endpoint_name,
-            model=self.call.model,
             mode=str(self.origin.client.mode.value),
             response_model=self.shape.path,
-            digests=self.canonical.digests(),
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             latency=latency,
@@ -188,11 +176,8 @@ class ClientRequest:
 
     def describe(self) -> bytes | None:
         """The request as JSON, for people to read; None when it is not to be stored."""
-        wish = settings.store_requests
-        if wish == "digest":
-            return None
         arguments = self.arguments
-        readable = _to_json(
+        return describe(
             {
                 "messages": arguments.get("messages"),
                 "parameters": _parameters(arguments),
@@ -200,7 +185,6 @@ class ClientRequest:
                 "strict": arguments.get("strict"),
             }
         )
-        return _to_json(wish(json.loads(readable))) if callable(wish) else readable
 
 
 def read_request(origin: Origin, response_model: Any, arguments: dict[str, Any]) -> ClientRequest:
@@ -290,20 +274,6 @@ def _parameters(arguments: dict[str, Any]) -> dict[str, Any]:
 def _is_not_given(value: Any) -> bool:
     """Whether it is the SDKs' mark for an argument that is not sent."""
     return type(value).__name__ in {"NotGiven", "Omit"}
-
-
-def _tokens_of(completion: Any) -> tuple[int | None, int | None]:
-    """Input and output tokens, by the names of OpenAI and of Anthropic."""
-    usage = getattr(completion, "usage", None)
-    counts = [
-        next((n for name in names if isinstance(n := getattr(usage, name, None), int)), None)
-        for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
-    ]
-    return counts[0], counts[1]
-
-
-def _to_json(value: Any) -> bytes:
-    return to_json(value, by_alias=True, bytes_mode="base64", serialize_unknown=True)
 
 
 @lru_cache(maxsize=1000)
