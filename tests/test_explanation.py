@@ -289,6 +289,18 @@ class TestNearest:
         assert shown is not None
         assert shown.startswith("They read the same.")
 
+    def test_the_order_inside_of_the_context(self, client: Any) -> None:
+        client.create(**CALL | {"context": {"a": 0, "m": {"x": 1, "y": 2}}})
+        arguments = CALL | {"context": {"m": {"y": 2, "x": 1}, "a": 0}}
+        nearest = llmcache.explain(client, **arguments).nearest
+        assert nearest is not None
+        assert changed_lines(nearest.differences["context"]) == [
+            '-    "x": 1,',
+            '-    "y": 2',
+            '+    "y": 2,',
+            '+    "x": 1',
+        ]
+
     def test_the_fewest_parts_count_and_then_the_newest(self, client: Any) -> None:
         client.create(**CALL, seed=1, temperature=1)
         client.create(**CALL | {"strict": False}, seed=2)

@@ -162,7 +162,9 @@ def _differences(
     except _Unreadable as error:
         return found, str(error)
     for part in readable:
-        found[part] = difference(before.get(part), after.get(part), names) or READ_THE_SAME
+        # Inside the context the order counts: see `llmcache.keys.canonical_context`.
+        shown = difference(before.get(part), after.get(part), names, keep_order=part == "context")
+        found[part] = shown or READ_THE_SAME
     return found, ""
 
 

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from difflib import unified_diff
+from functools import partial
 from itertools import pairwise, takewhile
 from typing import Any, Final
 
@@ -28,13 +29,13 @@ SENTENCE: Final = re.compile(r"(?<=[.!?;])\s+")
 WORDS: Final = re.compile(rf".{{1,{WIDTH}}}(?:\s+|$)|.{{1,{WIDTH}}}", re.DOTALL)
 
 
-def difference(stored: Any, asked: Any, names: tuple[str, str]) -> str:
+def difference(stored: Any, asked: Any, names: tuple[str, str], *, keep_order: bool = False) -> str:
     """A unified diff from `stored` to `asked`; empty when they read the same.
 
-    `names` are what the two are called in its head. Line numbers are left out: nobody has seen the
-    lines elsewhere.
+    `names` are what the two are called in its head. Mappings are sorted; with `keep_order`, only
+    the outermost. Line numbers are left out: nobody has seen the lines elsewhere.
     """
-    before, after = lines_of(stored), lines_of(asked)
+    before, after = lines_of(stored, keep_order), lines_of(asked, keep_order)
     start = _same_at_start(before, after)
     end = _same_at_end(before[start:], after[start:])
     if start == len(before) == len(after):
@@ -51,14 +52,17 @@ def difference(stored: Any, asked: Any, names: tuple[str, str]) -> str:
     return "\n".join(made)
 
 
-def lines_of(value: Any) -> list[str]:
+def lines_of(value: Any, keep_order: bool = False) -> list[str]:
     """`value` as JSON over several lines, long texts broken after lines, sentences and words."""
     if isinstance(value, str) and len(value) <= WIDTH and value.isprintable():
         return [value]
+    if keep_order and isinstance(value, dict):
+        value = dict(sorted(value.items()))
+    dumps = partial(json.dumps, value, ensure_ascii=False, sort_keys=not keep_order)
     try:
-        text = json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True)
+        text = dumps(indent=2)
     except RecursionError:
-        text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+        text = dumps()
     return list(_wrapped(text))
 
 
