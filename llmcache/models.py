@@ -102,6 +102,11 @@ class CacheEntry(models.Model):
         return f"{self.key:.12}"
 
     @property
+    def part_digests(self) -> dict[str, str]:
+        """SHA-256 of each part of the request; empty where the column holds anything else."""
+        return self.digests if isinstance(self.digests, dict) else {}
+
+    @property
     def is_expired(self) -> bool:
         return self.expires_at is not None and self.expires_at <= timezone.now()
 

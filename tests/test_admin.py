@@ -277,7 +277,9 @@ class TestSearch:
     def test_finds_a_namespace_that_looks_like_a_key(self, admin_client):
         assert self.two.key in self.found(admin_client, "beef")
 
-    @pytest.mark.parametrize("term", ["%", "_", "g", "\0", "'", "f" * 65])
+    @pytest.mark.parametrize(
+        "term", ["%", "_", "g", "\0", "'", "f" * 65, pytest.param("x" * 200_000, id="long")]
+    )
     def test_takes_anything(self, admin_client, term):
         response = admin_client.get(LIST, {"q": term})
         assert response.status_code == 200
@@ -370,6 +372,12 @@ class TestPage:
         assert "cannot be read: the checksum does not match." in text
         assert ("User Hi." in text) == (damage == "payload")
         assert ("a b" in text) == (damage == "request")
+
+    @pytest.mark.parametrize("digests", [[], "x", 7, {"messages": 1}])
+    def test_digests_of_any_kind(self, admin_client, digests):
+        entry = store()
+        durable.entries().update(digests=digests)
+        assert admin_client.get(page_of(entry)).status_code == 200
 
     def test_says_that_no_key_is_configured(self, admin_client, settings):
         settings.LLMCACHE = {"CACHE": None, "ENCRYPTION_KEYS": ["a" * 43 + "="]}

@@ -27,6 +27,7 @@ from llmcache.admin.explaining import read_neighbour
 from llmcache.admin.filters import FILTERS
 from llmcache.admin.reading import read_answer, read_question
 from llmcache.admin.removal import Survey
+from llmcache.conf import LONGEST_NAME
 from llmcache.models import CacheEntry, CacheEntryQuerySet
 from llmcache.store import durable
 
@@ -105,6 +106,8 @@ class CacheEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         term = search_term.strip()
         if not term:
             return queryset, False
+        if len(term) > LONGEST_NAME:
+            return queryset.none(), False
         wanted = Q(namespace__startswith=term)
         if KEY_PREFIX.fullmatch(term):
             first = term.lower()
@@ -172,7 +175,7 @@ class CacheEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "tags": sorted(entry.tags.values_list("tag", flat=True)),
             "question": read_question(entry),
             "answer": read_answer(entry),
-            "digests": sorted(entry.digests.items()),
+            "digests": sorted(entry.part_digests.items()),
             "neighbour": read_neighbour(entry),
             "may_invalidate": self.has_invalidate_permission(request),
         }

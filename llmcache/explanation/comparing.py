@@ -102,7 +102,7 @@ def subject_of(entry: CacheEntry) -> Subject:
         model=entry.model,
         mode=entry.mode,
         response_model=entry.response_model,
-        digests=entry.digests,
+        digests=entry.part_digests,
         describe=describe,
     )
 

@@ -44,7 +44,7 @@ def nearest(subject: Subject, *, any_namespace: bool = False) -> CacheEntry | No
         newest = rows.exclude(key=subject.key).only(*COLUMNS).order_by("-created_at")
         for row in newest[:MOST_CANDIDATES]:
             distance = _distance(subject, row)
-            if row.digests and (best_distance is None or distance < best_distance):
+            if row.part_digests and (best_distance is None or distance < best_distance):
                 best, best_distance = row, distance
         if best_distance is not None and best_distance[0] <= 1:
             break  # nothing can be nearer
@@ -67,7 +67,7 @@ def _choices(subject: Subject, any_namespace: bool) -> Iterator[CacheEntryQueryS
 
 def _distance(subject: Subject, row: CacheEntry) -> tuple[int, bool, float]:
     return (
-        len(differing_parts(subject.digests, row.digests)),
+        len(differing_parts(subject.digests, row.part_digests)),
         row.namespace != subject.namespace,
         -row.created_at.timestamp(),
     )
