@@ -1,8 +1,8 @@
 """What the existing caches get wrong, one test each: none of it holds of llmcache.
 
 The numbers are those of the list of defects of instructor's own cache, in the order in which they
-were found (the tenth, many identical calls at once, is still to come); after them, what other caches for
-language models add.
+were found (the tenth, many identical calls at once, is still to come); after them, what other
+caches for language models add.
 """
 
 from __future__ import annotations
