@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llmcache.adapter import DjangoCache
     from llmcache.client import aexplain, explain, from_provider, key_for, wrap
+    from llmcache.decorators import cached
     from llmcache.exceptions import (
         CacheMiss,
         InvalidArgument,
@@ -31,6 +32,7 @@ _HOMES = {
     "from_provider": "client",
     "key_for": "client",
     "wrap": "client",
+    "cached": "decorators",
     "CacheMiss": "exceptions",
     "InvalidArgument": "exceptions",
     "LLMCacheError": "exceptions",
@@ -49,6 +51,7 @@ __all__ = [
     "UncacheableRequest",
     "aexplain",
     "ainvalidate",
+    "cached",
     "capture",
     "explain",
     "from_provider",

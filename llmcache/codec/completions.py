@@ -40,7 +40,7 @@ def dump(completion: Any) -> Dumped | None:
         return None
     if not isinstance(completion, BaseModel):
         raise NotReproducible(f"the completion is a {type(completion).__name__}")
-    cls = type(completion)
+    cls = completion.__class__  # not `type`: to look at a pending one builds it
     class_path = f"{cls.__module__}:{cls.__qualname__}"
     if _known_class(class_path) is not cls:
         raise NotReproducible(f"no other process would find the class {class_path}")

@@ -1,0 +1,9 @@
+"""`cached`: functions that remember what they returned.
+
+`functions` has the decorator and what it makes of a function, `requests` reads one call,
+`returns` the return annotation, and `identity` tells one function from another.
+"""
+
+from llmcache.decorators.functions import CachedFunction, cached
+
+__all__ = ["CachedFunction", "cached"]

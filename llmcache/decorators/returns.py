@@ -1,0 +1,110 @@
+"""What a function returns, by its annotation: a value, or a stream of items."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+)
+from dataclasses import dataclass
+from enum import Enum
+from types import NoneType, SimpleNamespace
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+
+from llmcache.codec.answers import StoredAnswer
+from llmcache.codec.values import ValueCodec
+from llmcache.decorators.identity import closed_over
+from llmcache.exceptions import UncacheableRequest
+from llmcache.keys import canonical_part, digest, path_of
+
+PART: Final = "return type"
+STREAMS: Final = {Generator, Iterator}
+ASYNC_STREAMS: Final = {AsyncGenerator, AsyncIterator}
+
+
+class Kind(Enum):
+    VALUE = "value"
+    STREAM = "stream"
+    ASYNC_STREAM = "asynchronous stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Returns:
+    """How what a function returns is stored. Of a stream, the codec is that of a list of items."""
+
+    kind: Kind
+    codec: ValueCodec
+    schema: bytes
+    path: str
+
+    def encode_item(self, item: Any) -> bytes:
+        # In the list that it will be read from: alone, its type may be written otherwise.
+        return self.codec.dump([item])[1:-1]
+
+    def encode_items(self, items: list[bytes]) -> StoredAnswer:
+        return StoredAnswer(b"[%b]" % b",".join(items))
+
+
+def read_returns(function: Callable[..., Any], is_coroutine: bool) -> Returns:
+    """What `function` returns. Raises `UncacheableRequest` where that cannot be stored."""
+    annotation = _resolved(function, include_extras=True)
+    kind, stored = _kind_of(function, annotation, is_coroutine)
+    path = path_of(_resolved(function, include_extras=False))
+    try:
+        codec = ValueCodec(stored)
+    except Exception as error:
+        raise UncacheableRequest(
+            PART, f"Pydantic cannot validate {path} ({type(error).__name__})"
+        ) from error
+    return Returns(kind, codec, digest(canonical_part("schema", codec.schema)), path)
+
+
+def _resolved(function: Callable[..., Any], *, include_extras: bool) -> Any:
+    """The return annotation alone: those of arguments may name what is not there at run time."""
+    annotations = getattr(function, "__annotations__", {})
+    if "return" not in annotations:
+        raise UncacheableRequest(PART, "there is no annotation, as in `-> Ticket`")
+    innermost = inspect.unwrap(function)
+    try:
+        # Names in quotes may be those of the function that this one stands in.
+        variables = closed_over(function)
+        [annotation] = get_type_hints(
+            SimpleNamespace(__annotations__={"return": annotations["return"]}),
+            globalns=getattr(innermost, "__globals__", {}),
+            localns=variables,
+            include_extras=include_extras,
+        ).values()
+    except Exception as error:
+        raise UncacheableRequest(
+            PART, f"the annotation {annotations['return']!r} cannot be resolved: {error}"
+        ) from error
+    return annotation
+
+
+def _kind_of(function: Callable[..., Any], annotation: Any, is_coroutine: bool) -> tuple[Kind, Any]:
+    """The kind, and the annotation of what is stored: of a stream, a list."""
+    bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    origin, arguments = get_origin(bare) or bare, get_args(bare)
+    generates = inspect.isgeneratorfunction(inspect.unwrap(function))
+    agenerates = inspect.isasyncgenfunction(inspect.unwrap(function))
+    if origin in STREAMS or (generates and origin is Iterable):
+        kind = Kind.STREAM
+    elif origin in ASYNC_STREAMS or (agenerates and origin is AsyncIterable):
+        kind = Kind.ASYNC_STREAM
+    elif generates or agenerates:
+        raise UncacheableRequest(PART, "a generator is annotated as in `-> Iterator[Ticket]`")
+    elif origin in {Iterable, AsyncIterable}:
+        raise UncacheableRequest(PART, "say whether it is a list[...] or an Iterator[...]")
+    else:
+        return Kind.VALUE, annotation
+    if is_coroutine:
+        raise UncacheableRequest(PART, "a coroutine that returns a stream is not cached")
+    if any(other not in {None, NoneType} for other in arguments[1:]):
+        raise UncacheableRequest(PART, "a generator that is sent values, or returns one")
+    return kind, list[arguments[0] if arguments else Any]  # type: ignore[misc]
