@@ -761,6 +761,12 @@ class Extractor:
 class Validated(BaseModel):
     model: str
 
+    @classmethod
+    @llmcache.cached
+    def named(cls, text: str) -> str:
+        note(text)
+        return f"{cls.__name__} {text}"
+
     @llmcache.cached
     def extract(self, text: str) -> str:
         note(self.model, text)
@@ -864,6 +870,27 @@ class TestMethods:
         assert getattr(Plain, name)("x") == getattr(Plain("a"), name)("x") == "x"
         assert len(asked) == 1
         assert getattr(Plain, name).invalidate("x").entries == 1
+
+    def test_a_class_method_of_a_model_counts_its_schema_too(self) -> None:
+        model: Any = Validated
+        assert model.named("x") == "Validated x"
+        assert model.named("x") == "Validated x"
+        assert len(asked) == 1
+        before = model.named.key("x")
+        model.model_fields["model"].description = "changed"
+        model.model_rebuild(force=True)
+        try:
+            assert model.named.key("x") != before
+        finally:
+            model.model_fields["model"].description = None
+            model.model_rebuild(force=True)
+
+    def test_an_argument_may_be_called_as_a_class_is(self) -> None:
+        @llmcache.cached
+        def ask(cls: str) -> str:
+            return cls
+
+        assert ask.key("a") != ask.key("b")
 
     def test_a_class_without_a_name_of_its_own_is_a_bypass(self) -> None:
         class Local(Plain):

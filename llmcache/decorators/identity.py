@@ -81,8 +81,8 @@ def _is_unique(value: Any) -> bool:
     return "<" not in value.__qualname__ and value.__module__ not in {None, *SCRIPTS}
 
 
-def class_name(cls: type) -> str:
-    """The name of the class that a class method is called on."""
+def form_of_class(cls: type) -> tuple[Any, ...]:
+    """What tells the class that a class method is called on from others."""
     if not _is_unique(cls):
         raise UncacheableRequest("cls", f"{path_of(cls)} has no name of its own")
-    return path_of(cls)
+    return path_of(cls), cls if issubclass(cls, BaseModel) else None

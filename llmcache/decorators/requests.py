@@ -15,7 +15,7 @@ from llmcache.admission import why_not_admitted
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import NotReproducible
 from llmcache.codec.values import without_derived_class
-from llmcache.decorators.identity import class_name, closed_over, name_of, origin_of
+from llmcache.decorators.identity import closed_over, form_of_class, name_of, origin_of
 from llmcache.decorators.returns import Kind, Returns, read_returns
 from llmcache.exceptions import UncacheableRequest
 from llmcache.flow import (
@@ -94,8 +94,8 @@ class Origin:
     def counted(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the bound arguments that count in the key."""
         counted = {name: value for name, value in arguments.items() if name not in self.exclude}
-        if self.class_argument in counted:
-            counted[self.class_argument] = class_name(arguments[self.class_argument])
+        if isinstance(cls := counted.get(self.class_argument), type):
+            counted[self.class_argument] = form_of_class(cls)
         if (rest := self.rest_name) in counted:
             counted[rest] = {k: v for k, v in counted[rest].items() if k not in self.exclude}
         return counted
