@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -37,6 +38,9 @@ class Missing:
 # Each waits as long as the connection waits for a lock (5 seconds by default).
 ATTEMPTS: Final = 12
 
+# So many keys are looked up by one query: databases bound its parameters.
+KEYS_PER_QUERY: Final = 500
+
 TOO_LARGE: Final = "the answer is larger than LLMCACHE['MAX_ENTRY_BYTES']"
 
 
@@ -59,6 +63,43 @@ async def alookup(key: str, *, stale: bool = False) -> Found | Missing:
     with failing_safe(Tier.DURABLE, "read", troubles):
         return await placement.arun(partial(lookup, key, stale=stale))
     return Missing(troubles[0])
+
+
+def lookup_many(
+    keys: Collection[str], *, stale: Collection[str] = ()
+) -> dict[str, Found | Missing]:
+    """The entries under `keys`, in one round trip a tier (one for each `KEYS_PER_QUERY` rows).
+
+    `stale`: those of the keys for which an entry that has expired will do. No hit is counted
+    (`count_hit` does that): one entry may serve several calls, or none.
+    """
+    troubles: list[str] = []
+    found = _lookup_many_hot(keys, troubles)
+    rest = [key for key in keys if key not in found]
+    found |= _lookup_many_durable(rest, frozenset(stale), troubles)
+    missing = Missing("; ".join(troubles))
+    return {key: found.get(key, missing) for key in keys}
+
+
+async def alookup_many(
+    keys: Collection[str], *, stale: Collection[str] = ()
+) -> dict[str, Found | Missing]:
+    """`lookup_many` for a coroutine: the tiers are asked on another thread."""
+    troubles: list[str] = []
+    with failing_safe(Tier.DURABLE, "read", troubles):
+        # (no thread is needed to look nothing up)
+        return await placement.arun(partial(lookup_many, keys, stale=stale)) if keys else {}
+    return dict.fromkeys(keys, Missing(troubles[0]))
+
+
+def count_hit(key: str) -> None:
+    """Note that what `lookup_many` found under `key` was served once."""
+    hits.count(key)
+
+
+def copy_of(draft: Draft) -> Found | None:
+    """The entry that `draft` makes, as a copy in this process; None when it is fresh no more."""
+    return _found(draft.key, draft.payload, Tier.LOCAL, stale=False)
 
 
 def save(draft: Draft) -> str | None:
@@ -98,6 +139,47 @@ def _lookup_durable(key: str, stale: bool, troubles: list[str]) -> Found | None:
     return None
 
 
+def _lookup_many_hot(keys: Collection[str], troubles: list[str]) -> dict[str, Found]:
+    with failing_safe(Tier.HOT, "read", troubles):
+        copies = hot.read_many(keys)
+        found = {key: _found(key, data, Tier.HOT, stale=False) for key, data in copies.items()}
+        return {key: each for key, each in found.items() if each is not None}
+    return {}
+
+
+def _lookup_many_durable(
+    keys: list[str], stale: frozenset[str], troubles: list[str]
+) -> dict[str, Found]:
+    found: dict[str, Found] = {}
+    with failing_safe(Tier.DURABLE, "read", troubles):
+        for start in range(0, len(keys), KEYS_PER_QUERY):
+            some = keys[start : start + KEYS_PER_QUERY]
+            rows = placement.run(
+                partial(durable.read_many, some, expired_too=not stale.isdisjoint(some))
+            )
+            fresh: dict[str, tuple[bytes, float | None]] = {}
+            for key, data in rows.items():
+                if each := _found(key, data, Tier.DURABLE, stale=key in stale):
+                    found[key] = each
+                    if each.fresh:
+                        fresh[key] = data, each.expires
+            _write_many_hot(fresh)
+    return found
+
+
+def _write_many_hot(entries: dict[str, tuple[bytes, float | None]]) -> None:
+    if not entries or hot.is_locked():
+        return
+    with failing_safe(Tier.HOT, "write"):
+        now = time.time()
+        fresh_for = {
+            key: (data, None if expires is None else expires - now)
+            for key, (data, expires) in entries.items()
+            if expires is None or expires > now
+        }
+        hot.write_many(fresh_for)
+
+
 def _found(key: str, data: bytes | None, tier: Tier, *, stale: bool) -> Found | None:
     if data is None:
         return None
@@ -133,9 +215,9 @@ def _save_in_both(draft: Draft) -> str | None:
 
 
 def _write_hot(key: str, data: bytes, expires: float | None) -> None:
-    if hot.is_locked():
-        return
     with failing_safe(Tier.HOT, "write"):
+        if hot.is_locked():
+            return
         fresh_for = None if expires is None else expires - time.time()
         if fresh_for is None or fresh_for > 0:
             hot.write(key, data, fresh_for)
