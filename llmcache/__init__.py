@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llmcache.adapter import DjangoCache
-    from llmcache.client import aexplain, explain, from_provider, key_for, wrap
+    from llmcache.client import (
+        acreate_many,
+        aexplain,
+        create_many,
+        explain,
+        from_provider,
+        key_for,
+        wrap,
+    )
     from llmcache.decorators import cached
     from llmcache.exceptions import (
         CacheMiss,
@@ -27,7 +35,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "DjangoCache": "adapter",
+    "acreate_many": "client",
     "aexplain": "client",
+    "create_many": "client",
     "explain": "client",
     "from_provider": "client",
     "key_for": "client",
@@ -49,10 +59,12 @@ __all__ = [
     "InvalidArgument",
     "LLMCacheError",
     "UncacheableRequest",
+    "acreate_many",
     "aexplain",
     "ainvalidate",
     "cached",
     "capture",
+    "create_many",
     "explain",
     "from_provider",
     "invalidate",

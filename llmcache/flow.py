@@ -24,7 +24,7 @@ from collections.abc import (
 from contextlib import aclosing
 from contextvars import Context, copy_context
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from llmcache import outcomes, signals
 from llmcache.conf import settings
@@ -136,6 +136,7 @@ class Store:
 
 
 Step = Lookup | Ask | Store
+Asked = TypeVar("Asked", bound=Request)
 Flow = Generator[Step, Any, Any]
 
 
@@ -215,6 +216,30 @@ def _ask_and_store(request: Request) -> Flow:
     return result
 
 
+@dataclass(slots=True)
+class Shared:
+    """What requests of one key have in common when many are answered at once.
+
+    `found` is what a lookup of many keys found. Once one of the requests was answered by the
+    model, it is that answer as stored, `made` just now. None: nothing is known, look it up.
+    """
+
+    found: Found | Missing | None = None
+    made: bool = False
+
+    def look_up(self, step: Lookup) -> Found | Missing | None:
+        if not isinstance(self.found, Found):
+            return self.found
+        if not (self.found.fresh or step.stale):
+            return Missing()
+        entries.count_hit(step.key)
+        return self.found
+
+    def keep(self, draft: Draft) -> None:
+        self.found = entries.copy_of(draft)
+        self.made = self.found is not None
+
+
 def drive(request: Request, ask: Callable[[], Any]) -> Any:
     """Carry out the flow of `request` for a synchronous caller; `ask` asks the model."""
     steps, started = answer(request), time.perf_counter()
@@ -240,14 +265,42 @@ def drive(request: Request, ask: Callable[[], Any]) -> Any:
         signals.send(signals.call_answered, type(request), call=request.call)
 
 
-async def adrive(request: Request, ask: Callable[[], Awaitable[Any]]) -> Any:
+def drive_but_asking(request: Asked, shared: Shared) -> Generator[Asked, Any, Any]:
+    """`drive` for one of many, whose model is asked elsewhere, on another thread.
+
+    Yields `request` where `drive` asks. It is sent the answer, or the model's error is thrown in.
+    All else (tiers, captures, signals) stays on the thread and the connections of the caller.
+    """
+    steps, started = answer(request), time.perf_counter()
+    try:
+        step = next(steps)
+        while True:
+            try:
+                if isinstance(step, Ask):
+                    result = yield request
+                else:
+                    result = _carry_out(step, _nobody, shared)
+            except BaseException as error:  # noqa: BLE001 - the flow raises it again
+                step = steps.throw(error)
+            else:
+                step = steps.send(result)
+    except StopIteration as end:
+        return end.value
+    finally:
+        outcomes.record(request.call, started)
+        signals.send(signals.call_answered, type(request), call=request.call)
+
+
+async def adrive(
+    request: Request, ask: Callable[[], Awaitable[Any]], shared: Shared | None = None
+) -> Any:
     """Carry out the flow of `request` for a coroutine; `ask` asks the model."""
     steps, started = answer(request), time.perf_counter()
     try:
         step = next(steps)
         while True:
             try:
-                result = await _acarry_out(step, ask)
+                result = await _acarry_out(step, ask, shared)
             except BaseException as error:  # noqa: BLE001 - the flow raises it again
                 step = steps.throw(error)
             else:
@@ -363,17 +416,29 @@ async def _apassed_on(
             await aclose()
 
 
-def _carry_out(step: Step, ask: Callable[[], Any]) -> Any:
+def _nobody() -> None:
+    raise NotImplementedError  # (`drive_but_asking` asks nobody)
+
+
+def _carry_out(step: Step, ask: Callable[[], Any], shared: Shared | None = None) -> Any:
     if isinstance(step, Lookup):
-        return entries.lookup(step.key, stale=step.stale)
+        known = shared.look_up(step) if shared else None
+        return known or entries.lookup(step.key, stale=step.stale)
     if isinstance(step, Store):
-        return entries.save(step.draft)
+        refusal = entries.save(step.draft)
+        if shared:
+            shared.keep(step.draft)
+        return refusal
     return ask()
 
 
-async def _acarry_out(step: Step, ask: Callable[[], Any]) -> Any:
+async def _acarry_out(step: Step, ask: Callable[[], Any], shared: Shared | None = None) -> Any:
     if isinstance(step, Lookup):
-        return await entries.alookup(step.key, stale=step.stale)
+        known = shared.look_up(step) if shared else None
+        return known or await entries.alookup(step.key, stale=step.stale)
     if isinstance(step, Store):
-        return await entries.asave(step.draft)
+        refusal = await entries.asave(step.draft)
+        if shared:
+            shared.keep(step.draft)
+        return refusal
     return await ask()

@@ -5,10 +5,19 @@ All methods of an `Instructor` (`create`, `create_with_completion`, ...) call it
 touches settings, caches or models before the first call, so a client may be made at the import of
 any module, and shared by threads.
 
-`wrapping` makes the clients, `requests` reads one call, `shapes` knows the kinds of answers, and
-`identity` where a call is sent.
+`wrapping` makes the clients, `many` answers many calls at once, `requests` reads one call, `shapes`
+knows the kinds of answers, and `identity` where a call is sent.
 """
 
+from llmcache.client.many import acreate_many, create_many
 from llmcache.client.wrapping import aexplain, explain, from_provider, key_for, wrap
 
-__all__ = ["aexplain", "explain", "from_provider", "key_for", "wrap"]
+__all__ = [
+    "acreate_many",
+    "aexplain",
+    "create_many",
+    "explain",
+    "from_provider",
+    "key_for",
+    "wrap",
+]

@@ -99,7 +99,9 @@ def count_hit(key: str) -> None:
 
 def copy_of(draft: Draft) -> Found | None:
     """The entry that `draft` makes, as a copy in this process; None when it is fresh no more."""
-    return _found(draft.key, draft.payload, Tier.LOCAL, stale=False)
+    with failing_safe(Tier.LOCAL, "read"):
+        return _found(draft.key, draft.payload, Tier.LOCAL, stale=False)
+    return None
 
 
 def save(draft: Draft) -> str | None:
@@ -168,9 +170,9 @@ def _lookup_many_durable(
 
 
 def _write_many_hot(entries: dict[str, tuple[bytes, float | None]]) -> None:
-    if not entries or hot.is_locked():
-        return
     with failing_safe(Tier.HOT, "write"):
+        if not entries or hot.is_locked():
+            return
         now = time.time()
         fresh_for = {
             key: (data, None if expires is None else expires - now)

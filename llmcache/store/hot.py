@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import TypeVar
 
 from django.core.cache import caches
@@ -44,9 +46,32 @@ def write(key: str, data: bytes, fresh_for: float | None) -> None:
     cache = backend()
     if cache is None:
         return
-    seconds = settings.hot_ttl if fresh_for is None else min(settings.hot_ttl, fresh_for)
-    # Backends count whole seconds; the envelope knows the fraction.
-    _placed(cache, lambda: cache.set(_hot_key(key), data, math.ceil(seconds)))
+    _placed(cache, lambda: cache.set(_hot_key(key), data, _timeout(fresh_for)))
+
+
+def read_many(keys: Collection[str]) -> dict[str, bytes]:
+    """The sealed copies that are there, in one round trip."""
+    cache = backend()
+    if cache is None or not keys:
+        return {}
+    names = {_hot_key(key): key for key in keys}
+    copies = _placed(cache, lambda: cache.get_many(names))
+    return {names[name]: data for name, data in copies.items() if isinstance(data, bytes)}
+
+
+def write_many(copies: Mapping[str, tuple[bytes, float | None]]) -> None:
+    """`write` for each key: its sealed copy, and for how many seconds it is fresh.
+
+    One round trip for all that stay equally long, as most do: for ``HOT_TTL``.
+    """
+    cache = backend()
+    if cache is None:
+        return
+    by_timeout: defaultdict[int, dict[str, bytes]] = defaultdict(dict)
+    for key, (data, fresh_for) in copies.items():
+        by_timeout[_timeout(fresh_for)][_hot_key(key)] = data
+    for timeout, named in by_timeout.items():
+        _placed(cache, partial(cache.set_many, named, timeout))
 
 
 def delete(keys: Collection[str]) -> None:
@@ -59,6 +84,12 @@ def delete(keys: Collection[str]) -> None:
 def is_locked() -> bool:
     """Whether writing a copy would wait for the caller's own transaction (SQLite)."""
     return isinstance(backend(), DatabaseCache) and placement.caller_is_the_writer()
+
+
+def _timeout(fresh_for: float | None) -> int:
+    seconds = settings.hot_ttl if fresh_for is None else min(settings.hot_ttl, fresh_for)
+    # Backends count whole seconds; the envelope knows the fraction.
+    return math.ceil(seconds)
 
 
 def _hot_key(key: str) -> str:
