@@ -17,20 +17,49 @@ TRUNCATED = frozenset(
 FILTERED = frozenset({"content_filter"})
 REFUSED = frozenset({"refusal"})
 
+# The events of streams, in the words of Anthropic and of OpenAI's Responses.
+REFUSING = frozenset({"response.refusal.delta", "response.refusal.done"})
+COMPLETED = frozenset({"message_stop", "response.completed"})
+
 
 def why_not_admitted(answer: Any, completion: Any) -> str:
     """Why this answer is not to be kept; empty when it is."""
-    stops = _stop_reasons(completion)
-    if stops & TRUNCATED:
-        return "the answer was cut short by the limit of tokens"
-    if stops & FILTERED:
-        return "the provider filtered the answer"
-    if stops & REFUSED or _refusals(completion):
-        return "the model refused to answer"
+    if refusal := _why_unfinished(_stop_reasons(completion), _refusals(completion)):
+        return refusal
     admit = settings.admit
     if admit is not None and not admit(answer, completion):
         return "LLMCACHE['ADMIT'] did not admit the answer"
     return ""
+
+
+def why_chunk_not_admitted(chunk: Any) -> str:
+    """Why a stream with this chunk is not to be kept; empty when nothing in it speaks against."""
+    refusals = _refusals(chunk) + _refusals(getattr(chunk, "response", None))
+    if getattr(chunk, "type", None) in REFUSING:
+        refusals.append(chunk)
+    return _why_unfinished(_chunk_stop_reasons(chunk), refusals)
+
+
+def is_end(chunk: Any) -> bool:
+    """Whether the chunk says that the stream's answer is complete."""
+    stopped = any(reason is not None for reason in _chunk_stop_reasons(chunk))
+    return stopped or getattr(chunk, "type", None) in COMPLETED
+
+
+def _why_unfinished(stops: set[Any], refusals: list[Any]) -> str:
+    if stops & TRUNCATED:
+        return "the answer was cut short by the limit of tokens"
+    if stops & FILTERED:
+        return "the provider filtered the answer"
+    if stops & REFUSED or refusals:
+        return "the model refused to answer"
+    return ""
+
+
+def _chunk_stop_reasons(chunk: Any) -> set[Any]:
+    # Anthropic's are in the delta, those of OpenAI's Responses in the response.
+    holders = (chunk, getattr(chunk, "delta", None), getattr(chunk, "response", None))
+    return {reason for holder in holders for reason in _stop_reasons(holder)}
 
 
 def _stop_reasons(completion: Any) -> set[Any]:
@@ -40,7 +69,12 @@ def _stop_reasons(completion: Any) -> set[Any]:
 
 
 def _refusals(completion: Any) -> list[Any]:
-    messages = [getattr(choice, "message", None) for choice in _choices(completion)]
+    # (In a chunk of a stream, a choice has a delta.)
+    messages = [
+        getattr(choice, name, None)
+        for choice in _choices(completion)
+        for name in ("message", "delta")
+    ]
     # OpenAI's Responses: a part of an output item.
     parts = [
         part

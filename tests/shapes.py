@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Generic, Literal, Optional, TypeVar, Union
@@ -101,6 +101,15 @@ SHAPES: dict[str, tuple[Any, Any]] = {
 PARALLEL: dict[str, tuple[Any, Any]] = {
     "parallel tools": (Iterable[Cat | Dog], None),
 }
+# Not what `create` gives, but the method of this name; both with the model of a stream's items.
+STREAMS: dict[str, tuple[Any, Any]] = {
+    "create_iterable": (Contact, {"tasks": [CONTACT, {"name": "Bo"}]}),
+    "create_iterable of a Union": (
+        Union[Cat, Dog],  # noqa: UP007
+        {"tasks": [{"kind": "cat", "lives": 9}, {"kind": "dog", "tricks": ["sit"]}]},
+    ),
+    "create_partial": (Nested, {"contact": CONTACT, "others": [CONTACT]}),
+}
 
 PARALLEL_MODES = Mode.parallel_modes()
 
@@ -128,13 +137,22 @@ class Row:
 
     @property
     def _pair(self) -> tuple[Any, Any]:
-        return (SHAPES | PARALLEL)[self.shape]
+        return (SHAPES | STREAMS | PARALLEL)[self.shape]
+
+    @property
+    def method(self) -> str:
+        return self.shape.partition(" ")[0] if self.shape in STREAMS else "create"
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the answer is the last item of a stream."""
+        return self.method == "create_partial"
 
 
 def rows() -> Iterator[Row]:
     for provider in (Provider.OPENAI, Provider.ANTHROPIC):
         for mode in sorted(mode_registry.get_modes_for_provider(provider), key=lambda m: m.value):
-            for shape in PARALLEL if mode in PARALLEL_MODES else SHAPES:
+            for shape in PARALLEL if mode in PARALLEL_MODES else SHAPES | STREAMS:
                 for is_async in (False, True):
                     yield Row(provider, mode, shape, is_async)
 
@@ -152,14 +170,18 @@ def make_client(row: Row, root: str) -> Any:
 
 
 def ask(row: Row, client: Any) -> Any:
-    """What `create` gives; iterators as lists."""
+    """What the client's method gives; iterators as lists, and of partial models the last."""
     messages = [{"role": "user", "content": "A cat with 9 lives, and a dog that can sit."}]
     limits = {"max_tokens": 1000} if row.provider is Provider.ANTHROPIC else {}
-    answer = client.create(response_model=row.response_model, messages=messages, **limits)
+    method = getattr(client, row.method)
+    answer = method(response_model=row.response_model, messages=messages, **limits)
     if row.is_async:
         answer = asyncio.run(_finish(answer))
-    return list(answer) if isinstance(answer, Iterator) else answer
+    answer = list(answer) if isinstance(answer, Iterator) else answer
+    return answer[-1] if row.is_partial else answer
 
 
-async def _finish(awaitable: Any) -> Any:
-    return await awaitable
+async def _finish(answer: Any) -> Any:
+    if isinstance(answer, AsyncIterator):
+        return [item async for item in answer]
+    return await answer

@@ -13,7 +13,7 @@ from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID, uuid4
 
 import anthropic
@@ -24,6 +24,7 @@ from asgiref.sync import async_to_sync
 from django.utils import timezone
 from django.utils.safestring import mark_safe
 from instructor.v2.core.multimodal import PDF, Image
+from instructor.v2.dsl.response_list import ListResponse
 from openai.types.chat import ChatCompletion
 from pydantic import BaseModel, Field, create_model, field_validator
 
@@ -638,10 +639,23 @@ def test_context_does_not_coerce(model: StandIn, client: Any) -> None:
     assert len(model.calls) == 2
 
 
+class Titled(TypedDict):
+    title: str
+
+
 def test_streams_pass_through(model: StandIn, client: Any) -> None:
     with llmcache.capture() as calls:
-        partials = list(client.create_partial(**CALL))
+        partials = client.create_partial(**CALL, cache_mode="no-store")
     assert partials[-1].title
+    assert type(partials) is ListResponse
+    assert calls[0].outcome == "bypass"
+
+
+def test_streams_without_a_known_shape_pass_through(model: StandIn, client: Any) -> None:
+    model.behaviour.answer_with = {"tasks": [{"title": "Fire"}]}
+    with llmcache.capture() as calls:
+        items = list(client.create_iterable(**(CALL | {"response_model": Titled})))
+    assert [item.title for item in items] == ["Fire"]
     assert calls[0].outcome == "bypass"
     assert "stream" in calls[0].reason
 

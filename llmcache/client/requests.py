@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+from collections.abc import AsyncGenerator, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property, lru_cache
@@ -22,10 +25,12 @@ from llmcache.client.identity import (
     name_of,
 )
 from llmcache.client.shapes import Parsing, Shape, shape_of
+from llmcache.client.streams import StreamShape, Watch, stream_shape_of
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import NotReproducible
+from llmcache.conf import settings
 from llmcache.exceptions import UncacheableRequest
-from llmcache.flow import NotStorable
+from llmcache.flow import NotStorable, Recording
 from llmcache.keys import (
     FORMS,
     CanonicalRequest,
@@ -34,7 +39,7 @@ from llmcache.keys import (
     canonical_part,
 )
 from llmcache.outcomes import Call
-from llmcache.policy import Policy, overridden
+from llmcache.policy import CacheMode, Policy, overridden
 from llmcache.store.drafts import count_tokens, describe, make_draft
 from llmcache.store.durable import Draft
 from llmcache.store.entries import Found
@@ -94,7 +99,7 @@ class Origin:
 
 @dataclass(slots=True)
 class ClientRequest:
-    """One call of a wrapped client (a `llmcache.flow.Request`).
+    """One call of a wrapped client (a `llmcache.flow.StreamRequest`).
 
     `arguments` are what instructor's own function is called with.
     """
@@ -106,17 +111,53 @@ class ClientRequest:
     call: Call
     bypass: str = ""
     canonical: CanonicalRequest | None = None
-    shape: Shape | None = None
+    shape: Shape | StreamShape | None = None
     described: bytes | None = None
     completion: Any = None
+    watch: Watch | None = None
+    last_item: Any = None
+
+    @property
+    def stream(self) -> StreamShape | None:
+        """The shape of the stream, where it takes part in caching."""
+        shape = self.shape if isinstance(self.shape, StreamShape) else None
+        return None if self.bypass or self.policy.mode is CacheMode.NO_STORE else shape
 
     def ask(self) -> Any:
         """Call instructor's own function, past the cache."""
         create_fn = self.origin.client.create_fn
-        if self.shape is None:
+        if self.shape is None or (isinstance(self.shape, StreamShape) and self.stream is None):
             return create_fn(response_model=self.response_model, **self.arguments)
         arguments = self.arguments | {"hooks": self._listening(self.arguments.get("hooks"))}
         return create_fn(response_model=self.shape.asked_for, **arguments)
+
+    def ask_stream(self) -> Generator[Any, None, None]:
+        """The items of `ask`. The provider's stream is closed with it."""
+        try:
+            yield from self.ask()
+        finally:
+            if self.watch is not None:
+                self.watch.close(self.completion)
+
+    async def aask_stream(self) -> AsyncGenerator[Any, None]:
+        """`ask_stream` for a coroutine."""
+        try:
+            async for item in await self.ask():
+                yield item
+        finally:
+            if self.watch is not None:
+                await self.watch.aclose(self.completion)
+
+    def encode_item(self, item: Any) -> bytes:
+        """One item of the stream for the store; nothing while it may not be the last one."""
+        shape = self.stream
+        if shape is None:
+            raise NotStorable("the call is no stream")
+        if not shape.last_only:
+            return self._encoded_item(item, shape)
+        # Encoded when it turns out to be the last: that runs the model's validators.
+        self.last_item = copy.deepcopy(item)
+        return b""
 
     def restore(self, found: Found) -> Any:
         if self.shape is None:
@@ -132,15 +173,17 @@ class ClientRequest:
             raise NotStorable("cache_ttl is 0")
         if self.canonical is None or self.shape is None:
             raise NotStorable("the call has no key")
-        completion = answer if self.response_model is None else self.completion
-        if refusal := why_not_admitted(answer, completion):
-            raise NotStorable(refusal)
+        if isinstance(answer, Recording):
+            stored, completion = self._recorded(answer), self.watch and self.watch.usage
+        else:
+            completion = answer if self.response_model is None else self.completion
+            stored = self._encoded(answer, completion)
         input_tokens, output_tokens = count_tokens(completion)
         return make_draft(
             self.call,
             self.policy,
             self.canonical,
-            self._encoded(answer, completion, self.shape),
+            stored,
             self.described,
             asked=asked,
             provider=str(self.origin.client.provider.value),
@@ -167,12 +210,41 @@ class ClientRequest:
 
     def _note_completion(self, response: Any) -> None:
         self.completion = response
+        if self.stream is not None:
+            self.watch = Watch(response)
 
-    def _encoded(self, answer: Any, completion: Any, shape: Shape) -> StoredAnswer:
-        try:
-            return shape.encode(answer, completion, self._parsing)
-        except NotReproducible as error:
-            raise NotStorable(f"the answer cannot be stored: {error}") from None
+    def _encoded(self, answer: Any, completion: Any) -> StoredAnswer:
+        if self.shape is None or isinstance(self.shape, StreamShape):
+            raise NotStorable("the answer is no stream")
+        self._admit(answer, completion)
+        with _told_apart():
+            return self.shape.encode(answer, completion, self._parsing)
+
+    def _recorded(self, recording: Recording) -> StoredAnswer:
+        """What has passed of a stream that has come to its end."""
+        shape, watch = self.stream, self.watch
+        if shape is None or watch is None:
+            raise NotStorable("the provider's stream was not seen")
+        if refusal := watch.why_not_admitted():
+            raise NotStorable(refusal)
+        stored = shape.encode(self._encoded_items(recording, shape))
+        if settings.admit is not None:
+            self._admit(shape.decode(stored, self._parsing), None)
+        return stored
+
+    def _encoded_items(self, recording: Recording, shape: StreamShape) -> list[bytes]:
+        items = recording.items()
+        if not items:
+            raise NotStorable("the stream held no item")
+        return [self._encoded_item(self.last_item, shape)] if shape.last_only else items
+
+    def _encoded_item(self, item: Any, shape: StreamShape) -> bytes:
+        with _told_apart():
+            return shape.encode_item(item, self._parsing)
+
+    def _admit(self, answer: Any, completion: Any) -> None:
+        if refusal := why_not_admitted(answer, completion):
+            raise NotStorable(refusal)
 
     def describe(self) -> bytes | None:
         """The request as JSON, for people to read; None when it is not to be stored."""
@@ -185,6 +257,15 @@ class ClientRequest:
                 "strict": arguments.get("strict"),
             }
         )
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    """That an answer cannot come back is no error of the encoding."""
+    try:
+        yield
+    except NotReproducible as error:
+        raise NotStorable(f"the answer cannot be stored: {error}") from None
 
 
 def read_request(origin: Origin, response_model: Any, arguments: dict[str, Any]) -> ClientRequest:
@@ -232,8 +313,6 @@ def _model_name(model: Any) -> str:
 
 def _why_not_cacheable(arguments: dict[str, Any]) -> str:
     """Why a call with these arguments is not cached; empty when it is."""
-    if arguments.get("stream"):
-        return "streamed answers are not cached"
     if arguments.get("autodetect_images"):
         return "autodetect_images reads files, whose content the key does not know"
     return ""
@@ -241,7 +320,10 @@ def _why_not_cacheable(arguments: dict[str, Any]) -> str:
 
 def _give_key(request: ClientRequest) -> None:
     origin, arguments = request.origin, request.arguments
-    shape = shape_of(request.response_model, origin.client.mode)
+    shape = _shape_of(request)
+    if shape is None:
+        request.bypass = "streams of this response model are not cached"
+        return
     parts = {
         "namespace": request.call.namespace,
         "provider": origin.client.provider.value,
@@ -261,6 +343,13 @@ def _give_key(request: ClientRequest) -> None:
     )
     request.call.key = canonical.key
     request.canonical, request.shape = canonical, shape
+
+
+def _shape_of(request: ClientRequest) -> Shape | StreamShape | None:
+    mode = request.origin.client.mode
+    if request.arguments.get("stream"):
+        return stream_shape_of(request.response_model, mode)
+    return shape_of(request.response_model, mode)
 
 
 def _parameters(arguments: dict[str, Any]) -> dict[str, Any]:

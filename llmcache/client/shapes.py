@@ -173,7 +173,7 @@ def shape_of(response_model: Any, mode: Mode) -> Shape:
     if mode in Mode.parallel_modes():
         return _parallel_shape(response_model)
     if is_model(response_model):
-        return _model_shape(response_model)
+        return model_shape(response_model)
     return _other_shape(response_model)
 
 
@@ -226,7 +226,7 @@ def _readable(answer: Any) -> bytes:
         return b"null"
 
 
-def _model_shape(response_model: type[BaseModel]) -> ModelShape:
+def model_shape(response_model: type[BaseModel]) -> ModelShape:
     """The shape kept on the class, worked out when it is first asked for, or was rebuilt since."""
     shape = response_model.__dict__.get(SHAPE_ATTRIBUTE)
     if shape is None or shape.validator is not response_model.__pydantic_validator__:
@@ -236,7 +236,7 @@ def _model_shape(response_model: type[BaseModel]) -> ModelShape:
 
 
 def _new_model_shape(response_model: type[BaseModel]) -> ModelShape:
-    schema = _schema_part(response_model)
+    schema = schema_part(response_model)
     derived = issubclass(response_model, OpenAISchema)
     return ModelShape(
         asked_for=response_model if derived else openai_schema(response_model),
@@ -251,12 +251,12 @@ def _new_model_shape(response_model: type[BaseModel]) -> ModelShape:
 @lru_cache(maxsize=256)
 def _other_shape(response_model: Any) -> ParsedShape:
     prepared: Any = prepare_response_model(response_model)
-    return ParsedShape(prepared, _schema_part(prepared), path_of(response_model))
+    return ParsedShape(prepared, schema_part(prepared), path_of(response_model))
 
 
 @lru_cache(maxsize=256)
 def _parallel_shape(response_model: Any) -> ParsedShape:
-    schemas = b"".join(_schema_part(model) for model in get_types_array(response_model))
+    schemas = b"".join(schema_part(model) for model in get_types_array(response_model))
     return ParsedShape(response_model, digest(b"parallel" + schemas), path_of(response_model))
 
 
@@ -285,7 +285,7 @@ def _core_nodes(response_model: type[BaseModel]) -> Iterator[dict[str, Any]]:
             waiting += node
 
 
-def _schema_part(response_model: type[BaseModel]) -> bytes:
+def schema_part(response_model: type[BaseModel]) -> bytes:
     try:
         # In the order of the fields, which is the order in which the model fills them in.
         return digest(json.dumps(response_model.model_json_schema()).encode())

@@ -10,9 +10,10 @@ import instructor
 from instructor import AsyncInstructor, Instructor, Mode
 
 from llmcache.client.requests import ClientRequest, Origin, read_request
+from llmcache.client.streams import as_instructor_gives_it
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType, UncacheableRequest
 from llmcache.explanation import Explanation, Subject, explain_call
-from llmcache.flow import adrive, drive
+from llmcache.flow import adrive, adrive_stream, drive, drive_stream
 from llmcache.policy import TTL, UNSET, Policy, Unset
 from llmcache.store import placement
 
@@ -27,7 +28,9 @@ class CachedCreate:
 
     def __call__(self, response_model: Any = None, **arguments: Any) -> Any:
         request = read_request(self.origin, response_model, arguments)
-        return drive(request, request.ask)
+        if request.stream is None:
+            return drive(request, request.ask)
+        return as_instructor_gives_it(request.stream, drive_stream(request, request.ask_stream))
 
 
 class AsyncCachedCreate(CachedCreate):
@@ -35,7 +38,9 @@ class AsyncCachedCreate(CachedCreate):
 
     async def __call__(self, response_model: Any = None, **arguments: Any) -> Any:
         request = read_request(self.origin, response_model, arguments)
-        return await adrive(request, request.ask)
+        if request.stream is None:
+            return await adrive(request, request.ask)
+        return adrive_stream(request, request.aask_stream)
 
 
 @overload
