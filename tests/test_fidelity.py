@@ -85,13 +85,11 @@ def answers(draw: st.DrawFn) -> BaseModel:
 
 def arguments_of(answer: BaseModel) -> dict[str, Any]:
     """What the model would have answered: all fields, by their aliases, as JSON."""
-    whole: Any = create_model(
-        "Whole",
-        **{
-            field.alias or name: (field.annotation, ...)
-            for name, field in type(answer).model_fields.items()
-        },
-    )
+    fields: dict[str, Any] = {
+        field.alias or name: (field.annotation, ...)
+        for name, field in type(answer).model_fields.items()
+    }
+    whole: Any = create_model("Whole", **fields)
     values = {
         field.alias or name: getattr(answer, name)
         for name, field in type(answer).model_fields.items()
