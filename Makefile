@@ -4,7 +4,8 @@ PYTHON := $(firstword $(shell command -v python3.11 python3))
 BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-# What `make check` leaves to `make test`: whatever needs a server, a browser or patience.
+# What `make check` leaves to `make test`: whatever needs a server, a browser or patience, and the
+# example site.
 UNIT   := not (slow or postgres or mariadb or redis or rabbitmq or browser)
 
 # Pins for everything, the machine's own index settings left out of the files.
@@ -42,7 +43,7 @@ lint: install
 	$(BIN)/python -W error manage.py check --fail-level WARNING
 
 unit: install
-	$(BIN)/python -m pytest -m "$(UNIT)"
+	$(BIN)/python -m pytest -m "$(UNIT)" --ignore tests/project
 
 bench: install ## measure against other caches; writes docs/benchmarks.md
 	$(PIP) install -r requirements-bench.txt

@@ -72,7 +72,10 @@ DATABASES: dict[str, Any] = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": DIRECTORY / "default.sqlite3",
         "TEST": {"NAME": DIRECTORY / "default.sqlite3"},
-        "OPTIONS": {"timeout": 5, "init_command": "PRAGMA journal_mode=WAL"},
+        "OPTIONS": {
+            "timeout": 5,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF",
+        },
     }
 }
 for _alias in ("postgres", "mariadb"):

@@ -42,7 +42,7 @@ from tests.ticket import Ticket
 if TYPE_CHECKING:
     from somewhere import Nothing  # type: ignore[import-not-found]
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 # What the functions below were called with, and what they are to raise.
 asked: list[Any] = []

@@ -26,7 +26,7 @@ from tests.test_client import CALL, CLOSE, make_client
 from tests.test_trouble import unreachable
 from tests.ticket import Ticket
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 
 def outcomes_of(client: Any, *calls: dict[str, Any]) -> list[str]:

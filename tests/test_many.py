@@ -27,7 +27,7 @@ from tests.test_client import make_client
 from tests.test_store import draft
 from tests.ticket import Ticket
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 Many = Callable[..., list[Result]]
 

@@ -30,7 +30,7 @@ from tests.test_admission import _nested
 from tests.test_client import CLOSE, MESSAGES
 from tests.ticket import Ticket
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 FIRE, FLOOD = {"title": "Fire", "priority": 1}, {"title": "Flood"}
 TICKETS = [Ticket(**FIRE), Ticket(**FLOOD)]
