@@ -426,14 +426,15 @@ def test_progress_is_told_after_each(scripted: Any) -> None:
 
 
 def test_an_error_in_progress_loses_no_answer(scripted: Any) -> None:
-    model, many = scripted(seconds=0.05)
+    model, many = scripted(seconds=0.5)
 
     def fail(done: int, total: int) -> None:
         raise LookupError(done)
 
     with pytest.raises(LookupError):
         many([request(number) for number in range(9)], concurrency=3, progress=fail)
-    assert len(model.asked) <= 4
+    # Each of the three under way may be followed by one before the first is stored and told.
+    assert len(model.asked) <= 6
     assert durable.entries().count() == len(model.asked)
 
 
