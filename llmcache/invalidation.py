@@ -134,7 +134,7 @@ class InvalidationCriteria(TypedDict, total=False):
 
 async def ainvalidate(**criteria: Unpack[InvalidationCriteria]) -> Invalidated:
     """`invalidate` for a coroutine: the same arguments; the event loop goes on meanwhile."""
-    return await placement.arun(partial(invalidate, **criteria))
+    return await placement.arun(partial(invalidate, **criteria), bounded=False)
 
 
 def _remove(criteria: Criteria) -> Invalidated:

@@ -13,7 +13,7 @@ from django.utils import timezone
 import llmcache
 from llmcache import invalidation, signals
 from llmcache.models import EntryTag
-from llmcache.store import durable, entries, hot
+from llmcache.store import durable, entries, hot, placement
 from llmcache.store.entries import Found
 from tests.conftest import Backend
 from tests.test_store import draft
@@ -97,6 +97,14 @@ def test_from_a_coroutine(backend: Backend) -> None:
     result = asyncio.run(llmcache.ainvalidate(tags=["t"]))
     assert (result.entries, result.pending) == (1, ())
     assert served() == set(range(8)) - {2}
+
+
+def test_a_long_one_from_a_coroutine_is_waited_for(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "PATIENCE_SECONDS", 0.0)
+    fill()
+    assert asyncio.run(llmcache.ainvalidate(everything=True)).entries == 8
 
 
 def test_an_entry_stored_afterwards_is_served(backend: Backend) -> None:

@@ -198,7 +198,8 @@ def explain(client: Instructor, *, response_model: Any, **arguments: Any) -> Exp
 
 async def aexplain(client: Instructor, *, response_model: Any, **arguments: Any) -> Explanation:
     """`explain` for a coroutine: the same arguments; the event loop goes on meanwhile."""
-    return await placement.arun(_explaining("aexplain", client, response_model, arguments))
+    work = _explaining("aexplain", client, response_model, arguments)
+    return await placement.arun(work, bounded=False)
 
 
 def _explaining(

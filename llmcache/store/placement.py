@@ -83,11 +83,15 @@ def caller_is_the_writer() -> bool:
     )
 
 
-async def arun(work: Callable[[], T]) -> T:
-    """Run database work for a coroutine; the event loop goes on meanwhile."""
+async def arun(work: Callable[[], T], *, bounded: bool = True) -> T:
+    """Run database work for a coroutine; the event loop goes on meanwhile.
+
+    `bounded`: wait no longer than a call may be held up. What has to be done to its end is not.
+    """
     if _testing() and await sync_to_async(_test_transaction_open)():
         return await sync_to_async(run)(work)
-    return await asyncio.wait_for(asyncio.wrap_future(_submit(work)), PATIENCE_SECONDS)
+    patience = PATIENCE_SECONDS if bounded else None
+    return await asyncio.wait_for(asyncio.wrap_future(_submit(work)), patience)
 
 
 def later(work: Callable[[], object]) -> None:
