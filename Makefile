@@ -13,7 +13,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet
 	--strip-extras --no-emit-options --annotation-style=line $(UPGRADE)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint unit bench worker services requirements clean
+.PHONY: help install demo test check lint unit bench faults worker services requirements clean
 .SILENT:
 
 help: ## say what there is
@@ -30,7 +30,8 @@ demo: install ## run the example site, on SQLite and an offline stand-in for the
 	$(BIN)/python manage.py demo
 
 test: lint ## every check and every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --ignore tests/faults
+	$(BIN)/python -m pytest tests/faults
 
 check: lint unit ## what to run before each commit: lint, types, layers, migrations, unit tests
 
@@ -48,6 +49,12 @@ unit: install
 bench: install ## measure against other caches; writes docs/benchmarks.md
 	$(PIP) install -r requirements-bench.txt
 	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.scale --output docs/benchmarks.md
+	$(BIN)/python -m tests.benchmarks.pages --output docs/benchmarks.md
+	$(BIN)/python -m tests.benchmarks.dashboard
+
+faults: install ## break servers for half an hour, and remove each guard; writes docs/faults.md
+	$(BIN)/python -m tests.faults
 
 worker: install ## run the background work and its schedule
 	mkdir -p var
@@ -57,7 +64,7 @@ services: install ## install what the tests can use besides Python: servers and 
 	.ci/services
 
 requirements: install ## pin what pyproject.toml asks for; UPGRADE=--upgrade takes newer versions
-	$(COMPILE) --extra redis,celery,prices,zstd,encryption,demo,test,lint -o requirements.txt pyproject.toml
+	$(COMPILE) --extra redis,celery,prices,zstd,encryption,progress,demo,test,lint -o requirements.txt pyproject.toml
 	$(COMPILE) --constraint requirements.txt -o requirements-mariadb.txt requirements-mariadb.in
 	$(COMPILE) --constraint requirements.txt -o requirements-bench.txt requirements-bench.in
 

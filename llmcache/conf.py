@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -21,18 +23,42 @@ DEFAULTS: dict[str, Any] = {
     "NAMESPACE": "default",
     "TTL": timedelta(days=30),
     "HOT_TTL": timedelta(hours=1),
+    "LOCAL_TTL": 0,
+    "LOCAL_ENTRIES": 1000,
+    "STALE_WHILE_REVALIDATE": 0,
+    "STALE_IF_ERROR": 0,
+    "REFRESH": None,
+    "LEASE_SECONDS": 10,
+    "WAIT_SECONDS": 120,
     "MAX_ENTRY_BYTES": 1024 * 1024,
     "STORE_REQUESTS": "full",
     "ADMIT": None,
     "ENCRYPTION_KEYS": (),
-    "COMPRESS_ABOVE": 1024,
+    "COMPRESS_ABOVE": 4096,
+    "PRICES": {},
 }
 
 LONGEST_TTL = timedelta(days=36_525)
+LONGEST_SECONDS = LONGEST_TTL.total_seconds()
 LONGEST_NAME = 255
+HIGHEST_PRICE = 1_000_000
 
 Redactor = Callable[[dict[str, Any]], dict[str, Any]]
 Admit = Callable[[Any, Any], bool]
+Refresh = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a million tokens of one model cost, in US dollars.
+
+    `cached_input` is for the part of the input that the provider read from its own cache; None: as
+    much as the rest.
+    """
+
+    input: Decimal
+    output: Decimal
+    cached_input: Decimal | None = None
 
 
 def to_seconds(value: object) -> float | None:
@@ -46,7 +72,7 @@ def to_seconds(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
         raise TypeError(f"{value!r} is not a number of seconds, a timedelta or None")
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if not 0 <= seconds <= LONGEST_TTL.total_seconds():
+    if not 0 <= seconds <= LONGEST_SECONDS:
         raise ValueError(f"{value!r} is not between 0 and {LONGEST_TTL.days} days")
     return float(seconds)
 
@@ -59,6 +85,20 @@ def is_name(value: object) -> bool:
         and "\0" not in value
         and value.isprintable()
     )
+
+
+def _read_prices(prices: Mapping[str, Any]) -> Prices:
+    return Prices(**{name: _read_price(price) for name, price in prices.items()})
+
+
+def _read_price(value: Any) -> Decimal:
+    if isinstance(value, bool):
+        raise TypeError("a price is a number")
+    # By its written form: 0.1 is meant as a tenth.
+    price = Decimal(str(value))
+    if not 0 <= price <= HIGHEST_PRICE:
+        raise ValueError("a price is not less than 0, nor absurd")
+    return price
 
 
 class Settings:
@@ -96,6 +136,50 @@ class Settings:
         return seconds
 
     @property
+    def local_ttl(self) -> float:
+        """The longest that a copy in this process lives, in seconds; 0: there are none."""
+        return self._finite_seconds("LOCAL_TTL")
+
+    @property
+    def local_entries(self) -> int:
+        """The most copies that a process holds."""
+        return self._count("LOCAL_ENTRIES", "entries")
+
+    @property
+    def stale_while_revalidate(self) -> float:
+        """Seconds after its expiry that an answer is still served, while a new one is fetched."""
+        return self._finite_seconds("STALE_WHILE_REVALIDATE")
+
+    @property
+    def stale_if_error(self) -> float:
+        """Seconds after its expiry that an answer is served when the provider fails."""
+        return self._finite_seconds("STALE_IF_ERROR")
+
+    @property
+    def refresh(self) -> Refresh | None:
+        """What is told the key of a stale entry that is to be refreshed; None: a thread does it."""
+        value = self._value("REFRESH")
+        if value is None:
+            return None
+        refresh = self._imported(value)
+        if refresh is None:
+            raise self._off("REFRESH", "None or the dotted path to a function")
+        return refresh
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long the right to ask for a key outlives its holder. It is renewed meanwhile."""
+        seconds = self._finite_seconds("LEASE_SECONDS")
+        if seconds < 1:
+            raise self._off("LEASE_SECONDS", "1 second or more")
+        return seconds
+
+    @property
+    def wait_seconds(self) -> float:
+        """The longest that a call waits for another one's answer, before it asks for itself."""
+        return self._finite_seconds("WAIT_SECONDS")
+
+    @property
     def max_entry_bytes(self) -> int:
         """Larger answers are returned, not stored."""
         return self._count("MAX_ENTRY_BYTES")
@@ -131,6 +215,8 @@ class Settings:
     def encryption_keys(self) -> tuple[bytes, ...]:
         """AES keys, newest first; base64 of 16, 24 or 32 bytes in the settings."""
         value = self._value("ENCRYPTION_KEYS")
+        if value == () or value == []:
+            return ()
         try:
             keys = tuple(base64.b64decode(key, validate=True) for key in value)
         except (TypeError, ValueError):
@@ -145,9 +231,23 @@ class Settings:
             )
         return keys
 
+    @property
+    def prices(self) -> dict[str, Prices]:
+        """The team's own prices, by the name of the model; they win over those of genai-prices."""
+        value = self._value("PRICES")
+        try:
+            return {str(model): _read_prices(prices) for model, prices in value.items()}
+        except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
+            wanted = (
+                "a dictionary: for each model, US dollars for a million tokens, as in "
+                '{"my-model": {"input": "0.40", "output": "1.60", "cached_input": "0.10"}}, where '
+                "the last may be left out"
+            )
+            raise self._off("PRICES", wanted) from error
+
     def _value(self, name: str) -> Any:
         entries = getattr(django_settings, "LLMCACHE", {})
-        if not isinstance(entries, Mapping):
+        if type(entries) is not dict and not isinstance(entries, Mapping):
             raise ImproperlyConfigured("LLMCACHE must be a dictionary.")
         return entries.get(name, DEFAULTS[name])
 
@@ -165,10 +265,10 @@ class Settings:
             raise self._off(name, "an alias or None")
         return value
 
-    def _count(self, name: str) -> int:
+    def _count(self, name: str, of: str = "bytes") -> int:
         value = self._value(name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self._off(name, "a whole number of bytes, 0 or more")
+            raise self._off(name, f"a whole number of {of}, 0 or more")
         return value
 
     def _seconds(self, name: str) -> float | None:
@@ -176,6 +276,14 @@ class Settings:
             return to_seconds(self._value(name))
         except (TypeError, ValueError) as error:
             raise self._off(name, "seconds, a timedelta or None") from error
+
+    def _finite_seconds(self, name: str) -> float:
+        if self._value(name) is DEFAULTS[name] == 0:  # as it mostly is, and each hit asks
+            return 0.0
+        seconds = self._seconds(name)
+        if seconds is None:
+            raise self._off(name, "seconds or a timedelta")
+        return seconds
 
     def _off(self, name: str, wanted: str) -> ImproperlyConfigured:
         return ImproperlyConfigured(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Final
 
 from django.utils import timezone
 
 from llmcache import signals
 from llmcache.exceptions import InvalidArgument
-from llmcache.store import durable, placement
-from llmcache.store.removal import remove_batch
+from llmcache.store import durable, leftovers, placement, removal, runs
 
-if TYPE_CHECKING:
-    from llmcache.models import CacheEntryQuerySet
-
-BATCH_ROWS: Final = 2000
+# The most rows that are removed in one transaction.
+BATCH_ROWS: Final = 5000
+# How long the audit trail of invalidations is kept.
+AUDIT_KEPT: Final = timedelta(days=365)
+# How long the ledger is kept.
+USAGE_KEPT: Final = timedelta(days=3 * 366)
 
 
 def expire_entries(
@@ -23,11 +26,17 @@ def expire_entries(
 ) -> int:
     """Remove the entries that have expired, each batch in a short transaction of its own.
 
-    It may be run again at any time, and by several processes at once: rows that another run
-    holds are left to it. Nothing depends on it but disk space: an expired entry is not served.
+    A batch takes as many rows as the database removes in about 50 ms. It may be run again at any
+    time, and by several processes at once: rows that another run holds are left to it. Nothing
+    depends on it but disk space: an expired entry is not served. One that may still be served stale
+    stays until it may not any more.
+
+    What else has outlived its use goes with it: leases of processes that were killed, notes about
+    hot copies that have expired by themselves, invalidations of more than 365 days ago, and what
+    the ledger says of days more than three years ago.
 
     Args:
-        batch_size: rows in one transaction, 1 to 2,000.
+        batch_size: the most rows in one transaction, 1 to 5,000.
         max_batches: stop after so many batches; None: when nothing is left.
         dry_run: count, and remove nothing.
 
@@ -45,25 +54,24 @@ def expire_entries(
     now = timezone.now()
     if dry_run:
         return _count(now, None if max_batches is None else batch_size * max_batches)
-    removed = _remove(now, batch_size, max_batches)
+    with runs.noted(runs.EXPIRE_ENTRIES) as run:
+        for rows in islice(_remove(now, batch_size), max_batches):
+            run.done += rows
+        leftovers.remove(now, audit_before=now - AUDIT_KEPT, usage_before=now - USAGE_KEPT)
+    removed = run.done
     if removed:
         signals.send(signals.entries_expired, expire_entries, entries=removed)
     return removed
 
 
-def _remove(now: datetime, batch_size: int, max_batches: int | None) -> int:
-    def expired(rows: CacheEntryQuerySet) -> CacheEntryQuerySet:
-        return rows.expired(now)
-
-    removed, batches = 0, 0
-    while max_batches is None or batches < max_batches:
+def _remove(now: datetime, batch_size: int) -> Iterator[int]:
+    """How many entries each batch removed."""
+    pace = removal.Pace(most=batch_size)
+    for window in removal.outlived_windows(now):
         # Hot copies need no removing: they were given no longer than the entry had.
-        batch = remove_batch(expired, batch_size, recheck=expired, skip_locked=True)
-        if not batch.keys:
-            break
-        removed, batches = removed + batch.removed, batches + 1
-    return removed
+        for batch in removal.remove(window, "stale_until", pace, evict=False, skip_locked=True):
+            yield batch.removed
 
 
 def _count(now: datetime, limit: int | None) -> int:
-    return placement.run(lambda: durable.entries().expired(now)[:limit].count())
+    return placement.run(lambda: durable.entries().outlived(now)[:limit].count(), patience=None)

@@ -20,7 +20,6 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
-from functools import cached_property
 from pathlib import PurePath
 from typing import Any, Final, get_args
 from uuid import UUID
@@ -66,25 +65,54 @@ NUMERIC_PARAMETERS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True)
+# What the calls of one client for one response model have in common comes first: its hash is kept.
+COMMON_PARTS: Final = PARTS[:6]
+OWN_PARTS: Final = PARTS[6:]
+
+
+class CommonParts:
+    """The parts of a request that many calls share, in canonical form, and what they hash to."""
+
+    def __init__(self, parts: Mapping[str, bytes]) -> None:
+        self.contents = tuple([parts[part] for part in COMMON_PARTS])
+        self._sha256 = hashlib.sha256(b"llmcache %d" % VERSION)
+        for content in self.contents:
+            self._sha256.update(b"|%d:%b" % (len(content), content))
+
+    def request(
+        self, messages: bytes, parameters: bytes, context: bytes, strict: bytes
+    ) -> CanonicalRequest:
+        """The request of which these are the other parts."""
+        sha256 = self._sha256.copy()
+        sha256.update(b"|%d:%b" % (len(messages), messages))
+        sha256.update(
+            b"|%d:%b|%d:%b|%d:%b"
+            % (len(parameters), parameters, len(context), context, len(strict), strict)
+        )
+        own = messages, parameters, context, strict
+        return CanonicalRequest(sha256.hexdigest(), self.contents, own)
+
+
+@dataclass(slots=True)
 class CanonicalRequest:
-    """A request in canonical form: each part as bytes, none left out."""
+    """A request in canonical form: each part as bytes, none left out.
 
-    parts: Mapping[str, bytes]
+    `key`: 64 hex digits, SHA-256 over the version and all parts.
+    """
 
-    @cached_property
-    def key(self) -> str:
-        """64 hex digits: SHA-256 over the version and all parts."""
-        sha256 = hashlib.sha256(b"llmcache %d" % VERSION)
-        for part in PARTS:
-            content = self.parts[part]
-            sha256.update(b"|%d:" % len(content))
-            sha256.update(content)
-        return sha256.hexdigest()
+    key: str
+    common: tuple[bytes, ...]
+    own: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, parts: Mapping[str, bytes]) -> CanonicalRequest:
+        """The request with these parts, of which none may be missing."""
+        return CommonParts(parts).request(**{part: parts[part] for part in OWN_PARTS})
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of each part, in hex: what `explain` compares."""
-        return {part: digest(self.parts[part]).hex() for part in PARTS}
+        contents = zip(PARTS, self.common + self.own, strict=True)
+        return {part: digest(content).hex() for part, content in contents}
 
 
 def digest(content: bytes) -> bytes:
@@ -123,11 +151,14 @@ def canonical_context(context: Any) -> bytes:
     form = canonical_part("context", context)
     if not isinstance(context, dict):
         return form
-    return form + b"".join([_order_form(context[name]) for name in sorted(context, key=str)])
+    names = sorted(context, key=str) if len(context) > 1 else context
+    return form + b"".join([_order_form(context[name]) for name in names])
 
 
 def _order_form(value: Any) -> bytes:
     """In which order the mappings inside `value` hold their keys."""
+    if type(value) in WITHOUT_ORDER:
+        return b""
     if isinstance(value, dict):
         items = [_form(key) + _order_form(item) for key, item in dict.items(value)]
         return b"<%d:%b" % (len(items), b"".join(items))
@@ -138,6 +169,16 @@ def _order_form(value: Any) -> bytes:
 
 def _as_number(value: Any) -> Any:
     return int(value) if type(value) is float and value.is_integer() else value
+
+
+# Most arguments are of these types, in which there is nothing to be in an order.
+WITHOUT_ORDER: Final = frozenset({type(None), bool, int, float, str, bytes})
+
+# The forms of names that have been met: "role", "content" and the like come in each request. Only
+# of plain strings; what else is equal to one has another form.
+_names: Final[dict[str, bytes]] = {}
+MOST_NAMES: Final = 1000
+LONGEST_NAME: Final = 64
 
 
 class _NoForm(Exception):
@@ -159,7 +200,8 @@ def _framed(tag: bytes, content: bytes) -> bytes:
 
 def _str_form(value: str) -> bytes:
     # "surrogatepass": a lone surrogate is no valid text, and still a value of its own.
-    return _framed(b"s", value.encode("utf-8", "surrogatepass"))
+    content = value.encode("utf-8", "surrogatepass")
+    return b"s%d:%b" % (len(content), content)
 
 
 def _float_form(value: float) -> bytes:
@@ -170,17 +212,26 @@ def _float_form(value: float) -> bytes:
 
 def _dict_form(value: dict[Any, Any]) -> bytes:
     # What it holds, not what a subclass shows of it: the items of a `MultiValueDict` are not all.
-    items = dict.items(value)
-    return b"{%d:%b" % (len(items), b"".join(sorted(map(_item_form, items))))
+    items = []
+    for key, item in dict.items(value):
+        try:
+            name = _names.get(key) if type(key) is str else None
+            exact = FORMS.get(type(item))  # (as `_form`, without the call)
+            form = exact(item) if exact is not None else _form_by_kind(item)
+            items.append((name or _name_form(key)) + form)
+        except _NoForm as error:
+            error.path.append(key)
+            raise
+    items.sort()
+    return b"{%d:%b" % (len(items), b"".join(items))
 
 
-def _item_form(item: tuple[Any, Any]) -> bytes:
-    key, value = item
-    try:
-        return _framed(b"k", _form(key)) + _form(value)
-    except _NoForm as error:
-        error.path.append(key)
-        raise
+def _name_form(key: Any) -> bytes:
+    form = _form(key)
+    framed = b"k%d:%b" % (len(form), form)
+    if type(key) is str and len(key) <= LONGEST_NAME and len(_names) < MOST_NAMES:
+        _names[key] = framed
+    return framed
 
 
 def _list_form(value: list[Any]) -> bytes:
@@ -193,15 +244,14 @@ def _tuple_form(value: tuple[Any, ...]) -> bytes:
 
 
 def _sequence_form(value: list[Any] | tuple[Any, ...]) -> bytes:
-    return b"".join([_member_form(index, member) for index, member in enumerate(value)])
-
-
-def _member_form(index: int, member: Any) -> bytes:
-    try:
-        return _form(member)
-    except _NoForm as error:
-        error.path.append(index)
-        raise
+    members = []
+    for index, member in enumerate(value):
+        try:
+            members.append(_form(member))
+        except _NoForm as error:
+            error.path.append(index)
+            raise
+    return b"".join(members)
 
 
 def _set_form(value: set[Any] | frozenset[Any]) -> bytes:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final, Self
 
 
 class Outcome(StrEnum):
@@ -28,6 +30,42 @@ class Tier(StrEnum):
     DURABLE = "durable"
 
 
+# Tokens in and out, money, microseconds; less than 0: not known.
+RECEIPT: Final = struct.Struct("!iiqq")
+MOST_TOKENS: Final = 2**31 - 1
+UNKNOWN: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What one answer of the model took; None is what is not known.
+
+    `cost` is in billionths of a US dollar (so sums are exact), `microseconds` how long the model
+    took.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost: int | None = None
+    microseconds: int | None = None
+
+    def pack(self) -> bytes:
+        """As it is kept beside an answer: 24 bytes."""
+        fields = (self.input_tokens, self.output_tokens, self.cost, self.microseconds)
+        tokens_in, tokens_out, *rest = (UNKNOWN if value is None else value for value in fields)
+        return RECEIPT.pack(min(tokens_in, MOST_TOKENS), min(tokens_out, MOST_TOKENS), *rest)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self | None:
+        """What `pack` gave; None for anything else."""
+        if len(data) != RECEIPT.size:
+            return None
+        return cls(*(None if value < 0 else value for value in RECEIPT.unpack(data)))
+
+
+NO_RECEIPT: Final = Receipt()
+
+
 @dataclass(slots=True)
 class Call:
     """One call of a client.
@@ -35,8 +73,11 @@ class Call:
     `outcome` and `tier` compare as strings (``call.outcome == "hit"``). `tier` is None unless a
     copy was served; `key` is empty when the request has none; `reason` says in words why the
     outcome is not a plain hit or miss, and what to do about it; `stored` tells whether this call
-    stored its answer (on SQLite inside a transaction: will, when that ends); `seconds` is how
-    long the whole call took.
+    stored its answer (on SQLite inside a transaction: will, when that ends), and `size` in how many
+    bytes; `seconds` is how long the whole call took.
+
+    `spent` is what asking the model took, None when it was not asked or did not answer; `saved` is
+    what the stored answer took that was served instead.
     """
 
     outcome: Outcome = Outcome.MISS
@@ -47,6 +88,26 @@ class Call:
     reason: str = ""
     stored: bool = False
     seconds: float = 0.0
+    provider: str = ""
+    response_model: str = ""
+    size: int = 0
+    spent: Receipt | None = None
+    #: The packed receipt of the copy that was served. Most are never looked at.
+    receipt: bytes = field(default=b"", repr=False)
+
+    @property
+    def saved(self) -> Receipt | None:
+        return Receipt.unpack(self.receipt)
+
+    def once_more(self) -> Call:
+        """A record for asking the same again."""
+        return Call(
+            key=self.key,
+            namespace=self.namespace,
+            model=self.model,
+            provider=self.provider,
+            response_model=self.response_model,
+        )
 
 
 _captures: ContextVar[tuple[list[Call], ...]] = ContextVar("llmcache_captures", default=())

@@ -1,4 +1,4 @@
-"""What one call asks of the cache: mode, time to live, tags, namespace.
+"""What one call asks of the cache: mode, time to live, tags, namespace, stale answers.
 
 Every argument that a caller can get wrong is read here, and refused before the model is asked.
 """
@@ -28,7 +28,7 @@ class CacheMode(StrEnum):
 
     @property
     def reads(self) -> bool:
-        return self not in {CacheMode.NO_STORE, CacheMode.RELOAD}
+        return self is not CacheMode.NO_STORE and self is not CacheMode.RELOAD
 
 
 class Unset(Enum):
@@ -40,6 +40,7 @@ class Unset(Enum):
 UNSET: Final = Unset.UNSET
 
 TTL = int | float | timedelta | None
+Seconds = int | float | timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,10 @@ class Policy:
     ttl: float | Unset | None = UNSET
     tags: frozenset[str] = frozenset()
     namespace: str | Unset = UNSET
+    stale_while_revalidate: float | Unset = UNSET
+    stale_if_error: float | Unset = UNSET
+    #: Whether a part of the time to live is left out at random (see `store.drafts.expiry`).
+    is_spread: bool = True
 
     @property
     def ttl_seconds(self) -> float | None:
@@ -60,6 +65,18 @@ class Policy:
     def namespace_name(self) -> str:
         return settings.namespace if self.namespace is UNSET else self.namespace
 
+    @property
+    def revalidate_seconds(self) -> float:
+        """Seconds after its expiry that an answer is served while a new one is fetched."""
+        window = self.stale_while_revalidate
+        return settings.stale_while_revalidate if window is UNSET else window
+
+    @property
+    def if_error_seconds(self) -> float:
+        """Seconds after its expiry that an answer is served when the provider fails."""
+        window = self.stale_if_error
+        return settings.stale_if_error if window is UNSET else window
+
     def changed(
         self,
         *,
@@ -67,6 +84,8 @@ class Policy:
         ttl: object = UNSET,
         tags: object = UNSET,
         namespace: object = UNSET,
+        stale_while_revalidate: object = UNSET,
+        stale_if_error: object = UNSET,
     ) -> Policy:
         """A policy with these arguments read and put in (tags: added). Raises `InvalidArgument`."""
         changes: dict[str, Any] = {}
@@ -78,6 +97,12 @@ class Policy:
             changes["tags"] = self.tags | read_tags(tags)
         if namespace is not UNSET:
             changes["namespace"] = read_namespace(namespace)
+        if stale_while_revalidate is not UNSET:
+            changes["stale_while_revalidate"] = read_window(
+                "stale_while_revalidate", stale_while_revalidate
+            )
+        if stale_if_error is not UNSET:
+            changes["stale_if_error"] = read_window("stale_if_error", stale_if_error)
         return replace(self, **changes) if changes else self
 
 
@@ -99,6 +124,20 @@ def read_ttl(value: object) -> float | None:
         raise InvalidArgument(f"{error}: {way_out}.") from None
 
 
+def read_window(name: str, value: object) -> float:
+    """Seconds for which stale answers are served; `name` is the argument's."""
+    way_out = f"{name} takes seconds (int or float) or a timedelta, and 0 for no stale answers"
+    try:
+        seconds = to_seconds(value)
+    except TypeError as error:
+        raise InvalidArgumentType(f"{error}: {way_out}.") from None
+    except ValueError as error:
+        raise InvalidArgument(f"{error}: {way_out}.") from None
+    if seconds is None:
+        raise InvalidArgumentType(f"None is no length of time: {way_out}.")
+    return seconds
+
+
 def read_namespace(value: object) -> str:
     return _read_name("a namespace", value)
 
@@ -118,7 +157,7 @@ def _read_name(what: str, value: object) -> str:
         raise InvalidArgument(
             f"{what} has 1 to {LONGEST_NAME} printable characters; {value[:80]!r} does not fit."
         )
-    return value
+    return str.__str__(value)  # (of an enum's member that is its value)
 
 
 _overrides: ContextVar[dict[str, Any]] = ContextVar("llmcache_overrides")
@@ -131,6 +170,8 @@ def override(
     ttl: TTL | Unset = UNSET,
     tags: Iterable[str] | Unset = UNSET,
     namespace: str | Unset = UNSET,
+    stale_while_revalidate: Seconds | Unset = UNSET,
+    stale_if_error: Seconds | Unset = UNSET,
 ) -> Iterator[None]:
     """Change what all calls inside the block ask of the cache.
 
@@ -143,15 +184,22 @@ def override(
         ttl: seconds, a `timedelta`, or None for no expiry.
         tags: labels to add.
         namespace: the namespace to read and write.
+        stale_while_revalidate: how long after its expiry an answer is served while a new one is
+            fetched: seconds or a `timedelta`.
+        stale_if_error: how long after its expiry an answer is served when the provider fails.
 
     Raises:
         InvalidArgument: when an argument cannot be meant.
     """
-    given = {
-        name: value
-        for name, value in {"mode": mode, "ttl": ttl, "tags": tags, "namespace": namespace}.items()
-        if value is not UNSET
+    arguments: dict[str, Any] = {
+        "mode": mode,
+        "ttl": ttl,
+        "tags": tags,
+        "namespace": namespace,
+        "stale_while_revalidate": stale_while_revalidate,
+        "stale_if_error": stale_if_error,
     }
+    given = {name: value for name, value in arguments.items() if value is not UNSET}
     outer = _overrides.get({})
     if "tags" in given:
         given["tags"] = read_tags(given["tags"]) | outer.get("tags", frozenset())

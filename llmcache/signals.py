@@ -8,6 +8,9 @@
     after a run of the expiry that removed something.
 `tier_failed(sender, tier, operation, error)`
     a tier could not do something, and the call went on without it.
+`tier_changed(sender, tier, state, error)`
+    a tier kept failing and is passed over from now on (`state` is ``"open"``), or is well again
+    (``"closed"``, and `error` is None). It is sent by a thread of llmcache's own.
 `entry_refused(sender, key, tier, error)`
     stored bytes were damaged, tampered with, or do not validate any more: the call was a miss.
 """
@@ -27,6 +30,7 @@ call_answered = Signal()
 entries_invalidated = Signal()
 entries_expired = Signal()
 tier_failed = Signal()
+tier_changed = Signal()
 entry_refused = Signal()
 
 

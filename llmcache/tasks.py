@@ -2,12 +2,77 @@
 
 from __future__ import annotations
 
-from celery import shared_task
+from typing import Final
 
-from llmcache import expiry
+from celery import current_app, shared_task
+from celery.signals import worker_process_shutdown
+
+from llmcache import expiry, resumption, statistics
+from llmcache.client import rebuilding
+from llmcache.store import evictions, hits, ledger, runs
 
 
 @shared_task(name="llmcache.expire_entries", ignore_result=True)
 def expire_entries(batch_size: int = expiry.BATCH_ROWS, max_batches: int | None = None) -> int:
     """Remove what has expired; schedule it every few minutes. May be run twice at once."""
     return expiry.expire_entries(batch_size=batch_size, max_batches=max_batches)
+
+
+@shared_task(name="llmcache.finish_evictions", ignore_result=True)
+def finish_evictions() -> int:
+    """Remove the hot copies that invalidations could not reach; schedule it every minute."""
+    with runs.noted(runs.FINISH_EVICTIONS) as run:
+        run.done = evictions.finish_evictions()
+    return run.done
+
+
+@shared_task(name="llmcache.roll_up_usage", ignore_result=True)
+def roll_up_usage() -> int:
+    """Add the ledger's old hours up into days, and count what is stored; schedule it every hour."""
+    return statistics.roll_up_usage()
+
+
+@worker_process_shutdown.connect
+def write_counts(**_: object) -> None:
+    """A worker's process ends without what Python does at the end of others."""
+    ledger.flush()
+    hits.flush()
+
+
+# A stale entry that is still in use is handed over again.
+MESSAGE_SECONDS: Final = 300
+
+
+@shared_task(name="llmcache.refresh_entry", ignore_result=True)
+def refresh_entry(key: str) -> str:
+    """Ask the model again for a stale entry. May be delivered twice: it asks once."""
+    return rebuilding.refresh_entry(key)
+
+
+def refresh_later(key: str) -> bool:
+    """Have a worker refresh the entry under `key`: ``LLMCACHE["REFRESH"]``.
+
+    Returns True: a message was sent. Raises when the broker cannot be reached; the calling process
+    does it itself then. Whether the request can be rebuilt, the worker finds out, and logs it: that
+    costs too much where the stale answer is served.
+    """
+    refresh_entry.apply_async((key,), retry=False, expires=MESSAGE_SECONDS)
+    return True
+
+
+@shared_task(name="llmcache.invalidate", ignore_result=True)
+def invalidate(pk: int) -> str:
+    """Carry an invalidation that the admin has begun to its end. May be delivered twice."""
+    return resumption.carry_to_its_end(pk)
+
+
+def invalidate_later(pk: int) -> bool:
+    """Tell a worker of an invalidation; False where the project has no broker.
+
+    Whether a worker is there to hear of it, the row of the invalidation shows. Raises when the
+    broker cannot be reached.
+    """
+    if not current_app.conf.broker_url:
+        return False
+    invalidate.apply_async((pk,), retry=False, expires=MESSAGE_SECONDS)
+    return True

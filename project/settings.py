@@ -152,6 +152,16 @@ CELERY_BEAT_SCHEDULE = {
         # Runs that nobody took while no worker was up need not be made up for.
         "options": {"expires": 240},
     },
+    "finish-evictions": {
+        "task": "llmcache.finish_evictions",
+        "schedule": timedelta(minutes=1),
+        "options": {"expires": 50},
+    },
+    "roll-up-usage": {
+        "task": "llmcache.roll_up_usage",
+        "schedule": timedelta(hours=1),
+        "options": {"expires": 3000},
+    },
 }
 
 # Languages and time

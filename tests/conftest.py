@@ -10,7 +10,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.core.cache import caches
 
-from llmcache.store import hits
+from llmcache.store import breaker, hits, ledger
 from project.standin.server import StandIn
 from tests import servers
 from tests.plugin import SERVERS
@@ -23,11 +23,24 @@ def model() -> Iterator[StandIn]:
         yield endpoint
 
 
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings_xdist_suffix() -> None:
+    """Workers have servers of their own (see `plugin`): their databases need no other names."""
+
+
 @pytest.fixture(autouse=True)
 def _forget_hits() -> Iterator[None]:
     """What one test counted is not written into the database of the next."""
     yield
-    hits._counts.take()
+    hits._take()
+    ledger._forget()
+
+
+@pytest.fixture(autouse=True)
+def _tiers_at_work() -> Iterator[None]:
+    """A tier that failed in one test is asked in the next."""
+    yield
+    breaker.breakers.update({tier: breaker.Breaker() for tier in breaker.breakers})
 
 
 @dataclass(frozen=True)

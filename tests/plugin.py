@@ -1,13 +1,17 @@
 """Starts the servers of a test run before Django reads its settings, and says what is left out.
 
-Servers cost seconds, so the unit tests of `make check`, which need none, start none.
+Servers cost seconds, so the unit tests of `make check`, which need none, start none. Where several
+processes share the tests (pytest-xdist), each has servers and files of its own: they empty them.
 """
 
 from __future__ import annotations
 
 import os
+import random
+import re
 
 import pytest
+from _pytest.nodeid import coerce_node_id
 
 from tests import servers
 
@@ -18,22 +22,37 @@ SERVERS: dict[str, type[servers.Server]] = {
     "LLMCACHE_TEST_REDIS": servers.RedisServer,
 }
 
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+
 running: list[servers.Server] = []
 left_out: list[str] = []
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    if "not (slow" in early_config.known_args_namespace.markexpr:
+    options = early_config.known_args_namespace
+    if "not (slow" in options.markexpr:
         return
+    if IS_WORKER:
+        os.environ.pop("LLMCACHE_TEST_DIRECTORY", None)
+    elif options.numprocesses:
+        # (sets are in one order in all workers, and so are the tests that are made of them)
+        os.environ.setdefault("PYTHONHASHSEED", str(random.randrange(2**32)))
     for variable, server_class in SERVERS.items():
         reason = server_class.available()
         if reason is not None:
             left_out.append(reason)
-        elif variable not in os.environ:
+        elif IS_WORKER or not (options.numprocesses or variable in os.environ):
             server = server_class().start()
             running.append(server)
             os.environ[variable] = server.url
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where an object is in memory is no part of a test's name: all workers have to agree on it."""
+    for item in items:
+        item._id = coerce_node_id(re.sub(r" at 0x[0-9a-f]+", "", item.nodeid))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

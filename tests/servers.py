@@ -319,12 +319,22 @@ class MariaDBServer(Server):
     def _data(self) -> Path:
         return self.directory / "data"
 
+    @property
+    def _temporary(self) -> Path:
+        # Of its own: servers name their temporary tables alike, and remove each other's.
+        return self.directory / "tmp"
+
     def _prepare(self) -> None:
+        if not self._temporary.exists():
+            self._temporary.mkdir()
+            if is_root():
+                shutil.chown(self._temporary, self.user)
         if not self._data.exists():
             self._run(
                 program("mariadb-install-db"),
                 "--no-defaults",
                 f"--datadir={self._data}",
+                f"--tmpdir={self._temporary}",
                 "--auth-root-authentication-method=normal",
             )
 
@@ -333,6 +343,7 @@ class MariaDBServer(Server):
             program("mariadbd"),
             "--no-defaults",
             f"--datadir={self._data}",
+            f"--tmpdir={self._temporary}",
             f"--port={self.port}",
             "--bind-address=127.0.0.1",
             f"--socket={self.directory / 'socket'}",

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+import base64
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any, Generic, Literal, Optional, TypeVar, Union
+from typing import Annotated, Any, ClassVar, Generic, Literal, Optional, TypeVar, Union
 
 import anthropic
 import instructor
 import openai
 from instructor import Mode, Provider
+from instructor.v2.core.multimodal import PDF, Audio, Image
 from instructor.v2.core.registry import mode_registry
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, Field, RootModel, field_validator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 import llmcache
@@ -53,8 +55,16 @@ class Tree(BaseModel):
 
 
 class Cat(BaseModel):
+    most_lives: ClassVar = 99
     kind: Literal["cat"]
     lives: int
+
+    @field_validator("lives")
+    @classmethod
+    def _not_too_many(cls, value: int) -> int:
+        if value > cls.most_lives:
+            raise ValueError("too many lives")
+        return value
 
 
 class Dog(BaseModel):
@@ -66,8 +76,8 @@ class Pet(BaseModel):
     animal: Annotated[Cat | Dog, Field(discriminator="kind")]
 
 
-class Names(RootModel[list[str]]):
-    """Some names."""
+class Ages(RootModel[dict[str, int]]):
+    """How old people are, by their names."""
 
 
 class WithPlace(BaseModel):
@@ -84,8 +94,10 @@ SHAPES: dict[str, tuple[Any, Any]] = {
     "recursive": (Tree, {"name": "a", "children": [{"name": "b"}]}),
     "discriminated union": (Pet, {"animal": {"kind": "dog", "tricks": ["sit"]}}),
     "dataclass field": (WithPlace, {"place": {"city": "Łódź"}}),
+    "RootModel": (Ages, {"Zoë": 7, "Bo": 8}),
     "Maybe": (instructor.Maybe(Contact), {"result": CONTACT, "error": False, "message": None}),
     "list[Model]": (list[Contact], {"tasks": [CONTACT, {"name": "Bo"}]}),
+    "Iterable[Model]": (Iterable[Contact], {"tasks": [CONTACT, {"name": "Bo"}]}),
     "str": (str, {"content": "x"}),
     "int": (int, {"content": 3}),
     "float": (float, {"content": 0.5}),
@@ -110,6 +122,23 @@ STREAMS: dict[str, tuple[Any, Any]] = {
     ),
     "create_partial": (Nested, {"contact": CONTACT, "others": [CONTACT]}),
 }
+
+# Not an answer, but what is asked about.
+PNG = b"\x89PNG\r\n\x1a\n and what is in it"
+WAV = b"RIFF and what is in it"
+DOCUMENT = b"%PDF-1.4 and what is in it"
+
+
+def encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+MEDIA: dict[str, Callable[[], Image | Audio | PDF]] = {
+    "Image in the message": lambda: Image.from_raw_base64(encoded(PNG)),
+    "Audio in the message": lambda: Audio.from_base64(f"data:audio/wav;base64,{encoded(WAV)}"),
+    "PDF in the message": lambda: PDF.from_raw_base64(encoded(DOCUMENT)),
+}
+ASKED_ABOUT: dict[str, tuple[Any, Any]] = dict.fromkeys(MEDIA, (Contact, CONTACT))
 
 PARALLEL_MODES = Mode.parallel_modes()
 
@@ -137,11 +166,17 @@ class Row:
 
     @property
     def _pair(self) -> tuple[Any, Any]:
-        return (SHAPES | STREAMS | PARALLEL)[self.shape]
+        return (SHAPES | STREAMS | ASKED_ABOUT | PARALLEL)[self.shape]
 
     @property
     def method(self) -> str:
         return self.shape.partition(" ")[0] if self.shape in STREAMS else "create"
+
+    @property
+    def content(self) -> Any:
+        """What is asked, as the content of the message."""
+        text = "A cat with 9 lives, and a dog that can sit."
+        return [text, MEDIA[self.shape]()] if self.shape in MEDIA else text
 
     @property
     def is_partial(self) -> bool:
@@ -152,7 +187,7 @@ class Row:
 def rows() -> Iterator[Row]:
     for provider in (Provider.OPENAI, Provider.ANTHROPIC):
         for mode in sorted(mode_registry.get_modes_for_provider(provider), key=lambda m: m.value):
-            for shape in PARALLEL if mode in PARALLEL_MODES else SHAPES | STREAMS:
+            for shape in PARALLEL if mode in PARALLEL_MODES else SHAPES | STREAMS | ASKED_ABOUT:
                 for is_async in (False, True):
                     yield Row(provider, mode, shape, is_async)
 
@@ -169,19 +204,25 @@ def make_client(row: Row, root: str) -> Any:
     return llmcache.wrap(instructor.from_anthropic(sdk, mode=row.mode), model="claude")
 
 
-def ask(row: Row, client: Any) -> Any:
+def ask(row: Row, client: Any, content: Any = None) -> Any:
     """What the client's method gives; iterators as lists, and of partial models the last."""
-    messages = [{"role": "user", "content": "A cat with 9 lives, and a dog that can sit."}]
-    limits = {"max_tokens": 1000} if row.provider is Provider.ANTHROPIC else {}
-    method = getattr(client, row.method)
-    answer = method(response_model=row.response_model, messages=messages, **limits)
-    if row.is_async:
-        answer = asyncio.run(_finish(answer))
+    answer = give(row, client, content)
     answer = list(answer) if isinstance(answer, Iterator) else answer
     return answer[-1] if row.is_partial else answer
 
 
+def give(row: Row, client: Any, content: Any = None) -> Any:
+    """What the client's method gives; asynchronous iterators as lists."""
+    messages = [{"role": "user", "content": content or row.content}]
+    limits = {"max_tokens": 1000} if row.provider is Provider.ANTHROPIC else {}
+    method = getattr(client, row.method)
+    answer = method(response_model=row.response_model, messages=messages, **limits)
+    return asyncio.run(_finish(answer)) if row.is_async else answer
+
+
 async def _finish(answer: Any) -> Any:
+    if isinstance(answer, Awaitable):
+        answer = await answer
     if isinstance(answer, AsyncIterator):
         return [item async for item in answer]
-    return await answer
+    return answer

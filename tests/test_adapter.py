@@ -56,7 +56,8 @@ def test_the_row_tells_what_can_be_told(model: StandIn) -> None:
     assert (row.namespace, row.provider, row.model) == ("n", "instructor", "gpt-4.1-mini")
     assert row.output_tokens
     assert row.expires_at
-    assert 59 < (row.expires_at - row.created_at).total_seconds() < 61
+    assert 56 < (row.expires_at - row.created_at).total_seconds() < 61
+    assert row.stale_until == row.expires_at  # or no expiry would remove it
 
 
 @pytest.mark.django_db(transaction=True)

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks import (
+    peers,  # noqa: F401 - the peers' rows
+    report,
+)
 from tests.benchmarks.measuring import Subject
+from tests.benchmarks.misses import Misses
+from tests.benchmarks.promises import PROMISES, Promise, lines, more, times
 from tests.benchmarks.report import COLUMNS, markdown, missing, table
 from tests.benchmarks.rows import ROWS, Row, raw_get
 
@@ -17,7 +23,10 @@ NUMBER = re.compile(r"\d[\d,]*(\.\d)?")
 SERVERLESS = [
     row
     for row in ROWS
-    if all(isinstance(need, str) for need in row.needs) and row.lacking() is None
+    if all(isinstance(need, str) for need in row.needs)
+    and row.lacking() is None
+    # (large libraries, which only `make bench` installs)
+    and not {*row.needs} & {"dspy", "langchain_openai", "litellm"}
 ]
 
 
@@ -45,13 +54,22 @@ class TestTable:
                 "------:",
                 "------:",
                 "--------------------:",
+                *("-" * (len(column.heading) - 1) + ":" for column in COLUMNS[5:]),
             ],
-            "raw_get": ["0.5", "4.0", "1.0", "0.5 – 1.0"],
-            "print": ["1.0", "2.0", "2.0", "1.0 – 2.0"],
+            "raw_get": ["0.5", "4.0", "1.0", "0.5 – 1.0", "–", "–", "–", "–"],
+            "print": ["1.0", "2.0", "2.0", "1.0 – 2.0", "–", "–", "–", "–"],
         }
 
     def test_does_without_the_floor(self) -> None:
         assert cells(table([subject(print, [[150_000]])]))["print"][:3] == ["150", "150", "–"]
+
+    def test_says_how_many_calls_a_second_there_were(self) -> None:
+        one = subject(print, [[1000]])
+        one.per_second = {1: [1000.0, 3000.0, 2000.0], 8: [5000.0]}
+        assert cells(table([one]))["print"][4:] == ["2,000", "5,000", "–", "–"]
+        other = subject(print, [[1000]])
+        other.per_second, other.stills = {1000: [10_000.0]}, [1e6, 3e6, 2e6]
+        assert cells(table([other]))["print"][4:] == ["–", "–", "10,000", "2.0"]
 
     def test_is_aligned(self) -> None:
         lines = markdown([["a", "b"], ["long", "1,000"]]).splitlines()
@@ -61,6 +79,32 @@ class TestTable:
         assert missing([subject(print, []).row]) == (
             "- not measured: print (no_such_module is not installed)"
         )
+
+
+class TestPromises:
+    def test_each_is_of_rows_that_there_are(self) -> None:
+        everything = [subject(row.prepare, [[1000]]) for row in ROWS]
+        for each in everything:
+            each.per_second, each.stills = {1000: [1.0]}, [1.0]
+        figures = lines(everything, None)
+        assert len(figures) == len(PROMISES) + 1
+        assert not [line for line in figures if line[1] == "–"]
+
+    def test_a_bound_is_kept_or_not(self) -> None:
+        def one() -> None: ...
+
+        def other() -> None: ...
+
+        named = {"one": subject(one, [[3000], [1000]]), "other": subject(other, [[1000], [1000]])}
+        for bound, at_least, kept in [(2, False, "yes"), (1.9, False, "**no**"), (2, True, "yes")]:
+            promise = Promise("x", times("one", "other"), bound, at_least=at_least)
+            assert promise.line(named)[-1] == kept
+        assert more("one", "other")(named) == 1.0
+        assert Promise("x", times("one", "none"), 1).line(named)[1] == "–"
+
+    def test_what_a_miss_adds_is_the_median_of_the_rounds(self) -> None:
+        misses = Misses(bare=[1.0, 2.0, 3.0], missed=[2.0, 5.0, 5.0])
+        assert misses.adds == 2.0
 
 
 def test_names_of_rows_are_unique() -> None:
@@ -80,7 +124,7 @@ def test_a_short_run_fills_every_row(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     results = cells(done.stdout)
     for row in SERVERLESS:
-        p50, p99, _, spread = results[row.title]
+        p50, p99, _, spread, *_ = results[row.title]
         for number in (p50, p99, *spread.split(" – ")):
             assert NUMBER.fullmatch(number), (row.title, number)
     assert done.stdout.strip() in page.read_text()
@@ -101,3 +145,15 @@ __main__.main()
     assert done.returncode
     assert "<lambda>: the model was asked" in done.stderr
     assert not done.stdout
+
+
+def test_commands_leave_the_sections_of_each_other_as_they_are(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    for figure in ("30", "28"):
+        report.put(page, f"# Benchmarks\n\n{figure}\n\n## Measured on\n\n- today\n")
+        report.put(page, f"## The admin\n\n| list | {figure} |\n")
+        report.put(page, "## Removing\n\nquickly")
+    assert page.read_text() == (
+        "# Benchmarks\n\n28\n\n## Measured on\n\n- today\n\n"
+        "## The admin\n\n| list | 28 |\n\n## Removing\n\nquickly\n"
+    )

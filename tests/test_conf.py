@@ -13,12 +13,23 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from llmcache.conf import DEFAULTS, LONGEST_NAME, LONGEST_TTL, Settings, is_name, to_seconds
+from llmcache.conf import (
+    DEFAULTS,
+    LONGEST_NAME,
+    LONGEST_TTL,
+    Prices,
+    Settings,
+    is_name,
+    to_seconds,
+)
 from llmcache.conf import settings as llmcache_settings
 
 PROPERTIES = [name for name, value in vars(Settings).items() if isinstance(value, property)]
 KEY = base64.b64encode(bytes(range(32))).decode()
 YEAR = 365.25 * 24 * 3600
+
+
+WINDOWS = ("stale_while_revalidate", "stale_if_error", "lease_seconds", "wait_seconds")
 
 
 def redact(request: dict[str, Any]) -> dict[str, Any]:
@@ -41,10 +52,16 @@ class TestDefaults:
             ("namespace", "default"),
             ("ttl", 30 * 24 * 3600.0),
             ("hot_ttl", 3600.0),
+            ("stale_while_revalidate", 0.0),
+            ("stale_if_error", 0.0),
+            ("refresh", None),
+            ("lease_seconds", 10.0),
+            ("wait_seconds", 120.0),
             ("max_entry_bytes", 1024 * 1024),
             ("store_requests", "full"),
             ("encryption_keys", ()),
-            ("compress_above", 1024),
+            ("compress_above", 4096),
+            ("prices", {}),
         ],
     )
     def test_are_what_the_readme_says(self, name: str, value: Any) -> None:
@@ -56,6 +73,10 @@ class TestDefaults:
         assert llmcache_settings.ttl == 30 * 24 * 3600.0
 
 
+def refresh(key: str) -> bool:
+    return True
+
+
 GOOD: list[tuple[str, Any, Any]] = [
     *[("cache", "redis", "redis"), ("cache", None, None)],
     *[("database", "other", "other"), ("database", None, None)],
@@ -63,6 +84,10 @@ GOOD: list[tuple[str, Any, Any]] = [
     *[("ttl", None, None), ("ttl", 0, 0.0), ("ttl", 60, 60.0), ("ttl", 1.5, 1.5)],
     *[("ttl", timedelta(minutes=1), 60.0), ("ttl", LONGEST_TTL, LONGEST_TTL.total_seconds())],
     *[("hot_ttl", 0.5, 0.5), ("hot_ttl", timedelta(hours=2), 7200.0)],
+    *[(name, 1, 1.0) for name in WINDOWS],
+    *[(name, timedelta(minutes=1), 60.0) for name in WINDOWS],
+    *[("stale_while_revalidate", 0, 0.0), ("stale_if_error", 0, 0.0), ("wait_seconds", 0, 0.0)],
+    *[("refresh", f"{__name__}.refresh", refresh), ("refresh", None, None)],
     *[("max_entry_bytes", 0, 0), ("max_entry_bytes", 10**12, 10**12)],
     *[("compress_above", 0, 0), ("compress_above", 5, 5)],
     *[("store_requests", "full", "full"), ("store_requests", "digest", "digest")],
@@ -70,6 +95,12 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("encryption_keys", [KEY], (bytes(range(32)),)),
     ("encryption_keys", (KEY.encode(),), (bytes(range(32)),)),
     *[("encryption_keys", [], ()), ("encryption_keys", (), ())],
+    ("prices", {"m": {"input": 0.1, "output": "2"}}, {"m": Prices(Decimal("0.1"), Decimal(2))}),
+    (
+        "prices",
+        {"m": {"input": 1, "output": Decimal(2), "cached_input": 0}},
+        {"m": Prices(Decimal(1), Decimal(2), Decimal(0))},
+    ),
 ]
 
 
@@ -89,12 +120,20 @@ COUNTS_OFF: list[Any] = [True, False, -1, 1.0, "1", None, [1]]
 NAMES_OFF: list[Any] = ["", "x" * (LONGEST_NAME + 1), "a\0b", "a\nb", "\ud800", "\u200b"]
 NAMES_OFF += [b"a", None, 1, []]
 
+PRICES_OFF: list[Any] = [None, 1, [], "m", {"m": 1}, {"m": {}}, {"m": None}]
+PRICES_OFF += [{"m": {"input": 1}}, {"m": {"input": 1, "output": 1, "x": 1}}]
+PRICE_OFF: list[Any] = [True, None, "", "a lot", -1, "nan", float("inf"), 1e7, [1]]
+
 BAD: list[tuple[str, Any]] = [
     *[("cache", value) for value in (1, True, ["default"], b"default")],
     *[("database", value) for value in (1, True, ["default"], b"default")],
     *[("namespace", value) for value in NAMES_OFF],
     *[("ttl", value) for value in SECONDS_OFF],
     *[("hot_ttl", value) for value in [*SECONDS_OFF, 0, 0.0, timedelta(0), None]],
+    *[(name, value) for name in WINDOWS for value in [*SECONDS_OFF, None]],
+    *[("lease_seconds", value) for value in (0, 0.9, timedelta(0))],
+    *[("refresh", value) for value in ("", "no.such.module", "llmcache.conf.LONGEST_NAME", True)],
+    *[("refresh", value) for value in (1, [1], refresh)],
     *[("max_entry_bytes", value) for value in COUNTS_OFF],
     *[("compress_above", value) for value in COUNTS_OFF],
     *[
@@ -103,6 +142,8 @@ BAD: list[tuple[str, Any]] = [
     ],
     *[("store_requests", value) for value in ("", ".", ".a", "..a", "a..b", "a.")],
     *[("store_requests", value) for value in (None, True, 1, [1], redact)],
+    *[("prices", value) for value in PRICES_OFF],
+    *[("prices", {"m": {"input": 1, "output": value}}) for value in PRICE_OFF],
 ]
 
 

@@ -634,9 +634,29 @@ class TestPolicy:
             extract(1, "good")
         assert [call.stored for call in calls] == [False, True]
 
+    def test_admit_is_asked_about_all_items_of_a_generator(self, settings: Any) -> None:
+        settings.LLMCACHE = settings.LLMCACHE | {"ADMIT": "tests.test_decorators.admit_items"}
+        with llmcache.capture() as calls:
+            assert list(spell("poor")) == ["p", "o", "o", "r"]
+            assert list(spell("good")) == ["g", "o", "o", "d"]
+        assert [call.stored for call in calls] == [False, True]
+        assert "ADMIT" in calls[0].reason
+
+    async def test_and_of_an_asynchronous_one(self, settings: Any) -> None:
+        settings.LLMCACHE = settings.LLMCACHE | {"ADMIT": "tests.test_decorators.admit_items"}
+        with llmcache.capture() as calls:
+            for word in ("poor", "good"):
+                assert [letter async for letter in aspell(word)] == list(word)
+        assert [call.stored for call in calls] == [False, True]
+
 
 def admit(answer: Any, completion: Any) -> bool:
     return "poor" not in answer.title
+
+
+def admit_items(answer: Any, completion: Any) -> bool:
+    assert completion is None
+    return bool(answer != list("poor"))
 
 
 class TestTags:
@@ -696,6 +716,20 @@ class TestTags:
         assert made == [1]
 
 
+longest = [9]
+
+
+def not_too_long(text: str) -> str:
+    if len(text) > longest[0]:
+        raise ValueError("too long")
+    return text
+
+
+@llmcache.cached
+def shortened(text: str) -> Annotated[str, AfterValidator(not_too_long)]:
+    return text
+
+
 class TestOperations:
     def test_reload_asks_and_stores(self) -> None:
         extract(1)
@@ -736,6 +770,57 @@ class TestOperations:
     def test_by_the_class_of_its_answers(self) -> None:
         extract(1)
         assert llmcache.invalidate(response_model=Ticket).entries == 1
+
+    def test_explain_says_whether_a_call_would_hit(self) -> None:
+        explanation = extract.explain(1)
+        assert (explanation.outcome, explanation.tier) == ("miss", None)
+        assert explanation.reason == "nothing is stored under this key"
+        assert explanation.key == extract.key(1)
+        assert explanation.model == "tests.test_decorators.extract"
+        extract(1)
+        explanation = extract.explain(number=1)
+        assert (explanation.outcome, explanation.tier) == ("hit", "durable")
+        assert durable.entries().get().hits == 0
+        assert len(asked) == 1
+
+    def test_explain_shows_what_sets_a_miss_apart(self) -> None:
+        extract(1, "smoke")
+        nearest = extract.explain(1, "fire").nearest
+        assert nearest is not None
+        assert nearest.differing == ("parameters",)
+        assert '+  "text": "fire"' in (nearest.differences["parameters"] or "")
+
+    def test_explain_knows_the_object_the_mode_and_the_override(self) -> None:
+        Extractor("m").extract("fire")
+        assert Extractor("m").extract.explain("fire").outcome == "hit"
+        assert Extractor("n").extract.explain("fire").outcome == "miss"
+        with llmcache.override(mode="reload"):
+            assert Extractor("m").extract.explain("fire").outcome == "reload"
+        with llmcache.override(namespace="tenant:7"):
+            assert Extractor("m").extract.explain("fire").outcome == "miss"
+
+    def test_explain_says_what_is_passed_by(self) -> None:
+        explanation = anything.explain(object())
+        assert (explanation.outcome, explanation.key) == ("bypass", "")
+        assert "canonical form" in explanation.reason
+        with pytest.raises(TypeError):
+            extract.explain()  # type: ignore[call-arg]
+        assert asked == []
+
+    def test_explain_tells_of_an_entry_that_does_not_validate_any_more(self) -> None:
+        shortened("abc")
+        assert shortened.explain("abc").outcome == "hit"
+        longest[0] = 1
+        explanation = shortened.explain("abc")
+        longest[0] = 9
+        assert explanation.outcome == "miss"
+        assert "does not validate any more" in explanation.reason
+
+    async def test_aexplain(self) -> None:
+        assert (await aextract.aexplain(1)).outcome == "miss"
+        await aextract(1)
+        explanation = await aextract.aexplain(1)
+        assert (explanation.outcome, explanation.key) == ("hit", aextract.key(1))
 
     def test_what_has_no_key_cannot_be_invalidated(self) -> None:
         with pytest.raises(llmcache.UncacheableRequest, match="canonical form"):
@@ -1012,6 +1097,7 @@ class TestGenerators:
         list(spell("abc"))
         list(spell.reload("abc"))
         assert asked == [("abc",), "end"] * 2
+        assert spell.explain("abc").outcome == "hit"
         assert spell.invalidate("abc").entries == 1
 
     def test_only_if_cached(self) -> None:

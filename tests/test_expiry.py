@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from io import StringIO
 from typing import Any
 
@@ -15,8 +18,9 @@ from django.utils import timezone
 
 import llmcache
 from llmcache import expiry, signals, tasks
-from llmcache.models import EntryTag
+from llmcache.models import EntryTag, Invalidation, Lease
 from llmcache.store import durable, entries, removal
+from tests.benchmarks import scale
 from tests.conftest import Backend, backend_parameters
 from tests.test_store import draft
 
@@ -47,15 +51,15 @@ def test_each_batch_is_a_short_transaction_of_its_own(
 ) -> None:
     """What the first batches removed stays removed when a later one fails."""
     fill()
-    remove_batch, batches = removal.remove_batch, []
+    delete, batches = durable.delete, []
 
-    def fail_at_the_third(*args: Any, **kwargs: Any) -> removal.Batch:
+    def fail_at_the_third(*args: Any) -> int:
         batches.append(args)
         if len(batches) == 3:
             raise ConnectionError("the third batch")
-        return remove_batch(*args, **kwargs)
+        return delete(*args)
 
-    monkeypatch.setattr(expiry, "remove_batch", fail_at_the_third)
+    monkeypatch.setattr(durable, "delete", fail_at_the_third)
     with pytest.raises(ConnectionError):
         expiry.expire_entries(batch_size=2)
     assert durable.entries().expired().count() == 1
@@ -70,28 +74,30 @@ def test_a_dry_run_counts_only(database: str) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    "arguments", [{"batch_size": 0}, {"batch_size": 2001}, {"max_batches": -1}]
+    "arguments", [{"batch_size": 0}, {"batch_size": 5001}, {"max_batches": -1}]
 )
 def test_numbers_out_of_range(arguments: dict[str, Any]) -> None:
     with pytest.raises(llmcache.InvalidArgument):
         expiry.expire_entries(**arguments)
 
 
-def test_the_expiry_is_checked_again_in_the_delete(
+def test_the_expiry_is_checked_again_before_the_delete(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An entry that is made fresh between the look and the delete stays."""
+    """An entry that is made fresh between the look and the delete stays, with its tags."""
     fill(expired=2, fresh=0, for_ever=0)
-    delete = durable.delete
+    windows = removal.outlived_windows
 
-    def refresh_one_first(*args: Any) -> int:
-        later = timezone.now() + timedelta(hours=1)
-        durable.entries().filter(key=f"{0:064x}").update(expires_at=later)
-        return delete(*args)
+    def refresh_one_in_between(now: datetime) -> Iterator[dict[int, str]]:
+        for window in windows(now):
+            later = timezone.now() + timedelta(hours=1)
+            durable.entries().filter(key=f"{0:064x}").update(stale_until=later)
+            yield window
 
-    monkeypatch.setattr(durable, "delete", refresh_one_first)
-    assert expiry.expire_entries(max_batches=1) == 1
+    monkeypatch.setattr(removal, "outlived_windows", refresh_one_in_between)
+    assert expiry.expire_entries() == 1
     assert durable.entries().get().key == f"{0:064x}"
+    assert EntryTag.objects.using(database).count() == 1
 
 
 def test_two_runs_at_once(database: str) -> None:
@@ -111,6 +117,55 @@ def test_two_runs_at_once(database: str) -> None:
         thread.join()
     assert len(removed) == 2
     assert sum(removed) + expiry.expire_entries() == 60
+
+
+def test_many_rows(database: str) -> None:
+    """Some windows and batches, by two runs at once: each row once, and no fresh one."""
+    scale.fill(database, 12_000, first=1000, tag="t")
+    scale.fill(database, 1000, first=100_000, expires=60, namespace="fresh", tag="t")
+    with ThreadPoolExecutor(2) as threads:
+        runs = [threads.submit(expiry.expire_entries) for _ in range(2)]
+        removed = sum(run.result() for run in runs)
+    assert removed + expiry.expire_entries() == 12_000
+    assert durable.entries().count() == EntryTag.objects.using(database).count() == 1000
+    assert set(durable.entries().values_list("namespace", flat=True)) == {"fresh"}
+
+
+def test_what_may_still_be_served_stale_stays(database: str) -> None:
+    now = time.time()
+    for number, until in enumerate([now - 1, now + 60, None]):
+        entries.save(draft(f"{number:064x}", expires=now - 60, stale_until=until))
+    assert expiry.expire_entries(dry_run=True) == 2
+    assert expiry.expire_entries() == 2
+    assert durable.entries().get().key == f"{1:064x}"
+
+
+def test_what_else_has_outlived_its_use(database: str) -> None:
+    now = timezone.now()
+    day = timedelta(days=1)
+    for age in (0 * day, 364 * day, 366 * day):
+        Invalidation.objects.using(database).create(started_at=now - age, criteria={})
+    for number, age in enumerate([-day, 0 * day, day]):
+        Lease.objects.using(database).create(key=f"{number:064x}", expires_at=now - age)
+    expiry.expire_entries()
+    assert Invalidation.objects.using(database).count() == 2
+    assert [row.key[-1] for row in Lease.objects.using(database).order_by("key")] == ["0", "1"]
+
+
+def test_a_batch_is_as_large_as_its_time_allows() -> None:
+    pace = removal.Pace(most=5000)
+    assert pace.rows == 500
+    pace.note(500, 0.1)
+    assert pace.rows == 250
+    pace.note(250, 0.04)
+    assert pace.rows == 312
+    for _ in range(20):
+        pace.note(pace.rows, 9.9)
+    assert pace.rows == removal.FEWEST_ROWS
+    for _ in range(20):
+        pace.note(pace.rows, 0.0)
+    assert pace.rows == 5000
+    assert removal.Pace(most=2).rows == 2
 
 
 # Not MariaDB: on a small table its DELETE reads, and waits for, rows beside those it was given.

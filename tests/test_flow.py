@@ -9,25 +9,28 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, closing
 from dataclasses import dataclass, replace
 from itertools import islice
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from llmcache import flow, signals
+from llmcache import signals
 from llmcache.exceptions import CacheMiss, CorruptEntry
 from llmcache.flow import (
+    Acquire,
     Ask,
     Lookup,
     NotStorable,
     Request,
     Store,
     StreamRequest,
+    Turn,
     adrive,
     adrive_stream,
     answer,
     drive,
     drive_stream,
+    driving,
+    rules,
 )
 from llmcache.outcomes import Call, Outcome, Tier, capture
 from llmcache.policy import CacheMode, Policy
@@ -37,8 +40,9 @@ from llmcache.store.entries import Found, Missing
 
 KEY = "ab" * 32
 DRAFT = Draft(key=KEY, namespace="default", payload=b"sealed", created=1.0)
-FRESH = Found(b"body", Tier.HOT, 2e9, fresh=True)
-STALE = Found(b"body", Tier.DURABLE, 1.0, fresh=False)
+FRESH = Found(b"body", Tier.HOT, 2e9)
+STALE = Found(b"body", Tier.DURABLE, 1.0, stale_for=60.0)
+ALONE = Turn(None, 7)
 READING = [mode for mode in CacheMode if mode.reads]
 ASKING = [CacheMode.DEFAULT, CacheMode.FORCE_CACHE, CacheMode.RELOAD]
 
@@ -54,12 +58,19 @@ class FakeRequest:
         restored: Any = "from the store",
         draft: Any = DRAFT,
         before: Any = None,
+        billed: Any = None,
     ) -> None:
         self.call = Call(key="" if bypass else KEY, namespace="default")
         self.policy = Policy(CacheMode(mode))
         self.bypass = bypass
         self.restored, self.drafted, self.before = restored, draft, before
+        self.billed, self.bills = billed, list[Any]()
+        self.asks_alone = self.begun = False
         self.done: list[Any] = []
+
+    def again(self) -> Callable[[Any], Any]:
+        self.done.append("again")
+        return lambda lease: self.done.append(("refreshed", lease))
 
     def restore(self, found: Found) -> Any:
         self.done.append(("restore", found))
@@ -68,6 +79,11 @@ class FakeRequest:
     def before_asking(self) -> None:
         self.done.append("before asking")
         told(self.before)
+
+    def bill(self, answer: Any, seconds: float) -> None:
+        assert 0 <= seconds < 60
+        self.bills.append(answer)
+        told(self.billed)
 
     def draft(self, answer: Any, asked: float, latency: float) -> Draft:
         assert asked > 1.7e9
@@ -84,12 +100,18 @@ def told(value: Any) -> Any:
 
 
 def walk(request: FakeRequest, *results: Any) -> tuple[list[Any], Any]:
-    """The steps of the flow, its results being these, and what it gives back or raises."""
+    """The steps of the flow, its results being these, and what it gives back or raises.
+
+    Getting ready is left out: the call gets its turn at once, and asks alone.
+    """
     _: Request = request  # it has what the protocol asks for
     steps, taken, left = answer(request), [], list(results)
     try:
         step = next(steps)
         while True:
+            if isinstance(step, Acquire):
+                step = steps.send(ALONE)
+                continue
             taken.append(step)
             result = left.pop(0)
             throws = isinstance(result, BaseException)
@@ -97,6 +119,10 @@ def walk(request: FakeRequest, *results: Any) -> tuple[list[Any], Any]:
     except StopIteration as end:
         assert not left
         return taken, end.value
+
+
+def store_it(*, replacing: bool = False) -> Store:
+    return Store(DRAFT, ALONE.since, replacing=replacing)
 
 
 def look_up(*, stale: bool = False) -> Lookup:
@@ -140,7 +166,7 @@ class TestMiss:
     def test_is_asked_and_stored(self, mode: str) -> None:
         request = FakeRequest(mode)
         steps, given = walk(request, Missing(), "live", None)
-        assert steps == [look_up(stale=mode == "force-cache"), Ask(), Store(DRAFT)]
+        assert steps == [look_up(stale=mode == "force-cache"), Ask(), store_it()]
         assert given == "live"
         assert said(request.call) == ("miss", None, True, "")
         assert request.done == ["before asking", ("draft", "live")]
@@ -160,7 +186,7 @@ class TestMiss:
     ) -> None:
         request = FakeRequest(restored=error)
         steps, given = walk(request, FRESH, "live", None)
-        assert steps == [look_up(), Ask(), Store(DRAFT)]
+        assert steps == [look_up(), Ask(), store_it()]
         assert given == "live"
         why = f"the entry does not validate any more ({type(error).__name__})"
         assert said(request.call) == ("miss", None, True, why)
@@ -186,7 +212,7 @@ def refused() -> Iterator[list[Any]]:
 def test_reload_asks_and_stores_without_a_look() -> None:
     request = FakeRequest("reload")
     steps, given = walk(request, "live", None)
-    assert steps == [Ask(), Store(DRAFT)]
+    assert steps == [Ask(), store_it(replacing=True)]
     assert given == "live"
     assert said(request.call) == ("reload", None, True, "")
 
@@ -275,7 +301,7 @@ class TestStoring:
         request = FakeRequest(mode)
         found = [Missing()] if mode.reads else []
         steps, given = walk(request, *found, "live", "the durable tier failed to write")
-        assert steps[-1] == Store(DRAFT)
+        assert steps[-1] == store_it(replacing=not mode.reads)
         assert given == "live"
         assert not request.call.stored
         assert request.call.reason == "the durable tier failed to write"
@@ -291,7 +317,7 @@ class TestStoring:
         request = FakeRequest(before=RuntimeError("a redactor failed"))
         with caplog.at_level(logging.WARNING, "llmcache"):
             steps, given = walk(request, Missing(), "live", None)
-        assert steps == [look_up(), Ask(), Store(DRAFT)]
+        assert steps == [look_up(), Ask(), store_it()]
         assert given == "live"
         assert said(request.call) == ("miss", None, True, "")
         assert "a redactor failed" in caplog.text
@@ -331,7 +357,7 @@ class FakeEntries:
         self.effects.append(("lookup", key, stale))
         return told(self.found)
 
-    def save(self, draft: Draft) -> Any:
+    def save(self, draft: Draft, since: int | None, *, replacing: bool) -> Any:
         self.effects.append(("save", draft))
         return told(self.refusal)
 
@@ -339,9 +365,32 @@ class FakeEntries:
         await asyncio.sleep(0)
         return self.lookup(key, stale=stale)
 
-    async def asave(self, draft: Draft) -> Any:
+    async def asave(self, draft: Draft, since: int | None, *, replacing: bool) -> Any:
         await asyncio.sleep(0)
-        return self.save(draft)
+        return self.save(draft, since, replacing=replacing)
+
+    def generation(self) -> int | None:
+        return 7
+
+    async def ageneration(self) -> int | None:
+        await asyncio.sleep(0)
+        return 7
+
+    def copy_of(self, draft: Draft) -> Any:
+        return None
+
+    def acquire(self, key: str, seconds: float, refused: Any = None) -> Any:
+        return None
+
+    async def aacquire(self, key: str, seconds: float, refused: Any = None) -> Any:
+        await asyncio.sleep(0)
+
+    def take_over(self, patch: pytest.MonkeyPatch) -> None:
+        """Be the store, and the leases, of the flow."""
+        patch.setattr(rules, "entries", self)
+        patch.setattr(driving, "entries", self)
+        patch.setattr(driving, "acquire", self.acquire)
+        patch.setattr(driving, "aacquire", self.aacquire)
 
     def refuse(self, key: str, tier: Tier, error: Exception) -> None:
         self.effects.append(("refuse", key, tier, error))
@@ -410,7 +459,7 @@ def driven(scenario: Scenario, how: Callable[..., Any]) -> Driven:
         return told(scenario.live)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flow, "entries", store)
+        store.take_over(patch)
         try:
             result = how(request, ask)
         except BaseException as error:  # noqa: BLE001 - compared
@@ -502,7 +551,7 @@ async def test_a_failing_receiver_takes_nothing_away(monkeypatch: pytest.MonkeyP
     async def fail(**_: Any) -> None:
         raise RuntimeError("receiver")
 
-    monkeypatch.setattr(flow, "entries", FakeEntries(FRESH, None))
+    FakeEntries(FRESH, None).take_over(monkeypatch)
     signals.call_answered.connect(fail)
     try:
         assert drive(FakeRequest(), lambda: "live") == "from the store"
@@ -525,11 +574,11 @@ async def test_an_asynchronous_receiver_of_a_refusal_does_no_harm() -> None:
         return "live"
 
     fake = FakeEntries(FRESH, None)
-    store = SimpleNamespace(alookup=fake.alookup, asave=fake.asave, refuse=entries.refuse)
+    fake.refuse = entries.refuse  # type: ignore[method-assign]
     signals.entry_refused.connect(receive)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(flow, "entries", store)
+            fake.take_over(patch)
             assert await adrive(FakeRequest(restored=BROKEN), ask) == "live"
     finally:
         signals.entry_refused.disconnect(receive)
@@ -537,7 +586,7 @@ async def test_an_asynchronous_receiver_of_a_refusal_does_no_harm() -> None:
 
 async def test_a_cancelled_call_stores_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     store = FakeEntries(Missing(), None)
-    monkeypatch.setattr(flow, "entries", store)
+    store.take_over(monkeypatch)
     asked = asyncio.Event()
 
     async def ask() -> str:
@@ -558,7 +607,7 @@ async def test_a_cancelled_call_stores_nothing(monkeypatch: pytest.MonkeyPatch) 
 def test_a_stop_iteration_of_the_models_function_is_raised_as_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(flow, "entries", FakeEntries(Missing(), None))
+    FakeEntries(Missing(), None).take_over(monkeypatch)
     stop = StopIteration("nothing left")
     with pytest.raises(StopIteration) as caught, capture() as calls:
         drive(FakeRequest(), lambda: told(stop))
@@ -646,7 +695,7 @@ def read_async(request: StreamingRequest, source: Source, most: int | None) -> l
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> FakeEntries:
     store = FakeEntries(Missing(), None)
-    monkeypatch.setattr(flow, "entries", store)
+    store.take_over(monkeypatch)
     return store
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,10 +13,11 @@ from django.utils import timezone
 
 import llmcache
 from llmcache import invalidation, signals
-from llmcache.models import EntryTag
-from llmcache.store import durable, entries, hot, placement
+from llmcache.models import EntryTag, Invalidation
+from llmcache.store import durable, entries, hot, late, placement, removal
 from llmcache.store.entries import Found
-from tests.conftest import Backend
+from tests.benchmarks import scale
+from tests.conftest import Backend, backend_parameters
 from tests.test_store import draft
 from tests.ticket import Ticket
 
@@ -102,7 +104,7 @@ def test_from_a_coroutine(backend: Backend) -> None:
 def test_a_long_one_from_a_coroutine_is_waited_for(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placement, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(placement, "READ_SECONDS", 0.0)
     fill()
     assert asyncio.run(llmcache.ainvalidate(everything=True)).entries == 8
 
@@ -110,7 +112,7 @@ def test_a_long_one_from_a_coroutine_is_waited_for(
 def test_an_entry_stored_afterwards_is_served(backend: Backend) -> None:
     fill()
     llmcache.invalidate(everything=True)
-    entries.save(draft(KEYS[0]))
+    assert entries.save(draft(KEYS[0]), late.generation()) is None
     assert served() == {0}
 
 
@@ -186,11 +188,124 @@ def test_it_is_signalled() -> None:
     assert heard == [("n", 1)]
 
 
-@pytest.mark.django_db
-def test_the_rows_go_before_the_hot_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("backend", backend_parameters(["default"], ["database"]), indirect=True)
+def test_the_rows_go_before_the_hot_copies(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The other way round, a lookup between the two would fill the hot tier again."""
     seen: list[bool] = []
     monkeypatch.setattr(hot, "delete", lambda keys: seen.append(durable.entries().exists()))
     fill()
+    seen.clear()
     llmcache.invalidate(everything=True)
-    assert seen[-1] is False
+    assert seen == [False]
+
+
+# Progress
+
+
+@pytest.mark.django_db
+def test_progress_is_told_after_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(invalidation, "BATCH_ROWS", 3)
+    fill(namespace={0: "n"})
+    told: list[tuple[int, int]] = []
+    llmcache.invalidate(namespace="tests", progress=lambda done, total: told.append((done, total)))
+    assert told == [(3, 7), (6, 7), (7, 7)]
+
+
+@pytest.mark.django_db
+def test_an_error_in_progress_leaves_nothing_half_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(invalidation, "BATCH_ROWS", 3)
+    fill()
+    told: list[int] = []
+
+    def fail(done: int, total: int) -> None:
+        told.append(done)
+        raise ZeroDivisionError("in progress")
+
+    with pytest.raises(ZeroDivisionError):
+        llmcache.invalidate(everything=True, progress=fail)
+    assert (told, served()) == ([3], set())
+    row = Invalidation.objects.get()
+    assert (row.entries, row.pending) == (8, "")
+    assert row.finished_at is not None
+
+
+# What happens meanwhile
+
+
+def test_an_answer_that_is_stored_anew_meanwhile_stays(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the rows and the delete: its question was asked after all had begun."""
+    fill()
+    windows = removal.windows
+
+    def store_anew_in_between(select: Any, newest: int) -> Iterator[dict[int, str]]:
+        for window in windows(select, newest):
+            assert entries.save(draft(KEYS[3]), late.generation()) is None
+            yield window
+
+    monkeypatch.setattr(removal, "windows", store_anew_in_between)
+    assert llmcache.invalidate(everything=True).entries == 7
+    assert served() == {3}
+
+
+def test_what_is_stored_while_it_runs_is_not_chased(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would never end if others stored faster than it removes."""
+    monkeypatch.setattr(removal, "WINDOW_ROWS", 2)
+    fill()
+    new = iter(f"{number:064x}" for number in range(100, 200))
+    delete = durable.delete
+
+    def store_one_more(*args: Any) -> int:
+        deleted = delete(*args)
+        placement.later(lambda: entries.save(draft(next(new)), late.generation()))
+        return deleted
+
+    monkeypatch.setattr(durable, "delete", store_one_more)
+    assert llmcache.invalidate(everything=True).entries == 8
+
+
+def test_a_batch_that_fails_does_not_undo_the_ones_before(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(invalidation, "BATCH_ROWS", 3)
+    fill()
+    delete, batches = durable.delete, []
+
+    def fail_at_the_second(*args: Any) -> int:
+        batches.append(args)
+        if len(batches) == 2:
+            raise ConnectionError("the second batch")
+        return delete(*args)
+
+    monkeypatch.setattr(durable, "delete", fail_at_the_second)
+    result = llmcache.invalidate(everything=True)
+    assert (result.entries, result.pending, result.pending_until) == (3, ("durable",), None)
+    row = Invalidation.objects.using(database).get()
+    assert (row.entries, row.pending) == (3, "durable")
+    assert len(served()) == 5
+
+
+def test_by_many_keys(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(invalidation, "KEYS_PER_QUERY", 3)
+    fill()
+    absent = [f"{number:064x}" for number in range(1000, 1010)]
+    assert llmcache.invalidate(keys=[*KEYS[:7], *absent]).entries == 7
+    assert served() == {7}
+
+
+def test_many_entries(database: str) -> None:
+    """Some batches, windows and tags: each entry once, and no other."""
+    fill()
+    scale.fill(database, 4000, first=1000, expires=60, namespace="scale", tag="some")
+    scale.fill(database, 2000, first=10_000, expires=60, namespace="other", tag="some")
+    result = llmcache.invalidate(tags=["some"], namespace="scale")
+    assert (result.entries, result.pending) == (4000, ())
+    assert durable.entries().count() == 2008
+    assert EntryTag.objects.using(database).count() == 2000
+    assert llmcache.invalidate(everything=True).entries == 2008
+    assert durable.entries().count() == EntryTag.objects.using(database).count() == 0

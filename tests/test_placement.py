@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -15,11 +18,13 @@ from django.contrib.auth.models import Group
 from django.core.cache import caches
 from django.db import connections, transaction
 from django.http import HttpRequest, JsonResponse
-from django.test import AsyncRequestFactory, TestCase
+from django.test import AsyncRequestFactory, Client, TestCase
+from django.urls import path
 
 import llmcache
 from llmcache.models import CacheEntry
-from llmcache.store import durable, placement
+from llmcache.store import durable, placement, workers
+from llmcache.store.workers import Workers
 from project.standin.server import StandIn
 from tests.conftest import Backend, backend_parameters
 from tests.test_client import CALL, make_client
@@ -46,6 +51,37 @@ def test_a_rollback_of_the_caller_keeps_the_answer(model: StandIn, database: str
     assert len(model.calls) == 1
 
 
+def order(request: HttpRequest) -> JsonResponse:
+    """A view that writes, asks the model, and fails when it is called for the first time."""
+    using, client = request.META["test.database"], request.META["test.client"]
+    Group.objects.using(using).create(name="an order")
+    ticket = client.create(**CALL)
+    if request.META["test.fails"]:
+        raise Undo
+    return JsonResponse({"title": ticket.title})
+
+
+urlpatterns = [path("order", order)]
+
+
+def test_a_view_that_fails_after_the_model_answered(
+    model: StandIn, database: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``ATOMIC_REQUESTS``: what it wrote is rolled back, and the retry need not pay again."""
+    settings.ROOT_URLCONF = __name__
+    monkeypatch.setitem(connections.settings[database], "ATOMIC_REQUESTS", True)
+    browser: Any = Client(raise_request_exception=False)
+    facts = {"test.database": database, "test.client": make_client(model)}
+    assert browser.get("/order", **facts, **{"test.fails": True}).status_code == 500
+    assert not Group.objects.using(database).exists()
+    wait_until(durable.entries().exists)
+    retry = browser.get("/order", **facts, **{"test.fails": False})
+    assert retry.status_code == 200
+    assert retry.json()["title"]
+    assert Group.objects.using(database).count() == 1
+    assert len(model.calls) == 1
+
+
 def test_a_hit_inside_a_transaction(model: StandIn, database: str) -> None:
     client = make_client(model)
     client.create(**CALL)
@@ -56,12 +92,12 @@ def test_a_hit_inside_a_transaction(model: StandIn, database: str) -> None:
 
 def test_trouble_inside_a_transaction_does_not_abort_it(model: StandIn, database: str) -> None:
     client = make_client(model)
-    with transaction.atomic(using=database):
-        Group.objects.using(database).create(name="mine")
-        with without_table():
+    with without_table():
+        with transaction.atomic(using=database):
+            Group.objects.using(database).create(name="mine")
             client.create(**CALL)
-            drain()
-        Group.objects.using(database).create(name="mine too")
+            Group.objects.using(database).create(name="mine too")
+        drain()
     assert Group.objects.using(database).count() == 2
 
 
@@ -78,9 +114,7 @@ def without_table() -> Iterator[None]:
 
 def drain() -> None:
     """Wait for the work that was put off."""
-    for future in [placement._submit(lambda: None) for _ in range(placement.POOL_THREADS)]:
-        future.result(10)
-    placement._pool("put off", threads=1).submit(lambda: None).result(30)
+    assert all(workers.drain(30) for workers in placement._all())
 
 
 def test_many_questions_in_one_transaction(model: StandIn, database: str) -> None:
@@ -120,26 +154,19 @@ def test_connections_that_the_server_has_closed(
     monkeypatch.setattr(placement, "IDLE_SECONDS", 0.0)
     client = make_client(model)
     try:
-        with transaction.atomic(using="postgres"):
+        client.create(**CALL)
+        with connections["postgres"].cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+            )
+        with llmcache.capture() as calls:
             client.create(**CALL)
-            with connections["postgres"].cursor() as cursor:
-                cursor.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE pid <> pg_backend_pid() AND datname = current_database()"
-                )
-            with llmcache.capture() as calls:
-                client.create(**CALL)
-                client.create(**CALL, seed=1)
+            client.create(**CALL, seed=1)
         assert [(call.outcome, call.stored) for call in calls] == [("hit", False), ("miss", True)]
     finally:
-        for _ in range(placement.POOL_THREADS):
-            placement._submit(close_connections)
-        drain()
-
-
-def close_connections() -> None:
-    time.sleep(0.1)  # so that each thread of the pool has its turn
-    connections.close_all()
+        placement._part()  # (the test database could not be dropped)
+        placement._go_on()
 
 
 def test_invalidating_inside_a_transaction(model: StandIn, database: str) -> None:
@@ -250,7 +277,7 @@ SLOWNESS = 0.5
 def slow_database(alias: str) -> Iterator[None]:
     """Every statement on the table of entries waits: PostgreSQL's lock, or a sleep before it."""
     if connections[alias].vendor != "postgresql":
-        with slow(durable, "read"), slow(durable, "write"):
+        with slow(durable, "read_many"), slow(durable, "write"):
             yield
         return
     locked = threading.Event()
@@ -307,22 +334,133 @@ def test_a_slow_database_does_not_block_the_loop(model: StandIn, database: str) 
 # Processes
 
 
-def test_a_forked_child_has_a_pool_of_its_own(database: str) -> None:
-    assert placement._submit(lambda: 1).result(5) == 1
+def test_a_forked_child_has_threads_and_connections_of_its_own(database: str) -> None:
+    assert placement.run(durable.entries().count) == 0
     connections.close_all()
     child = os.fork()
     if child == 0:
         # Whatever happens, the child must not go on with the tests.
         try:
-            os._exit(placement._submit(durable.entries().count).result(5))
+            os._exit(placement.run(durable.entries().count, patience=10))
         finally:
             os._exit(99)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-def test_work_runs_on_threads_of_ours_only_where_it_must(database: str) -> None:
-    here = threading.current_thread().name
-    assert placement.run(lambda: threading.current_thread().name) == here
+def test_no_connection_crosses_a_fork(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "_testing", lambda: False)  # else none stays open
+    open_ones: list[Any] = []
+
+    def note_the_connection() -> None:
+        durable.entries().count()
+        open_ones.append(connections[database].connection)
+
+    placement.run(note_the_connection)
+    assert open_ones[0] is not None
+    threads = placement._workers._there
+    assert threads
+    placement._part()
+    waiting = placement._submit(note_the_connection, writing=False)
+    assert not threads
+    assert not waiting.done()
+    placement._go_on()
+    waiting.result(10)
+    assert len(open_ones) == 2
+
+
+def test_work_never_runs_on_the_callers_connection(database: str) -> None:
+    def where() -> tuple[str, bool]:
+        return threading.current_thread().name, connections[database].in_atomic_block
+
+    assert placement.run(where) == ("llmcache rows", False)
     with transaction.atomic(using=database):
-        assert placement.run(lambda: threading.current_thread().name).startswith("llmcache")
+        assert placement.run(where) == ("llmcache rows", False)
+
+
+def test_work_within_work_stays_on_its_thread(database: str) -> None:
+    inner, outer = placement.run(
+        lambda: (placement.run(threading.current_thread), threading.current_thread())
+    )
+    assert inner is outer
+
+
+def test_nobody_waits_for_long(database: str) -> None:
+    """What is to be read is given up; what is to be written is written all the same."""
+    done = threading.Event()
+
+    def slowly() -> None:
+        time.sleep(0.3)
+        done.set()
+
+    with pytest.raises(TimeoutError):
+        placement.run(slowly, patience=0.05)
+    done.clear()
+    with pytest.raises(TimeoutError):
+        placement.run(slowly, patience=0.05, writing=True)
+    assert done.wait(10)
+
+
+def test_a_thread_that_is_stuck_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "STUCK_SECONDS", 0.1)
+    answered = threading.Event()
+    team = Workers("test", 1, leave=lambda: None)
+    stuck = team.submit(lambda: answered.wait(30))
+    time.sleep(0.2)
+    assert team.submit(lambda: "done").result(10) == "done"
+    answered.set()
+    assert stuck.result(10)
+
+
+def test_threads_without_work_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.05)
+    left = threading.Event()
+    team = Workers("test", 2, leave=left.set)
+    assert team.submit(lambda: 1).result(10) == 1
+    assert left.wait(10)
+    wait_until(lambda: not team._there)
+    assert team.submit(lambda: 2).result(10) == 2
+
+
+def test_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "MOST_WAITING", 2)
+    answered = threading.Event()
+    team = Workers("test", 1, leave=lambda: None)
+    team.submit(answered.wait)
+    wait_until(lambda: not team._waiting)
+    team.submit(answered.wait)
+    team.submit(answered.wait)
+    with pytest.raises(workers.TooMuchIsWaiting):
+        team.submit(answered.wait)
+    answered.set()
+    assert team.drain(10)
+
+
+def test_what_is_put_off_is_written_when_the_process_ends(model: StandIn, tmp_path: Any) -> None:
+    """A script on SQLite whose last act is a call inside of its own transaction."""
+    database = tmp_path / "script.sqlite3"
+    script = f"""
+import django
+from django.conf import settings
+settings.configure(
+    DATABASES={{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": {str(database)!r}}}}},
+    INSTALLED_APPS=["django.contrib.contenttypes", "llmcache"],
+    LLMCACHE={{"CACHE": None}},
+)
+django.setup()
+from django.core.management import call_command
+from django.db import transaction
+call_command("migrate", verbosity=0)
+import llmcache
+from pydantic import BaseModel
+class Ticket(BaseModel):
+    title: str
+client = llmcache.from_provider("openai/gpt-4.1-mini", api_key="k", base_url={model.url!r})
+from django.contrib.contenttypes.models import ContentType
+with transaction.atomic():
+    ContentType.objects.create(app_label="mine", model="mine")
+    client.create(response_model=Ticket, messages=[{{"role": "user", "content": "x"}}])
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, timeout=60)
+    with closing(sqlite3.connect(database)) as rows:
+        assert rows.execute("SELECT count(*) FROM llmcache_cacheentry").fetchone() == (1,)

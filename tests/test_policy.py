@@ -74,6 +74,56 @@ class TestTTL:
         assert isinstance(caught.value, llmcache.InvalidArgument)
 
 
+@pytest.mark.parametrize(
+    ("argument", "seconds_of"),
+    [
+        ("stale_while_revalidate", lambda policy: policy.revalidate_seconds),
+        ("stale_if_error", lambda policy: policy.if_error_seconds),
+    ],
+    ids=["stale_while_revalidate", "stale_if_error"],
+)
+class TestStaleness:
+    @pytest.mark.parametrize(
+        ("window", "seconds"),
+        [(60, 60.0), (1.5, 1.5), (0, 0.0), (timedelta(days=1), 86400.0), (timedelta(0), 0.0)],
+    )
+    def test_takes_seconds_or_a_timedelta(
+        self, argument: str, seconds_of: Any, window: Any, seconds: float
+    ) -> None:
+        found = seconds_of(Policy().changed(**{argument: window}))
+        assert (type(found), found) == (float, seconds)
+
+    @pytest.mark.parametrize(
+        "window", [-1, -0.001, timedelta(-1), float("nan"), float("inf"), 10**12], ids=repr
+    )
+    def test_refuses_what_is_out_of_range(
+        self, argument: str, seconds_of: Any, window: Any
+    ) -> None:
+        with pytest.raises(InvalidArgument, match=f"{argument} takes seconds") as caught:
+            Policy().changed(**{argument: window})
+        assert not isinstance(caught.value, TypeError)
+
+    @pytest.mark.parametrize("window", [None, True, False, "60", b"60", Decimal(60), [60]])
+    def test_refuses_other_types(self, argument: str, seconds_of: Any, window: Any) -> None:
+        with pytest.raises(InvalidArgumentType, match=f"{argument} takes seconds .* and 0 for"):
+            Policy().changed(**{argument: window})
+
+    def test_is_left_to_the_settings(self, argument: str, seconds_of: Any, settings: Any) -> None:
+        settings.LLMCACHE = {}
+        assert seconds_of(Policy()) == 0.0
+        settings.LLMCACHE = {argument.upper(): timedelta(minutes=1)}
+        assert seconds_of(Policy()) == 60.0
+        assert seconds_of(Policy().changed(**{argument: 0})) == 0.0
+
+    def test_an_override_wins(self, argument: str, seconds_of: Any) -> None:
+        inside: dict[str, Any] = {argument: 5}
+        off: dict[str, Any] = {argument: -5}
+        with override(**inside):
+            assert seconds_of(overridden(Policy().changed(**{argument: 7}))) == 5.0
+        with pytest.raises(InvalidArgument), override(**off):
+            pytest.fail("the block was entered")
+
+
 class TestTags:
     @pytest.mark.parametrize(
         "tags", [["a", "b"], ("b", "a"), {"a", "b"}, iter(["a", "b", "a"]), {"a": 1, "b": 2}]

@@ -18,6 +18,7 @@ ALL = [
     signals.entries_invalidated,
     signals.entries_expired,
     signals.tier_failed,
+    signals.tier_changed,
     signals.entry_refused,
 ]
 

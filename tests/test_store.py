@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llmcache.codec.envelope import ANSWER, seal
 from llmcache.outcomes import Tier
-from llmcache.store import durable, entries, hits, hot, placement
+from llmcache.store import columns, durable, entries, hits, hot, placement
 from llmcache.store.durable import Draft
 from llmcache.store.entries import Found, Missing
 from tests.conftest import ALL_DATABASES, ALL_HOT_TIERS, Backend, backend_parameters
@@ -127,14 +127,14 @@ def test_larger_than_allowed_is_not_stored(backend: Backend, settings) -> None:
     "text", ["a\0b", "\ud800", "x" * 1000, "Zoë\N{GRINNING FACE}", "", " trailing ", "'\"\\%"]
 )
 def test_any_text_fits_the_columns(backend: Backend, text: str) -> None:
-    columns: dict[str, Any] = {
+    texts: dict[str, Any] = {
         "provider": text,
         "model": text,
         "mode": text,
         "response_model": text,
     }
-    assert entries.save(draft(endpoint=text, **columns)) is None
-    assert durable.entries().get().model == durable.label(text)
+    assert entries.save(draft(endpoint=text, **texts)) is None
+    assert durable.entries().get().model == columns.label(text)
 
 
 def test_names_are_compared_to_the_letter(backend: Backend) -> None:

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import pytest
 
+from project.standin.server import StandIn
 from tests import servers
 
 pytestmark = pytest.mark.slow
@@ -23,11 +24,29 @@ FILL = """
 import time
 from llmcache.codec.envelope import ANSWER, seal
 from llmcache.store.durable import Draft, write
+from llmcache.store.late import generation
 now = time.time()
 for number, ttl in enumerate([-60, -60, 60]):
     key = f"{number:064x}"
     payload = seal(ANSWER, key, b"", created=now, expires=now + ttl)
-    write(Draft(key, "tests", payload, now, now + ttl))
+    write(Draft(key, "tests", payload, now, now + ttl), generation())
+"""
+
+BEGIN_TO_INVALIDATE = """
+from llmcache.invalidation import Criteria
+from llmcache.resumption import begin
+print(begin(Criteria(namespace="tests"), "jo"))
+"""
+
+ASK_AND_EXPIRE = """
+from datetime import timedelta
+from django.utils import timezone
+from llmcache.models import CacheEntry
+from project.extraction.client import client
+client.create(response_model=int, messages=[{"role": "user", "content": "How much is it?"}])
+now, hour = timezone.now(), timedelta(hours=1)
+CacheEntry.objects.update(created_at=now - 2 * hour, expires_at=now - hour, stale_until=now + hour)
+print(CacheEntry.objects.get().key)
 """
 
 
@@ -66,6 +85,13 @@ def site(broker: str, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
+def asking_site(site: dict[str, str], model: StandIn) -> dict[str, str]:
+    """`site`, whose processes find the model through the environment, as the worker does."""
+    site |= {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": model.url}
+    return site
+
+
+@pytest.fixture
 def queue() -> str:
     """Of the test alone: the broker may have other workers."""
     return f"llmcache-tests-{uuid4().hex}"
@@ -87,11 +113,12 @@ def worker(site: dict[str, str], queue: str) -> Iterator[subprocess.Popen[bytes]
         run(site, "-m", "celery", "-A", "project", "amqp", "queue.delete", queue)
 
 
-def run(site: dict[str, str], *command: str) -> None:
+def run(site: dict[str, str], *command: str) -> str:
     done = subprocess.run(
         [sys.executable, *command], env=site, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def rows(site: dict[str, str]) -> int:
@@ -101,7 +128,15 @@ def rows(site: dict[str, str]) -> int:
     return count
 
 
-def test_a_worker_expires_entries(
+def await_rows(site: dict[str, str], worker: subprocess.Popen[bytes], wanted: int) -> None:
+    deadline = time.monotonic() + 60
+    while rows(site) != wanted:
+        assert worker.poll() is None, "the worker ended"
+        assert time.monotonic() < deadline, "the worker did nothing"
+        time.sleep(0.1)
+
+
+def test_a_worker_expires_and_invalidates_entries(
     site: dict[str, str], queue: str, worker: subprocess.Popen[bytes]
 ) -> None:
     run(site, "manage.py", "migrate", "--verbosity", "0")
@@ -111,8 +146,28 @@ def test_a_worker_expires_entries(
     for _ in range(2):
         call = ["call", "llmcache.expire_entries", "--queue", queue]
         run(site, "-m", "celery", "-A", "project", *call)
+    await_rows(site, worker, 1)
+    begin = ["manage.py", "shell", "--no-imports", "--command", BEGIN_TO_INVALIDATE]
+    pk = run(site, *begin).split()[-1]
+    call = ["call", "llmcache.invalidate", "--args", f"[{pk}]", "--queue", queue]
+    run(site, "-m", "celery", "-A", "project", *call)
+    await_rows(site, worker, 0)
+
+
+def test_a_worker_refreshes_a_stale_entry_once(
+    asking_site: dict[str, str], model: StandIn, queue: str, worker: subprocess.Popen[bytes]
+) -> None:
+    run(asking_site, "manage.py", "migrate", "--verbosity", "0")
+    shell = ["manage.py", "shell", "--no-imports", "--command", ASK_AND_EXPIRE]
+    key = run(asking_site, *shell).split()[-1]
+    assert len(model.calls) == 1
+    call = ["call", "llmcache.refresh_entry", "--args", f'["{key}"]', "--queue", queue]
+    for _ in range(2):
+        run(asking_site, "-m", "celery", "-A", "project", *call)
     deadline = time.monotonic() + 60
-    while rows(site) != 1:
+    while len(model.calls) != 2:
         assert worker.poll() is None, "the worker ended"
         assert time.monotonic() < deadline, "the worker did nothing"
         time.sleep(0.1)
+    time.sleep(2)  # in which the second message is looked at
+    assert len(model.calls) == 2

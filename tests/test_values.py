@@ -148,7 +148,6 @@ def test_durations_come_back_the_same_or_are_refused(value: timedelta) -> None:
         (datetime, datetime(2026, 11, 5, 12, tzinfo=ZoneInfo("UTC"))),
         (list[Ticket], [Ticket(title="a"), Ticket(title="b", priority=1)]),
     ],
-    ids=repr,
 )
 def test_more_values_come_back_the_same(annotation: Any, value: Any) -> None:
     assert same(back(annotation, value), value)

@@ -23,6 +23,9 @@ STILL_PENDING: Final = {
         "The hot tier could not be reached: its copies of these entries may be served until they "
         "expire there (LLMCACHE['HOT_TTL'])."
     ),
+    Tier.LOCAL: gettext_lazy(
+        "Other processes may serve copies of their own for a moment (LLMCACHE['LOCAL_TTL'])."
+    ),
     Tier.DURABLE: gettext_lazy(
         "The database has not removed all of these entries for good: it refused, or the "
         "transaction around this request is still open. Look at the list again."
@@ -55,7 +58,7 @@ def question(request: HttpRequest, survey: Survey) -> dict[str, Any]:
 
 def carry_out(request: HttpRequest, rows: CacheEntryQuerySet) -> None:
     """Invalidate `rows` and tell the user what came of it."""
-    result = invalidate_rows(rows, request.user.pk)
+    result = invalidate_rows(rows, request.user)
     said = ngettext(
         "%(count)d entry was invalidated. The next call with the same question asks the model.",
         "%(count)d entries were invalidated. The next call with the same question asks the model.",

@@ -6,8 +6,9 @@ redactor made of it, is shown as JSON.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, Final
 
 from django.utils.functional import Promise
@@ -15,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from llmcache.admin import media
+from llmcache.admin.media import Image
 from llmcache.admin.texts import Text, code, code_of, words
 
 ROLES: Final[dict[str, tuple[str, Promise]]] = {
@@ -30,10 +32,15 @@ ROLES: Final[dict[str, tuple[str, Promise]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a message; `label` says what it is, unless it is plain words."""
+    """A piece of a message; `label` says what it is, unless it is plain words.
+
+    `image` is one that can be shown, and `number` says which of the conversation it is.
+    """
 
     text: Text
     label: str = ""
+    image: Image | None = None
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,21 @@ class Message:
 
 def read_messages(messages: Any) -> tuple[Message, ...]:
     return tuple(_message(message) for message in _listed(messages))
+
+
+def numbered(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """The same messages, each image with its number, from 1."""
+    numbers = count(1)
+    return tuple(
+        replace(
+            message,
+            parts=tuple(
+                replace(part, number=next(numbers)) if part.image else part
+                for part in message.parts
+            ),
+        )
+        for message in messages
+    )
 
 
 def system_message(content: Any) -> Message:
@@ -86,7 +108,9 @@ def _known_part(piece: Any) -> Part | None:
         return None
     if media.is_media(piece):
         described = media.describe(piece)
-        return Part(words(described), media.label(piece)) if described else None
+        if not described:
+            return None
+        return Part(words(described), media.label(piece), media.image_of(piece))
     # Gemini's texts have no type.
     read = PARTS.get(str(piece.get("type", "text")))
     return read(piece) if read else None

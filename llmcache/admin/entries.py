@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
 from django.contrib import admin, messages
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.utils import unquote
-from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -22,24 +21,21 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from llmcache.admin import confirmation, phrases
+from llmcache.admin import asking, confirmation, exporting, images, phrases, search, steering
 from llmcache.admin.explaining import read_neighbour
 from llmcache.admin.filters import FILTERS
+from llmcache.admin.forms import TagsForm, TimeForm
+from llmcache.admin.health import Health
+from llmcache.admin.listing import ORDERS, CappedPaginator, EntryList
+from llmcache.admin.pages import EntryPage
 from llmcache.admin.reading import read_answer, read_question
 from llmcache.admin.removal import Survey
-from llmcache.conf import LONGEST_NAME
 from llmcache.models import CacheEntry, CacheEntryQuerySet
 from llmcache.store import durable
 
-KEY_PREFIX: Final = re.compile(r"[0-9a-f]{1,64}", re.IGNORECASE)
+PAGES: Final = (*asking.PAGES, *steering.PAGES, *exporting.PAGES, *images.PAGES)
 
-
-class EntryList(ChangeList):
-    """A list that never loads what was asked and answered."""
-
-    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
-        rows: Any = super().get_queryset(request, exclude_parameters)
-        return rows.light()
+PERMISSION: Final = "llmcache.{}_cacheentry"
 
 
 class CacheEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -50,20 +46,21 @@ class CacheEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "namespace",
         "model",
         "response_class",
+        "hits",
+        "saved_money",
         "stored_size",
         "age",
         "expiry",
-        "hits",
     )
+    sortable_by = tuple(ORDERS)
     list_filter = FILTERS
     list_per_page = 50
     ordering = ("-created_at",)
     # Counting all rows, or the rows of each choice of a filter, takes as long as the table is.
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    # These give the list its search box; `get_search_results` says what it does.
+    # These give the list its search box; `search` says what it does.
     search_fields = ("key", "namespace")
-    search_help_text = gettext_lazy("Finds keys and namespaces by their beginning.")
     actions = ("invalidate_selected",)
 
     class Media:
@@ -80,8 +77,19 @@ class CacheEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def has_content_permission(self, request: HttpRequest) -> bool:
+        """To read prompts and answers."""
+        return request.user.has_perm(PERMISSION.format("view_content"))
+
     def has_invalidate_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("llmcache.invalidate_cacheentry")
+        """To remove, and to say how long and under which tags what stays is kept."""
+        return request.user.has_perm(PERMISSION.format("invalidate"))
+
+    def has_ask_again_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(PERMISSION.format("ask_again"))
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(PERMISSION.format("export"))
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Only what the filters offer.
@@ -94,26 +102,21 @@ class CacheEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     # The list
 
     def get_queryset(self, request: HttpRequest) -> CacheEntryQuerySet:
-        return durable.entries().order_by(*self.ordering)
+        return durable.entries().defer("words").order_by(*self.ordering)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return EntryList
 
+    def get_paginator(self, request: HttpRequest, *args: Any, **kwargs: Any) -> CappedPaginator:
+        paginator = CappedPaginator(*args, **kwargs)
+        paginator.is_search = bool(request.GET.get(SEARCH_VAR))
+        return paginator
+
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str
     ) -> tuple[CacheEntryQuerySet, bool]:
-        """Not word by word, as Django does: a namespace may have blanks in it."""
-        term = search_term.strip()
-        if not term:
-            return queryset, False
-        if len(term) > LONGEST_NAME:
-            return queryset.none(), False
-        wanted = Q(namespace__startswith=term)
-        if KEY_PREFIX.fullmatch(term):
-            first = term.lower()
-            # As a range, which every database finds by the index. "g" comes after "f".
-            wanted |= Q(key__gte=first, key__lt=f"{first}g")
-        return queryset.filter(wanted), False
+        may_read = self.has_content_permission(request)
+        return search.find(queryset, search_term, may_read=may_read), False
 
     @admin.display(description=gettext_lazy("key"), ordering="key")
     def short_key(self, entry: CacheEntry) -> str:
@@ -123,6 +126,10 @@ class CacheEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def response_class(self, entry: CacheEntry) -> str:
         name = phrases.class_name(entry.response_model)
         return format_html('<span title="{}">{}</span>', entry.response_model, name or "-")
+
+    @admin.display(description=gettext_lazy("saved"), ordering="saved")
+    def saved_money(self, entry: CacheEntry) -> str:
+        return phrases.money(entry.saved)
 
     @admin.display(description=gettext_lazy("size"), ordering="size")
     def stored_size(self, entry: CacheEntry) -> str:
@@ -148,7 +155,8 @@ class CacheEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if "invalidate_selected" in wanted and not self.has_invalidate_permission(request):
             # Django would act as if nothing had been asked for.
             raise PermissionDenied
-        return super().changelist_view(request, extra_context)
+        context = {} if wanted else {"health": Health.look()}
+        return super().changelist_view(request, {**context, **(extra_context or {})})
 
     # The page of an entry
 
@@ -165,28 +173,74 @@ class CacheEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             raise PermissionDenied
         entry = self.get_object(request, unquote(object_id))
         if entry is None:
-            return self._gone(request)
-        context = {
+            return self.gone(request)
+        facts = {
             "title": _("Answer %(key)s") % {"key": entry},
             "entry": entry,
             "state": phrases.state(entry),
             "expiry": phrases.expiry(entry),
             "response_class": phrases.class_name(entry.response_model),
-            "tags": sorted(entry.tags.values_list("tag", flat=True)),
+            "cost": phrases.money(entry.cost),
+            "saved": phrases.money(entry.saved),
+            "hits": phrases.hits(entry),
+            "digests": sorted(entry.part_digests.items()),
+            "neighbour": read_neighbour(entry, with_content=self.has_content_permission(request)),
+        }
+        offered = {**self._buttons(request, entry), **self._content(request, entry)}
+        return self.page(request, "change_form", {**facts, **offered, **(extra_context or {})})
+
+    def _buttons(self, request: HttpRequest, entry: CacheEntry) -> dict[str, Any]:
+        """What may be done with the entry, and the forms for it."""
+        tags = sorted(entry.tags.values_list("tag", flat=True))
+        return {
+            "tags": tags,
+            "may_invalidate": self.has_invalidate_permission(request),
+            "may_ask_again": self.has_ask_again_permission(request),
+            "may_export": self.has_export_permission(request),
+            "time_form": TimeForm(),
+            "tags_form": TagsForm(initial={"tags": "\n".join(tags)}),
+        }
+
+    def _content(self, request: HttpRequest, entry: CacheEntry) -> dict[str, Any]:
+        """What was asked and answered, for those who may read it."""
+        if not self.has_content_permission(request):
+            return {"may_read": False}
+        may_export = self.has_export_permission(request)
+        return {
+            "may_read": True,
             "question": read_question(entry),
             "answer": read_answer(entry),
-            "digests": sorted(entry.part_digests.items()),
-            "neighbour": read_neighbour(entry),
-            "may_invalidate": self.has_invalidate_permission(request),
+            "python_call": exporting.python_call(entry) if may_export else None,
         }
-        return self._page(request, "change_form", {**context, **(extra_context or {})})
 
     # Invalidating
 
     def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.invalidate_view)
-        name = f"{self.opts.app_label}_{self.opts.model_name}_invalidate"
-        return [path("<path:object_id>/invalidate/", view, name=name), *super().get_urls()]
+        pages = [self._path("invalidate", "/", self.invalidate_view)]
+        pages += [self._path(page.name, page.path, self._guarded(page)) for page in PAGES]
+        return [*pages, *super().get_urls()]
+
+    def _path(self, name: str, rest: str, view: Callable[..., HttpResponse]) -> URLPattern:
+        full_name = f"{self.opts.app_label}_{self.opts.model_name}_{name}"
+        return path(
+            f"<path:object_id>/{name}{rest}", self.admin_site.admin_view(view), name=full_name
+        )
+
+    def _guarded(self, page: EntryPage) -> Callable[..., HttpResponse]:
+        """The view of a page, for those who may see it."""
+
+        def view(request: HttpRequest, object_id: str, **arguments: Any) -> HttpResponse:
+            needed = [getattr(self, f"has_{name}_permission") for name in ("view", *page.needs)]
+            if not all(may(request) for may in needed):
+                raise PermissionDenied
+            if request.method not in page.methods:
+                return HttpResponseNotAllowed(page.methods)
+            entry = self.get_object(request, unquote(object_id))
+            if entry is None:
+                return self.gone(request)
+            return page.respond(self, request, entry, **arguments)
+
+        return view
 
     @admin.action(
         permissions=["invalidate"],
@@ -203,10 +257,10 @@ class CacheEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             raise PermissionDenied
         entry = self.get_object(request, unquote(object_id))
         if entry is None:
-            return self._gone(request)
+            return self.gone(request)
         rows = self.get_queryset(request).filter(pk=entry.pk)
-        asked = self._invalidate(request, rows, back_url=self._url(request, "change", entry.pk))
-        return asked or HttpResponseRedirect(self._url(request, "changelist"))
+        asked = self._invalidate(request, rows, back_url=self.url(request, "change", entry.pk))
+        return asked or HttpResponseRedirect(self.url(request, "changelist"))
 
     def _invalidate(
         self, request: HttpRequest, rows: CacheEntryQuerySet, back_url: str
@@ -217,11 +271,11 @@ class CacheEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             confirmation.carry_out(request, rows.filter(pk__lte=newest))
             return None
         context = confirmation.question(request, Survey.of(rows))
-        return self._page(request, "invalidate_confirmation", {**context, "back_url": back_url})
+        return self.page(request, "invalidate_confirmation", {**context, "back_url": back_url})
 
     # What all pages share
 
-    def _page(self, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
+    def page(self, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
         request.current_app = self.admin_site.name
         shared = {
             **self.admin_site.each_context(request),
@@ -232,15 +286,24 @@ class CacheEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         template = f"admin/llmcache/cacheentry/{name}.html"
         return TemplateResponse(request, template, {**shared, **context})
 
-    def _gone(self, request: HttpRequest) -> HttpResponse:
+    def gone(self, request: HttpRequest) -> HttpResponse:
         self.message_user(
             request,
             _("This entry is not stored any more: it was invalidated, or has expired."),
             messages.WARNING,
         )
-        return HttpResponseRedirect(self._url(request, "changelist"))
+        return HttpResponseRedirect(self.url(request, "changelist"))
 
-    def _url(self, request: HttpRequest, name: str, *args: object) -> str:
+    def back_to(self, request: HttpRequest, entry: CacheEntry) -> HttpResponse:
+        """To the page of an entry."""
+        return HttpResponseRedirect(self.url(request, "change", entry.pk))
+
+    def refuse(self, request: HttpRequest, entry: CacheEntry, why: str) -> HttpResponse:
+        """To the page of an entry, with the reason why nothing was done."""
+        messages.error(request, why)
+        return self.back_to(request, entry)
+
+    def url(self, request: HttpRequest, name: str, *args: object) -> str:
         """The address of a page, with the filters that the list had."""
         page = f"admin:{self.opts.app_label}_{self.opts.model_name}_{name}"
         url = reverse(page, args=args, current_app=self.admin_site.name)

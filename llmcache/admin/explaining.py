@@ -31,10 +31,11 @@ class Neighbour:
     elsewhere: bool
 
 
-def read_neighbour(entry: CacheEntry) -> Neighbour | None:
+def read_neighbour(entry: CacheEntry, *, with_content: bool) -> Neighbour | None:
     """The entry that differs from `entry` in the fewest parts; None when none can be compared.
 
-    All namespaces are looked at: whoever may see the page may see them all.
+    How they differ is read only `with_content`: it tells what was asked. All namespaces are looked
+    at: whoever may see the page may see them all.
     """
     subject = subject_of(entry)
     other = nearest(subject, any_namespace=True)
@@ -45,13 +46,16 @@ def read_neighbour(entry: CacheEntry) -> Neighbour | None:
         entry=other,
         comparison=comparison,
         parts=tuple(
-            (part, tuple(_lines(shown or ""))) for part, shown in comparison.differences.items()
+            (part, tuple(diff_lines(shown or "")))
+            for part, shown in comparison.differences.items()
+            if with_content
         ),
         elsewhere=other.namespace != entry.namespace,
     )
 
 
-def _lines(shown: str) -> Iterator[Line]:
+def diff_lines(shown: str) -> Iterator[Line]:
+    """The lines of a unified diff, or of a sentence in its place."""
     # The head of a diff, and a sentence in its place, come before the first gap.
     in_diff = False
     for text in shown.split("\n") if shown else ():

@@ -1,4 +1,10 @@
-"""The filters of the list. Each costs at most one query and shows a bounded number of choices."""
+"""The filters of the list. Each costs at most one query and shows a bounded number of choices.
+
+``SELECT DISTINCT`` reads every row for the few values that there are. So the values of a column are
+found by skipping through its index, from each to the next one
+(https://wiki.postgresql.org/wiki/Loose_indexscan). MariaDB and MySQL do so of themselves, and only
+then.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +14,29 @@ from typing import Any, Final
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.db import connections
+from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from llmcache.admin.phrases import class_name
-from llmcache.models import CacheEntryQuerySet
+from llmcache.models import CacheEntry, CacheEntryQuerySet
+from llmcache.store.placement import database_alias
 
 # There may be a namespace for each of a million tenants. Those left out are found by searching.
 MOST_VALUES: Final = 50
+
+SKIPPING: Final = """
+WITH RECURSIVE found (value, number) AS (
+    SELECT MIN({name}), 1 FROM {table}
+    UNION ALL
+    SELECT (SELECT MIN({name}) FROM {table} WHERE {name} > found.value), found.number + 1
+    FROM found WHERE found.value IS NOT NULL AND found.number < %s
+) SELECT value FROM found WHERE value IS NOT NULL ORDER BY value
+"""
+DISTINCT: Final = "SELECT DISTINCT {name} FROM {table} ORDER BY {name} LIMIT %s"
 
 
 class ValueFilter(admin.SimpleListFilter):
@@ -29,9 +48,7 @@ class ValueFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         column = self.parameter_name
-        # In the order of an index, so that the database can stop early.
-        rows = model_admin.get_queryset(request).order_by(column)
-        found = list(rows.values_list(column, flat=True).distinct()[: MOST_VALUES + 1])
+        found = distinct_values(column, MOST_VALUES + 1)
         self.leaves_out = len(found) > MOST_VALUES
         values = found[:MOST_VALUES]
         chosen = self.value()
@@ -48,8 +65,22 @@ class ValueFilter(admin.SimpleListFilter):
             return None
         if "\0" in value:
             raise IncorrectLookupParameters  # PostgreSQL has no such text
-        rows: CacheEntryQuerySet = queryset.filter(**{self.parameter_name: value})
+        # As a range from the value to itself: so the rows come in the order of the index that
+        # begins with this column (see `EntryList.get_ordering`), and no database looks for the
+        # first of them all along the index of times, which is slow where they are old.
+        name = self.parameter_name
+        rows: CacheEntryQuerySet = queryset.filter(**{f"{name}__gte": value, f"{name}__lte": value})
         return rows
+
+
+def distinct_values(column: str, most: int) -> list[str]:
+    """The first values of a column that an index begins with, in its order."""
+    connection = connections[database_alias()]
+    name, table = map(connection.ops.quote_name, (column, CacheEntry._meta.db_table))
+    statement = DISTINCT if connection.vendor == "mysql" else SKIPPING
+    with connection.cursor() as cursor:
+        cursor.execute(statement.format(name=name, table=table), [most])
+        return [value for [value] in cursor.fetchall()]
 
 
 class NamespaceFilter(ValueFilter):
@@ -84,17 +115,21 @@ class StateFilter(admin.SimpleListFilter):
             ("fresh", gettext_lazy("Fresh")),
             ("expired", gettext_lazy("Expired")),
             ("never", gettext_lazy("Never expires")),
+            ("pinned", gettext_lazy("Pinned")),
         ]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> CacheEntryQuerySet | None:
         rows: CacheEntryQuerySet = queryset
         match self.value():
             case "fresh":
-                return rows.fresh()
+                # (in a form that an index serves)
+                return rows.filter(Q(expires_at__gt=timezone.now()) | Q(expires_at=None))
             case "expired":
                 return rows.expired()
             case "never":
                 return rows.filter(expires_at=None)
+            case "pinned":
+                return rows.filter(expires_at=None, pinned=True)
         return None
 
 
@@ -123,4 +158,5 @@ class AgeFilter(admin.SimpleListFilter):
         return None
 
 
-FILTERS: Final = (NamespaceFilter, ModelFilter, ResponseModelFilter, StateFilter, AgeFilter)
+BY_VALUE: Final = (NamespaceFilter, ModelFilter, ResponseModelFilter)
+FILTERS: Final = (*BY_VALUE, StateFilter, AgeFilter)

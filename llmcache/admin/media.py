@@ -1,10 +1,14 @@
-"""Images, sounds and files of a message, in words: what they are, and their address or size.
+"""Images, sounds and files of a message: what they are in words, with their address or size.
 
-They are never loaded: an address in a prompt may be anybody's.
+An image that is in the message itself can be shown. What is elsewhere is never loaded: an address
+in a prompt may be anybody's.
 """
 
 from __future__ import annotations
 
+import binascii
+from base64 import b64decode
+from dataclasses import dataclass
 from typing import Any, Final
 
 from django.template.defaultfilters import filesizeformat
@@ -19,6 +23,24 @@ TYPES: Final = frozenset(
 CARRIERS: Final = ("image_url", "source", "input_audio", "file", "inline_data")
 CONTENTS: Final = ("data", "file_data")
 ADDRESSES: Final = ("url", "image_url", "file_url", "file_id", "source")
+
+# How the images begin that every browser shows and that hold no script, as SVG may.
+# (https://mimesniff.spec.whatwg.org/#image-type-pattern-matching-algorithm)
+SHOWN: Final = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"RIFF", "image/webp"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that can be shown; its type is that of its bytes, whatever the message says."""
+
+    media_type: str
+    content: bytes
 
 
 def is_media(part: dict[str, Any]) -> bool:
@@ -42,6 +64,21 @@ def describe(part: dict[str, Any]) -> str:
             head, _comma, data = url.removeprefix("data:").partition(",")
             return _in_words(head.partition(";")[0], data)
     return _in_words(_media_type(carrier), content) if content else address
+
+
+def image_of(part: dict[str, Any]) -> Image | None:
+    """The image that `part` carries itself; None when it carries none that can be shown."""
+    carrier = _carrier(part)
+    for value in (_first(carrier, CONTENTS), _first(carrier, ADDRESSES)):
+        data = value.partition(",")[2] if value.startswith("data:") else value
+        try:
+            content = b64decode(data, validate=True)
+        except (binascii.Error, ValueError):
+            continue
+        for beginning, media_type in SHOWN:
+            if content.startswith(beginning):
+                return Image(media_type, content)
+    return None
 
 
 def _carrier(part: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import Any, Final, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 
-from llmcache.admin.conversation import Message, read_messages, system_message
+from llmcache.admin.conversation import Message, numbered, read_messages, system_message
+from llmcache.admin.media import Image
 from llmcache.admin.texts import Text, code, code_of, parse, words
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import Dumped
@@ -46,6 +47,11 @@ class Question:
     context: Text | None = None
     more: Text | None = None
 
+    def image(self, number: int) -> Image | None:
+        """The image with this number; None when there is none."""
+        parts = (part for message in self.messages for part in message.parts)
+        return next((part.image for part in parts if part.number == number), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -65,6 +71,7 @@ class Answer:
     json: Text
     completion: Text | None
     usage: Text | None
+    is_list: bool = False
 
 
 def read_question(entry: CacheEntry) -> Question | Unreadable | None:
@@ -95,7 +102,7 @@ def _question(body: bytes) -> Question:
         system_message(parameters.pop(name)) for name in INSTRUCTIONS if parameters.get(name)
     )
     return Question(
-        messages=instructions + read_messages(request.pop("messages", None)),
+        messages=numbered(instructions + read_messages(request.pop("messages", None))),
         parameters=code(parameters) if parameters else None,
         context=_given(request.pop("context", None)),
         more=_given(request or None),
@@ -117,11 +124,13 @@ def _given(value: Any) -> Text | None:
 
 def _answer(body: bytes) -> Answer:
     stored = StoredAnswer.unpack(body)
+    answer = parse(stored.answer)
     return Answer(
-        outline=_outline(parse(stored.answer)),
+        outline=_outline(answer),
         json=code_of(stored.answer),
         completion=_dumped(stored.completion),
         usage=_dumped(stored.total_usage),
+        is_list=isinstance(answer, list),
     )
 
 
@@ -130,7 +139,9 @@ def _dumped(dumped: Dumped | None) -> Text | None:
 
 
 def _outline(answer: Any) -> tuple[Field, ...]:
-    return _fields(answer) if isinstance(answer, dict) and _is_simple(answer) else ()
+    if not isinstance(answer, dict | list) or not _is_simple(answer):
+        return ()
+    return _fields(answer if isinstance(answer, dict) else _numbered(answer))
 
 
 def _is_simple(value: Any) -> bool:
@@ -158,6 +169,9 @@ def _field(name: str, value: Any) -> Field:
     if isinstance(value, dict) and value:
         return Field(name, fields=_fields(value))
     if isinstance(value, list) and value:
-        numbered = {str(number): item for number, item in enumerate(value, start=1)}
-        return Field(name, fields=_fields(numbered), is_list=True)
+        return Field(name, fields=_fields(_numbered(value)), is_list=True)
     return Field(name, words(value) if isinstance(value, str) else code(value))
+
+
+def _numbered(items: list[Any]) -> dict[str, Any]:
+    return {str(number): item for number, item in enumerate(items, start=1)}

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from django.contrib.admin.models import DELETION, LogEntry
-from django.contrib.contenttypes.models import ContentType
 from django.db.models import Count, Max, Sum
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from llmcache.invalidation import BATCH_ROWS, Invalidated, invalidate
+from llmcache.admin import log
+from llmcache.invalidation import Invalidated, invalidate_selected
 from llmcache.models import CacheEntry, CacheEntryQuerySet
-from llmcache.outcomes import Tier
 from llmcache.store import durable
 
 SAMPLE_ROWS: Final = 10
@@ -47,42 +46,35 @@ class Survey:
         return max(0, self.entries - len(self.sample))
 
 
-def invalidate_rows(rows: CacheEntryQuerySet, user_id: Any) -> Invalidated:
-    """Invalidate the entries of `rows`, however many, and log who did (the key of a user)."""
-    removed, pending, unlogged, last = 0, set[Tier](), 0, 0
-    while batch := list(_batch(rows, last)):
-        last = batch[-1].pk
-        result = invalidate(keys=[entry.key for entry in batch])
-        gone = _gone(batch, result)
-        logged = gone[: max(0, MOST_LOG_LINES - removed)]
-        _log_each(logged, user_id)
-        unlogged += len(gone) - len(logged)
-        removed += len(gone)
-        pending.update(result.pending)
-        if not result.entries and Tier.DURABLE in result.pending:
-            break  # the database refuses; it would refuse the rest too
-    if unlogged:
-        _log_rest(unlogged, user_id)
-    return Invalidated(removed, tuple(sorted(pending)))
+def invalidate_rows(rows: CacheEntryQuerySet, user: Any) -> Invalidated:
+    """Invalidate the entries of `rows`, however many, and log that `user` did."""
+    # What may be logged one by one, noted before it is gone.
+    first = list(_first(rows))
+    result = invalidate_selected(rows.defer(None), by=user.get_username())
+    logged = _gone(first, result)
+    _log_each(logged, user.pk)
+    if result.entries > len(logged):
+        _log_rest(result.entries - len(logged), user.pk)
+    return result
 
 
-def _batch(rows: CacheEntryQuerySet, after: int) -> CacheEntryQuerySet:
-    rows = rows.filter(pk__gt=after).order_by("pk").defer(None)
-    return rows.only("key", "namespace", "model")[:BATCH_ROWS]
+def _first(rows: CacheEntryQuerySet) -> CacheEntryQuerySet:
+    return rows.order_by("pk").defer(None).only("key", "namespace", "model")[:MOST_LOG_LINES]
 
 
-def _gone(batch: list[CacheEntry], result: Invalidated) -> list[CacheEntry]:
-    if result.entries == len(batch):
-        return batch
-    left = durable.entries().filter(pk__in=[entry.pk for entry in batch])
+def _gone(entries: list[CacheEntry], result: Invalidated) -> list[CacheEntry]:
+    if not result.entries:
+        return []
+    left = durable.entries().filter(pk__in=[entry.pk for entry in entries])
     kept = set(left.values_list("pk", flat=True))
-    return [entry for entry in batch if entry.pk not in kept]
+    return [entry for entry in entries if entry.pk not in kept][: result.entries]
 
 
 def _log_each(entries: list[CacheEntry], user_id: Any) -> None:
     LogEntry.objects.bulk_create(
-        _line(
+        log.line(
             user_id,
+            DELETION,
             str(entry.pk),
             f"{entry} ({entry.namespace})",
             _("Invalidated the answer under %(key)s.") % {"key": entry.key},
@@ -93,15 +85,5 @@ def _log_each(entries: list[CacheEntry], user_id: Any) -> None:
 
 def _log_rest(entries: int, user_id: Any) -> None:
     more = ngettext("%(count)d more entry", "%(count)d more entries", entries) % {"count": entries}
-    _line(user_id, None, more, _("Invalidated together with those listed one by one.")).save()
-
-
-def _line(user_id: Any, object_id: str | None, subject: str, message: str) -> LogEntry:
-    return LogEntry(
-        user_id=user_id,
-        content_type=ContentType.objects.get_for_model(CacheEntry),
-        object_id=object_id,
-        object_repr=subject[:200],
-        action_flag=DELETION,
-        change_message=message,
-    )
+    message = _("Invalidated together with those listed one by one.")
+    log.line(user_id, DELETION, None, more, message).save()

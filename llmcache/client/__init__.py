@@ -6,7 +6,8 @@ touches settings, caches or models before the first call, so a client may be mad
 any module, and shared by threads.
 
 `wrapping` makes the clients, `many` answers many calls at once, `requests` reads one call, `shapes`
-knows the kinds of answers, and `identity` where a call is sent.
+knows the kinds of answers, `checking` spares instructor what it has looked at before, `identity`
+knows where a call is sent, and `modes` the names of modes.
 """
 
 from llmcache.client.many import acreate_many, create_many

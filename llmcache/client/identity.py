@@ -61,7 +61,7 @@ def endpoint_places(sdk_client: Any, create_fn: Callable[..., Any]) -> tuple[Pla
         for name in ENDPOINT_ATTRIBUTES
         if hasattr(holder, name) and name not in _credentials(holder)
     )
-    if not _told(places):
+    if not _told(places, _values_at(places)):
         raise UncacheableRequest(
             "endpoint",
             f"where a {type(sdk_client).__name__} sends requests is not known: name it with "
@@ -70,9 +70,31 @@ def endpoint_places(sdk_client: Any, create_fn: Callable[..., Any]) -> tuple[Pla
     return places
 
 
-def endpoint_at(places: tuple[Place, ...]) -> str:
-    """The endpoint as text, as it is now: an SDK's `base_url` may be set at any time."""
-    return " ".join([f"{name}={value}" for name, value in _told(places)])
+class Endpoint:
+    """What a client says of its endpoint now: an SDK's `base_url` may be set at any time."""
+
+    def __init__(self, places: tuple[Place, ...]) -> None:
+        self._places = places
+        # What was there the last time, and the text of it.
+        self._known: tuple[list[Any], str] = [], ""
+
+    def text(self) -> str:
+        values = _values_at(self._places)
+        known, text = self._known
+        if known and all(map(_is_unchanged, known, values)):
+            return text
+        text = " ".join([f"{name}={value}" for name, value in _told(self._places, values)])
+        self._known = list(map(_kept, values)), text
+        return text
+
+
+def _kept(value: Any) -> Any:
+    """What to compare with the next time: of what may change in place, a copy."""
+    return {**value} if isinstance(value, Mapping) else value
+
+
+def _is_unchanged(known: Any, value: Any) -> bool:
+    return known is value or (type(known) is dict and known == value)
 
 
 def name_of(create_fn: Callable[..., Any]) -> str:
@@ -109,9 +131,16 @@ def _credentials(holder: Any) -> set[str]:
     return CREDENTIALS.get(type(holder).__module__.partition(".")[0], set())
 
 
-def _told(places: tuple[Place, ...]) -> list[tuple[str, Any]]:
-    values = [(name, getattr(holder, name, None)) for holder, name in places]
-    return [(name, _without_secrets(value)) for name, value in values if value not in (None, {})]
+def _values_at(places: tuple[Place, ...]) -> list[Any]:
+    return [getattr(holder, name, None) for holder, name in places]
+
+
+def _told(places: tuple[Place, ...], values: list[Any]) -> list[tuple[str, Any]]:
+    return [
+        (name, _without_secrets(value))
+        for (_, name), value in zip(places, values, strict=True)
+        if value not in (None, {})
+    ]
 
 
 def _without_secrets(value: Any) -> Any:

@@ -20,10 +20,11 @@ from typing import Any, Final
 from django.db import connections
 from instructor import AsyncInstructor, Instructor
 
+from llmcache.client.checking import checked_once
 from llmcache.client.requests import ClientRequest, Origin, read_request
 from llmcache.client.wrapping import AsyncCachedCreate, CachedCreate
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType
-from llmcache.flow import Shared, adrive, drive_but_asking
+from llmcache.flow import Elsewhere, Shared, adrive, drive_but_asking
 from llmcache.outcomes import Call
 from llmcache.policy import CacheMode
 from llmcache.store import entries
@@ -244,14 +245,14 @@ class _Threads:
         self._until_asking(group, answering, resume)
 
     def _until_asking(
-        self, group: _Group, answering: _Answering, resume: Callable[[], ClientRequest]
+        self, group: _Group, answering: _Answering, resume: Callable[[], Elsewhere]
     ) -> None:
         with suppress(StopIteration):
-            request = resume()
+            elsewhere = resume()
             if self._batch.stopped:
                 answering.close()
             else:
-                future = self._pool.submit(copy_context().run, _ask, request)
+                future = self._pool.submit(copy_context().run, _carry_out, elsewhere)
                 self._running[future] = group, answering
 
     def _keep_what_was_asked(self) -> None:
@@ -264,14 +265,14 @@ class _Threads:
                     self._go_on(future)
 
 
-_Answering = Generator[ClientRequest, Any, None]
+_Answering = Generator[Elsewhere, Any, None]
 
 
 def _answering(batch: _Batch, group: _Group) -> _Answering:
-    """Answer the requests of `group`, one after the other; yields each that is to be asked."""
+    """Answer the requests of `group`, one after the other; yields what is to be done elsewhere."""
     for number, request in group.requests:
         group.prepare(request)
-        flow = drive_but_asking(request, group.shared)
+        flow = drive_but_asking(request, request.ask, group.shared)
         try:
             answer = yield from _asking_once(group, flow)
         except Exception as error:  # noqa: BLE001 - the caller finds it in the result
@@ -282,22 +283,23 @@ def _answering(batch: _Batch, group: _Group) -> _Answering:
 
 
 def _asking_once(
-    group: _Group, flow: Generator[ClientRequest, Any, Any]
-) -> Generator[ClientRequest, Any, Any]:
+    group: _Group, flow: Generator[Elsewhere, Any, Any]
+) -> Generator[Elsewhere, Any, Any]:
     try:
-        request = next(flow)
-        try:
-            group.may_ask()
-            answer = yield request
-        except BaseException as error:  # noqa: BLE001 - the flow raises it again
-            if isinstance(error, Exception):
-                group.error = error
-            flow.throw(error)
-        else:
-            flow.send(answer)
+        elsewhere = next(flow)
+        while True:
+            try:
+                if elsewhere.asks:
+                    group.may_ask()
+                result = yield elsewhere
+            except BaseException as error:  # noqa: BLE001 - the flow raises it again
+                if isinstance(error, Exception) and elsewhere.asks:
+                    group.error = error
+                elsewhere = flow.throw(error)
+            else:
+                elsewhere = flow.send(result)
     except StopIteration as end:
         return end.value
-    raise AssertionError("a flow asks once")
 
 
 def _as_raised(error: Exception) -> Exception:
@@ -306,9 +308,9 @@ def _as_raised(error: Exception) -> Exception:
     return cause if isinstance(cause, StopIteration) else error
 
 
-def _ask(request: ClientRequest) -> Any:
+def _carry_out(elsewhere: Elsewhere) -> Any:
     try:
-        return request.ask()
+        return elsewhere.work()
     finally:
         # What hooks and validators have opened on this thread, nobody else would close.
         with suppress(Exception):
@@ -398,6 +400,8 @@ def _reader(origin: Origin, client: Instructor) -> Instructor:
     """A copy of `client` whose `create` reads a call as the client's own does, and asks nobody."""
     reader: Any = object.__new__(Instructor)
     vars(reader).update(vars(client), create_fn=partial(_read_call, origin))
+    vars(reader).pop("create", None)  # the client's, not the copy's
+    vars(reader).update(checked_once(reader))
     return reader  # type: ignore[no-any-return]
 
 

@@ -4,43 +4,52 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
-from instructor import Instructor
+from instructor import AsyncInstructor, Instructor
 from instructor.core.hooks import Hooks
 from instructor.v2.core.multimodal import PDF, Audio, Image
 
+from llmcache import pricing
 from llmcache.admission import why_not_admitted
 from llmcache.client.identity import (
-    Place,
+    Endpoint,
     default_model_of,
-    endpoint_at,
     endpoint_places,
     name_of,
 )
-from llmcache.client.shapes import Parsing, Shape, shape_of
+from llmcache.client.shapes import Parsing, Shape, looked_at, shape_of
 from llmcache.client.streams import StreamShape, Watch, stream_shape_of
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import NotReproducible
 from llmcache.conf import settings
 from llmcache.exceptions import UncacheableRequest
-from llmcache.flow import NotStorable, Recording
+from llmcache.flow import (
+    NotStorable,
+    Recording,
+    arefresh,
+    arefresh_stream,
+    refresh,
+    refresh_stream,
+)
 from llmcache.keys import (
     FORMS,
     CanonicalRequest,
+    CommonParts,
     canonical_context,
     canonical_parameters,
     canonical_part,
 )
-from llmcache.outcomes import Call
+from llmcache.leases import Lease
+from llmcache.outcomes import NO_RECEIPT, Call, Receipt
 from llmcache.policy import CacheMode, Policy, overridden
-from llmcache.store.drafts import count_tokens, describe, make_draft
+from llmcache.store.drafts import describe, make_draft
 from llmcache.store.durable import Draft
 from llmcache.store.entries import Found
 
@@ -63,12 +72,21 @@ DENIED: Final = frozenset(
 # Parts of the key of their own, or not sent at all.
 NOT_PARAMETERS: Final = DENIED | {"context", "messages", "model", "strict"}
 
+# The parts of a call that has none of them.
+NO_PARAMETERS: Final = canonical_parameters({})
+NO_CONTEXT: Final = canonical_context(None)
+
+# So many namespaces, models and schemas of one client are remembered.
+MOST_COMMON_PARTS: Final = 1000
+
 # The arguments of llmcache, and the parameter of the policy that each is.
 CACHE_ARGUMENTS: Final = {
     "cache_mode": "mode",
     "cache_ttl": "ttl",
     "cache_tags": "tags",
     "cache_namespace": "namespace",
+    "cache_stale_while_revalidate": "stale_while_revalidate",
+    "cache_stale_if_error": "stale_if_error",
 }
 
 
@@ -80,21 +98,46 @@ class Origin:
     policy: Policy
     model: str | None = None
     endpoint: str | None = None
+    _common_parts: dict[tuple[tuple[str, ...], bytes], CommonParts] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @cached_property
     def default_model(self) -> str | None:
         return self.model or default_model_of(self.client.create_fn)
 
     @cached_property
-    def endpoint_places(self) -> tuple[Place, ...]:
-        return endpoint_places(self.client.client, self.client.create_fn)
+    def seen_endpoint(self) -> Endpoint | None:
+        """What tells the endpoint by the client; None for a plain function, whose name says it."""
+        places = endpoint_places(self.client.client, self.client.create_fn)
+        return Endpoint(places) if places else None
 
     @property
     def endpoint_name(self) -> str:
         if self.endpoint is not None:
             return self.endpoint
-        places = self.endpoint_places
-        return endpoint_at(places) if places else name_of(self.client.create_fn)
+        seen = self.seen_endpoint
+        return name_of(self.client.create_fn) if seen is None else seen.text()
+
+    def common_parts(self, namespace: str, model: str, schema: bytes) -> CommonParts:
+        """What calls have in common that differ in their messages and parameters only."""
+        client = self.client
+        told = (
+            namespace,
+            client.provider._value_,
+            self.endpoint_name,
+            model,
+            client.mode._value_,
+        )
+        known = self._common_parts.get((told, schema))
+        if known is not None:
+            return known
+        if len(self._common_parts) >= MOST_COMMON_PARTS:
+            self._common_parts.clear()
+        names = ("namespace", "provider", "endpoint", "model", "mode")
+        forms = {name: canonical_part(name, value) for name, value in zip(names, told, strict=True)}
+        common = self._common_parts[told, schema] = CommonParts(forms | {"schema": schema})
+        return common
 
 
 @dataclass(slots=True)
@@ -114,8 +157,14 @@ class ClientRequest:
     shape: Shape | StreamShape | None = None
     described: bytes | None = None
     completion: Any = None
+    receipt: Receipt = NO_RECEIPT
     watch: Watch | None = None
     last_item: Any = None
+    begun: bool = False
+
+    @property
+    def asks_alone(self) -> bool:
+        return self.stream is not None
 
     @property
     def stream(self) -> StreamShape | None:
@@ -148,6 +197,26 @@ class ClientRequest:
             if self.watch is not None:
                 await self.watch.aclose(self.completion)
 
+    def again(self) -> Callable[[Lease | None], Any]:
+        twin = replace(
+            self,
+            arguments=_copied(self.arguments),
+            policy=replace(self.policy, mode=CacheMode.RELOAD),
+            call=self.call.once_more(),
+            described=None,
+            completion=None,
+            receipt=NO_RECEIPT,
+            watch=None,
+            last_item=None,
+            begun=False,
+        )
+        is_async = isinstance(self.origin.client, AsyncInstructor)
+        if self.stream is None:
+            return partial(arefresh if is_async else refresh, twin, twin.ask)
+        if is_async:
+            return partial(arefresh_stream, twin, twin.aask_stream)
+        return partial(refresh_stream, twin, twin.ask_stream)
+
     def encode_item(self, item: Any) -> bytes:
         """One item of the stream for the store; nothing while it may not be the last one."""
         shape = self.stream
@@ -168,32 +237,41 @@ class ClientRequest:
         # Before, because a hook or the SDK may change the messages in place.
         self.described = self.describe()
 
+    def bill(self, answer: Any, seconds: float) -> None:
+        call = self.call
+        self.receipt = call.spent = pricing.receipt(
+            self._response_to(answer), provider=call.provider, model=call.model, seconds=seconds
+        )
+
     def draft(self, answer: Any, asked: float, latency: float) -> Draft:
         if self.policy.ttl_seconds == 0:
             raise NotStorable("cache_ttl is 0")
         if self.canonical is None or self.shape is None:
             raise NotStorable("the call has no key")
         if isinstance(answer, Recording):
-            stored, completion = self._recorded(answer), self.watch and self.watch.usage
+            stored = self._recorded(answer)
         else:
-            completion = answer if self.response_model is None else self.completion
-            stored = self._encoded(answer, completion)
-        input_tokens, output_tokens = count_tokens(completion)
+            stored = self._encoded(answer, self._response_to(answer))
         return make_draft(
             self.call,
             self.policy,
             self.canonical,
             stored,
             self.described,
+            self.receipt,
             asked=asked,
-            provider=str(self.origin.client.provider.value),
             endpoint=self.origin.endpoint_name,
             mode=str(self.origin.client.mode.value),
-            response_model=self.shape.path,
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            latency=latency,
         )
+
+    def _response_to(self, answer: Any) -> Any:
+        """The provider's response that `answer` was made from; of a stream, what says its usage."""
+        if isinstance(answer, Recording):
+            return self.watch and self.watch.usage
+        if self.response_model is None:
+            return answer
+        # (a call that is passed by has no hook that would note it)
+        return self.completion or getattr(answer, "_raw_response", None)
 
     @property
     def _parsing(self) -> Parsing:
@@ -216,8 +294,8 @@ class ClientRequest:
     def _encoded(self, answer: Any, completion: Any) -> StoredAnswer:
         if self.shape is None or isinstance(self.shape, StreamShape):
             raise NotStorable("the answer is no stream")
-        self._admit(answer, completion)
         with _told_apart():
+            self._admit(looked_at(self.shape, answer, completion, self._parsing), completion)
             return self.shape.encode(answer, completion, self._parsing)
 
     def _recorded(self, recording: Recording) -> StoredAnswer:
@@ -273,20 +351,18 @@ def read_request(origin: Origin, response_model: Any, arguments: dict[str, Any])
 
     Whatever else goes wrong makes the call a bypass, with the reason.
     """
-    wishes = {
-        name: arguments.pop(argument)
-        for argument, name in CACHE_ARGUMENTS.items()
-        if argument in arguments
-    }
-    # None is no expiry for a time to live, and for the others: not given.
-    wishes = {name: wish for name, wish in wishes.items() if wish is not None or name == "ttl"}
-    policy = overridden(origin.policy.changed(**wishes))
+    policy = origin.policy
+    if not CACHE_ARGUMENTS.keys().isdisjoint(arguments):
+        policy = policy.changed(**_taken_wishes(arguments))
+    policy = overridden(policy)
     if origin.model is not None:
         arguments.setdefault("model", origin.model)
     request = ClientRequest(origin, response_model, arguments, policy, Call())
     try:
-        request.bypass = _why_not_cacheable(arguments)
+        if arguments.get("autodetect_images"):
+            request.bypass = "autodetect_images reads files, whose content the key does not know"
         request.call.namespace = policy.namespace_name
+        request.call.provider = str(origin.client.provider.value)
         request.call.model = _model_name(arguments.get("model") or origin.default_model or "")
         if not request.bypass:
             _give_key(request)
@@ -303,19 +379,25 @@ def read_request(origin: Origin, response_model: Any, arguments: dict[str, Any])
     return request
 
 
+def _taken_wishes(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of llmcache, taken out of `arguments`."""
+    wishes = {
+        name: arguments.pop(argument)
+        for argument, name in CACHE_ARGUMENTS.items()
+        if argument in arguments
+    }
+    # None is no expiry for a time to live, and for the others: not given.
+    return {name: wish for name, wish in wishes.items() if wish is not None or name == "ttl"}
+
+
 def _model_name(model: Any) -> str:
     """The name that is sent. Of an enum's member that is its value, and not what `str` says."""
+    if type(model) is str:
+        return model
     name = model.value if isinstance(model, Enum) else model
     if not isinstance(name, str):
         raise UncacheableRequest("model", f"a {type(name).__name__} is no name of a model")
     return str.__str__(name)
-
-
-def _why_not_cacheable(arguments: dict[str, Any]) -> str:
-    """Why a call with these arguments is not cached; empty when it is."""
-    if arguments.get("autodetect_images"):
-        return "autodetect_images reads files, whose content the key does not know"
-    return ""
 
 
 def _give_key(request: ClientRequest) -> None:
@@ -324,24 +406,17 @@ def _give_key(request: ClientRequest) -> None:
     if shape is None:
         request.bypass = "streams of this response model are not cached"
         return
-    parts = {
-        "namespace": request.call.namespace,
-        "provider": origin.client.provider.value,
-        "endpoint": origin.endpoint_name,
-        "model": request.call.model,
-        "mode": origin.client.mode.value,
-        "messages": arguments.get("messages"),
-        "strict": arguments.get("strict"),
-    }
-    canonical = CanonicalRequest(
-        {name: canonical_part(name, value) for name, value in parts.items()}
-        | {
-            "schema": shape.schema,
-            "parameters": canonical_parameters(_parameters(arguments)),
-            "context": canonical_context(arguments.get("context")),
-        }
+    common = origin.common_parts(request.call.namespace, request.call.model, shape.schema)
+    has_parameters = not arguments.keys() <= NOT_PARAMETERS
+    context = arguments.get("context")
+    canonical = common.request(
+        canonical_part("messages", arguments.get("messages")),
+        canonical_parameters(_parameters(arguments)) if has_parameters else NO_PARAMETERS,
+        NO_CONTEXT if context is None else canonical_context(context),
+        canonical_part("strict", arguments.get("strict")),
     )
     request.call.key = canonical.key
+    request.call.response_model = shape.path
     request.canonical, request.shape = canonical, shape
 
 
@@ -350,6 +425,13 @@ def _shape_of(request: ClientRequest) -> Shape | StreamShape | None:
     if request.arguments.get("stream"):
         return stream_shape_of(request.response_model, mode)
     return shape_of(request.response_model, mode)
+
+
+def _copied(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What counts in the key as it is now; hooks and the like are what they are."""
+    return {
+        name: value if name in DENIED else copy.deepcopy(value) for name, value in arguments.items()
+    }
 
 
 def _parameters(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -376,7 +458,7 @@ def _media_form(media: Any) -> bytes:
     That is its address, if it has one; of a PDF the name of the file too.
     """
     source = media.source
-    sent = source if isinstance(source, str) or media.data is None else None
+    sent = source if media.data is None or "://" in str(source) else None
     if isinstance(media, PDF):
         sent = str(source)
     kind = type(media).__name__

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Final, Protocol
@@ -23,6 +23,7 @@ from instructor.v2.dsl.iterable import IterableBase
 from instructor.v2.dsl.parallel import get_types_array
 from instructor.v2.dsl.partial import PartialBase
 from instructor.v2.dsl.simple_type import AdapterBase
+from instructor.v2.validation.async_validators import reject_async_validators
 from pydantic import BaseModel
 from pydantic.errors import PydanticUserError
 from pydantic_core import to_json
@@ -37,6 +38,9 @@ from llmcache.keys import digest, path_of
 # Models by which instructor spells other shapes: lists, partial models, plain types.
 OTHER_SHAPES: Final = (IterableBase, PartialBase, AdapterBase)
 
+# (by their names: what is hashed of a member is its name, and by a function)
+PARALLEL_MODES: Final = frozenset(mode.name for mode in Mode.parallel_modes())
+
 # What a default's function may be without making up anything.
 EMPTY: Final = (list, dict, set, frozenset, tuple, str, int, float, bool, bytes)
 NOT_VALIDATION: Final = {"serialization", "metadata"}
@@ -46,7 +50,7 @@ NOT_VALIDATION: Final = {"serialization", "metadata"}
 SHAPE_ATTRIBUTE: Final = "__llmcache_shape__"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Parsing:
     """How instructor parses the response of one call: all but the response."""
 
@@ -98,7 +102,7 @@ class ModelShape:
     For each call, instructor derives a new class from the response model and answers with an
     instance of it; so of two calls, no answer would equal the other. `asked_for` is that class,
     derived once: then live answers and hits are of one class, and a miss is half a millisecond
-    faster.
+    faster. `is_checked`: it has no asynchronous validators, which instructor refuses.
     """
 
     asked_for: type[BaseModel]
@@ -107,6 +111,7 @@ class ModelShape:
     validator: Any
     has_validators: bool
     makes_defaults: bool
+    is_checked: bool
 
     def encode(self, answer: Any, completion: Any, parsing: Parsing) -> StoredAnswer:
         if not isinstance(answer, BaseModel):
@@ -170,8 +175,11 @@ def shape_of(response_model: Any, mode: Mode) -> Shape:
     """The shape of answers for `response_model`. Raises `UncacheableRequest` without a schema."""
     if response_model is None:
         return CompletionShape()
-    if mode in Mode.parallel_modes():
+    if mode._name_ in PARALLEL_MODES:
         return _parallel_shape(response_model)
+    known = known_model_shape(response_model)
+    if known is not None:
+        return known
     if is_model(response_model):
         return model_shape(response_model)
     return _other_shape(response_model)
@@ -191,47 +199,73 @@ def encode_by_parsing(shape: Shape, answer: Any, completion: Any, parsing: Parsi
     if dumped is None:
         raise NotReproducible("the provider's response is not known")
     usage = completions.dump(getattr(answer, "_total_usage", None))
-    stored = StoredAnswer(_readable(answer), dumped, usage, parsed=True)
+    seen = looked_at(shape, answer, completion, parsing)
+    stored = StoredAnswer(_readable(seen), dumped, usage, parsed=True)
     try:
         restored = decode_by_parsing(shape, stored, parsing)
     except Exception as error:
         raise NotReproducible("the provider's response does not parse again") from error
-    if not same(_unrolled(restored), _unrolled(answer)):
+    if type(restored) is not type(answer):
+        raise NotReproducible("it would come back different")
+    if not same(list(restored) if isinstance(restored, Iterator) else restored, seen):
         raise NotReproducible("it would come back different")
     return stored
 
 
 def decode_by_parsing(shape: Shape, stored: StoredAnswer, parsing: Parsing) -> Any:
     answer = parsing.parse(completions.load(stored.completion), shape.asked_for)
+    if isinstance(answer, Generator):
+        # Validated now: what does not validate any more is a miss, and not the caller's error.
+        return _handed_on(list(answer))
     if stored.total_usage is not None:
         object.__setattr__(answer, "_total_usage", completions.load(stored.total_usage))
     return answer
 
 
-def _unrolled(answer: Any) -> Any:
-    """What an iterator will give, without taking it from the caller."""
+def looked_at(shape: Shape, answer: Any, completion: Any, parsing: Parsing) -> Any:
+    """`answer`; of an iterator, which only the caller may read, the list of what it will give.
+
+    Of a generator that comes from another one, of the same response. Raises `NotReproducible`
+    where there is none.
+    """
     if not isinstance(answer, Iterator):
         return answer
     try:
-        return type(answer), list(copy.copy(answer))
-    except TypeError as error:
+        if isinstance(answer, Generator):
+            return list(parsing.parse(completion, shape.asked_for))
+        return list(copy.copy(answer))
+    except Exception as error:
         raise NotReproducible(f"a {type(answer).__name__} can be read only once") from error
+
+
+def _handed_on(items: list[Any]) -> Generator[Any, None, None]:
+    yield from items
 
 
 def _readable(answer: Any) -> bytes:
     """JSON for people who read the entry; nothing is restored from it."""
     try:
-        return to_json(_unrolled(answer), serialize_unknown=True)
+        return to_json(answer, serialize_unknown=True)
     except ValueError:
         return b"null"
 
 
 def model_shape(response_model: type[BaseModel]) -> ModelShape:
     """The shape kept on the class, worked out when it is first asked for, or was rebuilt since."""
-    shape = response_model.__dict__.get(SHAPE_ATTRIBUTE)
-    if shape is None or shape.validator is not response_model.__pydantic_validator__:
+    shape = known_model_shape(response_model)
+    if shape is None:
         shape = _new_model_shape(response_model)
         type.__setattr__(response_model, SHAPE_ATTRIBUTE, shape)
+    return shape
+
+
+def known_model_shape(response_model: Any) -> ModelShape | None:
+    """The shape that is kept on a class and holds; None where there is none."""
+    if not isinstance(response_model, type):
+        return None
+    shape: ModelShape | None = response_model.__dict__.get(SHAPE_ATTRIBUTE)
+    if shape is None or shape.validator is not getattr(response_model, "__pydantic_validator__"):  # noqa: B009
+        return None
     return shape
 
 
@@ -245,7 +279,16 @@ def _new_model_shape(response_model: type[BaseModel]) -> ModelShape:
         validator=response_model.__pydantic_validator__,
         has_validators=_has_validators(response_model),
         makes_defaults=_makes_defaults(response_model),
+        is_checked=_is_checked(response_model),
     )
+
+
+def _is_checked(response_model: type[BaseModel]) -> bool:
+    try:
+        reject_async_validators(response_model)
+    except ValueError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=256)

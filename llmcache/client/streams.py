@@ -22,7 +22,7 @@ from instructor.v2.dsl.response_list import ListResponse
 from pydantic import BaseModel
 
 from llmcache.admission import is_end, why_chunk_not_admitted
-from llmcache.client.shapes import Parsing, is_model, model_shape, schema_part
+from llmcache.client.shapes import PARALLEL_MODES, Parsing, is_model, model_shape, schema_part
 from llmcache.codec import answers
 from llmcache.codec.answers import StoredAnswer, Validation
 from llmcache.codec.completions import NotReproducible
@@ -83,7 +83,7 @@ class StreamShape:
 
 def stream_shape_of(response_model: Any, mode: Mode) -> StreamShape | None:
     """The shape of the stream that instructor makes of `response_model`; None: of none known."""
-    if mode in Mode.parallel_modes():
+    if mode.name in PARALLEL_MODES:
         return None
     if isinstance(response_model, type) and issubclass(response_model, PartialBase):
         return _partial_shape(response_model)
@@ -135,8 +135,8 @@ class Watch:
             is_async = hasattr(chunks, "__anext__")
             self._chunks = self._awatched(chunks) if is_async else self._watched(chunks)
             stream._iterator = self._chunks  # noqa: SLF001 - there is no public way
-        #: The chunk, or the response in it, that says how many tokens were used.
-        self.usage: Any = None
+        #: What the chunks say of the tokens used, as a response that is no stream would.
+        self.usage: dict[str, Any] = {"usage": {}}
 
     def why_not_admitted(self) -> str:
         """Why what was streamed is not to be kept; empty when it is. Asked at its end."""
@@ -178,11 +178,20 @@ class Watch:
         try:
             self._refusal = self._refusal or why_chunk_not_admitted(chunk)
             self._ended = self._ended or is_end(chunk)
-            for holder in (chunk, getattr(chunk, "response", None)):
-                if getattr(holder, "usage", None) is not None:
-                    self.usage = holder
+            # Anthropic's first chunk has a message, OpenAI's last one of Responses a response.
+            for name in ("message", "response"):
+                self._note_usage(getattr(chunk, name, None))
+            self._note_usage(chunk)
         except Exception as error:  # noqa: BLE001 - law A
             self._refusal = f"a chunk could not be read ({type(error).__name__})"
+
+    def _note_usage(self, holder: Any) -> None:
+        usage = getattr(holder, "usage", None)
+        if isinstance(usage, BaseModel):
+            # (the counts of a later chunk are of all so far)
+            self.usage["usage"] |= usage.model_dump(exclude_none=True)
+        if model := getattr(holder, "model", None):
+            self.usage["model"] = model
 
 
 @contextmanager

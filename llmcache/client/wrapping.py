@@ -9,12 +9,14 @@ from typing import Any, Literal, TypeVar, cast, overload
 import instructor
 from instructor import AsyncInstructor, Instructor, Mode
 
+from llmcache.client.checking import checked_once
+from llmcache.client.rebuilding import remember
 from llmcache.client.requests import ClientRequest, Origin, read_request
 from llmcache.client.streams import as_instructor_gives_it
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType, UncacheableRequest
 from llmcache.explanation import Explanation, Subject, explain_call
-from llmcache.flow import adrive, adrive_stream, drive, drive_stream
-from llmcache.policy import TTL, UNSET, Policy, Unset
+from llmcache.flow import adrive, adrive_stream, drive, drive_stream, take_turn
+from llmcache.policy import TTL, UNSET, Policy, Seconds, Unset
 from llmcache.store import placement
 
 Client = TypeVar("Client", bound=Instructor)
@@ -37,6 +39,7 @@ class AsyncCachedCreate(CachedCreate):
     """The `create_fn` of a wrapped asynchronous client."""
 
     async def __call__(self, response_model: Any = None, **arguments: Any) -> Any:
+        await take_turn()
         request = read_request(self.origin, response_model, arguments)
         if request.stream is None:
             return await adrive(request, request.ask)
@@ -52,6 +55,8 @@ def from_provider(
     namespace: str | Unset = UNSET,
     ttl: TTL | Unset = UNSET,
     tags: Iterable[str] = (),
+    stale_while_revalidate: Seconds | Unset = UNSET,
+    stale_if_error: Seconds | Unset = UNSET,
     **kwargs: Any,
 ) -> Instructor: ...
 
@@ -65,6 +70,8 @@ def from_provider(
     namespace: str | Unset = UNSET,
     ttl: TTL | Unset = UNSET,
     tags: Iterable[str] = (),
+    stale_while_revalidate: Seconds | Unset = UNSET,
+    stale_if_error: Seconds | Unset = UNSET,
     **kwargs: Any,
 ) -> AsyncInstructor: ...
 
@@ -78,6 +85,8 @@ def from_provider(
     namespace: str | Unset = UNSET,
     ttl: TTL | Unset = UNSET,
     tags: Iterable[str] = (),
+    stale_while_revalidate: Seconds | Unset = UNSET,
+    stale_if_error: Seconds | Unset = UNSET,
     **kwargs: Any,
 ) -> Instructor | AsyncInstructor: ...
 
@@ -90,6 +99,8 @@ def from_provider(
     namespace: str | Unset = UNSET,
     ttl: TTL | Unset = UNSET,
     tags: Iterable[str] = (),
+    stale_while_revalidate: Seconds | Unset = UNSET,
+    stale_if_error: Seconds | Unset = UNSET,
     **kwargs: Any,
 ) -> Instructor | AsyncInstructor:
     """`instructor.from_provider`, with a client that remembers what the model answered.
@@ -102,16 +113,27 @@ def from_provider(
         ttl: how long answers stay fresh: seconds, a `timedelta`, or None for ever. Default:
             ``LLMCACHE["TTL"]``.
         tags: labels for all entries of this client, for `invalidate`.
+        stale_while_revalidate: how long after its expiry an answer is served at once, while a new
+            one is fetched behind the caller: seconds or a `timedelta`. Default:
+            ``LLMCACHE["STALE_WHILE_REVALIDATE"]``.
+        stale_if_error: how long after its expiry an answer is served when the provider fails (429,
+            5xx, timeout, no connection). Default: ``LLMCACHE["STALE_IF_ERROR"]``.
         **kwargs: what `instructor.from_provider` takes: ``api_key``, ``base_url``, ...
 
     Returns:
-        instructor's own client. Its calls take ``cache_mode``, ``cache_ttl``, ``cache_tags`` and
-        ``cache_namespace`` besides.
+        instructor's own client. Its calls take ``cache_mode``, ``cache_ttl``, ``cache_tags``,
+        ``cache_namespace``, ``cache_stale_while_revalidate`` and ``cache_stale_if_error`` besides.
 
     Raises:
         InvalidArgument: when an argument of llmcache cannot be meant.
     """
-    policy = Policy().changed(namespace=namespace, ttl=ttl, tags=tags)
+    policy = Policy().changed(
+        namespace=namespace,
+        ttl=ttl,
+        tags=tags,
+        stale_while_revalidate=stale_while_revalidate,
+        stale_if_error=stale_if_error,
+    )
     _refuse_cache(kwargs)
     # Through Any: instructor's overloads know no `bool`, and no `mode`.
     make: Any = instructor.from_provider
@@ -126,6 +148,8 @@ def wrap(
     namespace: str | Unset = UNSET,
     ttl: TTL | Unset = UNSET,
     tags: Iterable[str] = (),
+    stale_while_revalidate: Seconds | Unset = UNSET,
+    stale_if_error: Seconds | Unset = UNSET,
 ) -> Client:
     """A copy of any client of instructor that remembers; the given one stays as it is.
 
@@ -134,7 +158,7 @@ def wrap(
         model: the model for calls that name none.
         endpoint: what tells where the client sends its requests, in any words. Needed only where
             llmcache cannot see it: calls then have the outcome ``bypass``, and the reason says so.
-        namespace, ttl, tags: as in `from_provider`.
+        namespace, ttl, tags, stale_while_revalidate, stale_if_error: as in `from_provider`.
 
     Returns:
         A client of the same class.
@@ -148,8 +172,15 @@ def wrap(
             "instructor.from_openai(client), instructor.from_litellm(completion), ..."
         )
     _refuse_cache(client.kwargs)
-    policy = Policy().changed(namespace=namespace, ttl=ttl, tags=tags)
-    return cast(Client, _wrapped(Origin(_unwrapped(client), policy, model, endpoint)))
+    policy = Policy().changed(
+        namespace=namespace,
+        ttl=ttl,
+        tags=tags,
+        stale_while_revalidate=stale_while_revalidate,
+        stale_if_error=stale_if_error,
+    )
+    told = None if endpoint is None else str(endpoint)
+    return cast(Client, _wrapped(Origin(_unwrapped(client), policy, model, told)))
 
 
 def key_for(client: Instructor, *, response_model: Any, **arguments: Any) -> str:
@@ -199,7 +230,7 @@ def explain(client: Instructor, *, response_model: Any, **arguments: Any) -> Exp
 async def aexplain(client: Instructor, *, response_model: Any, **arguments: Any) -> Explanation:
     """`explain` for a coroutine: the same arguments; the event loop goes on meanwhile."""
     work = _explaining("aexplain", client, response_model, arguments)
-    return await placement.arun(work, bounded=False)
+    return await placement.arun(work, patience=None)
 
 
 def _explaining(
@@ -248,6 +279,8 @@ def _wrapped(origin: Origin) -> Instructor:
     vars(twin).update(vars(client), hooks=client.hooks.copy())
     is_async = isinstance(client, AsyncInstructor)
     twin.create_fn = AsyncCachedCreate(origin) if is_async else CachedCreate(origin)
+    vars(twin).update(checked_once(twin))
+    remember(origin)
     if "responses" in vars(client):
         twin.responses = type(vars(client)["responses"])(client=twin)
     return cast(Instructor, twin)

@@ -17,11 +17,11 @@ from llmcache.exceptions import CorruptEntry
 Model = TypeVar("Model", bound=BaseModel)
 
 # Whether it is restored by parsing the completion; and the lengths of: answer, its fields set,
-# class and JSON of the completion, class and JSON of the total usage.
-LENGTHS: Final = struct.Struct("!?6I")
+# class and JSON of the completion, class and JSON of the total usage, receipt.
+LENGTHS: Final = struct.Struct("!?7I")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Validation:
     """How instructor validates the answer of one call."""
 
@@ -30,13 +30,13 @@ class Validation:
     strict: bool | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StoredAnswer:
     """The parts of an answer at rest; all data is JSON.
 
     Where it is `parsed`, a hit is restored from the completion, and `answer` is for people.
     `fields_set` names for each model in the answer the fields that were set, where the answer holds
-    all fields.
+    all fields. `receipt` tells what the answer took, as the caller packs it.
     """
 
     answer: bytes
@@ -44,6 +44,7 @@ class StoredAnswer:
     total_usage: Dumped | None = None
     parsed: bool = False
     fields_set: bytes = b""
+    receipt: bytes = b""
 
     def pack(self) -> bytes:
         parts = (
@@ -51,6 +52,7 @@ class StoredAnswer:
             self.fields_set,
             *_flat(self.completion),
             *_flat(self.total_usage),
+            self.receipt,
         )
         return LENGTHS.pack(self.parsed, *map(len, parts)) + b"".join(parts)
 
@@ -66,7 +68,7 @@ class StoredAnswer:
             start += length
         if start != len(body):
             raise CorruptEntry("not an answer")
-        answer, fields_set, completion_class, completion, usage_class, usage = parts
+        answer, fields_set, completion_class, completion, usage_class, usage, receipt = parts
         try:
             return cls(
                 answer,
@@ -74,9 +76,16 @@ class StoredAnswer:
                 _dumped(usage_class, usage),
                 parsed,
                 fields_set,
+                receipt,
             )
         except UnicodeDecodeError as error:
             raise CorruptEntry("not an answer") from error
+
+
+def receipt_in(body: bytes) -> bytes:
+    """The receipt of an answer that `StoredAnswer.unpack` takes, without unpacking the rest."""
+    length = LENGTHS.unpack_from(body)[-1] if len(body) >= LENGTHS.size else 0
+    return body[-length:] if length else b""
 
 
 def encode(answer: BaseModel, validation: Validation, *, whole: bool = False) -> StoredAnswer:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ class NotReproducible(LLMCacheError):
     """An answer or its completion would not come back from the store as it is."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Dumped:
     """A completion as it is stored: the class as ``module:qualified name``, and its JSON."""
 
@@ -42,7 +42,7 @@ def dump(completion: Any) -> Dumped | None:
         raise NotReproducible(f"the completion is a {type(completion).__name__}")
     cls = completion.__class__  # not `type`: to look at a pending one builds it
     class_path = f"{cls.__module__}:{cls.__qualname__}"
-    if _known_class(class_path) is not cls:
+    if _at(class_path) is not cls:
         raise NotReproducible(f"no other process would find the class {class_path}")
     try:
         dumped = Dumped(
@@ -61,23 +61,30 @@ def load(dumped: Dumped | None) -> Any:
     """The completion, pending. A class that this process does not know: a `SimpleNamespace`."""
     if dumped is None:
         return None
-    cls = _known_class(dumped.class_path)
-    if cls is None:
+    cls = _at(dumped.class_path)
+    pending_class = _pending_classes.get(cls) or _new_pending_class(cls)
+    if pending_class is None:
         return json.loads(dumped.data, object_hook=lambda fields: SimpleNamespace(**fields))
-    pending = object.__new__(_pending_class(cls))
+    pending = object.__new__(pending_class)
     object.__setattr__(pending, "__dict__", {PENDING: dumped.data})
     return pending
 
 
-def _known_class(class_path: str) -> type[BaseModel] | None:
+def _at(class_path: str) -> Any:
     # Looked up among what is imported, never imported: the path comes from the store, and whoever
     # can write there must not choose which modules run.
-    module, _, qualified_name = class_path.partition(":")
+    module, *names = _steps_to(class_path)
     found: Any = sys.modules.get(module)
-    for name in qualified_name.split("."):
+    for name in names:
         # Past `getattr`: a lazy module imports what it is asked for.
         found = getattr(found, "__dict__", {}).get(name)
-    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+    return found if isinstance(found, type) else None
+
+
+@lru_cache(maxsize=256)
+def _steps_to(class_path: str) -> tuple[str, ...]:
+    module, _, qualified_name = class_path.partition(":")
+    return module, *qualified_name.split(".")
 
 
 def _build(cls: type[BaseModel], data: bytes) -> BaseModel:
@@ -88,16 +95,23 @@ def _build(cls: type[BaseModel], data: bytes) -> BaseModel:
     return cls.model_validate(fields)
 
 
-@cache
-def _pending_class(cls: type[BaseModel]) -> type[BaseModel]:
+_pending_classes: Final[dict[type[BaseModel], type[BaseModel]]] = {}
+
+
+def _new_pending_class(cls: Any) -> type[BaseModel] | None:
+    """A class in the place of `cls`; None where that is no model."""
+    if cls is None or not issubclass(cls, BaseModel):
+        return None
+
     def look(self: BaseModel, name: str) -> Any:
         _settle(self, cls)
         return getattr(self, name)
 
     # The metaclass of Pydantic would build a schema for it, and needs none of that.
-    return type.__new__(
+    pending_class: type[BaseModel] = type.__new__(
         type(cls), cls.__name__, (cls,), {"__slots__": (), "__getattribute__": look}
     )
+    return _pending_classes.setdefault(cls, pending_class)
 
 
 def _settle(pending: BaseModel, cls: type[BaseModel]) -> None:

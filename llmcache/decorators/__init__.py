@@ -1,7 +1,8 @@
 """`cached`: functions that remember what they returned.
 
 `functions` has the decorator and what it makes of a function, `requests` reads one call,
-`returns` the return annotation, and `identity` tells one function from another.
+`returns` the return annotation, `identity` tells one function from another, and `explaining` why a
+call would hit or miss.
 """
 
 from llmcache.decorators.functions import CachedFunction, cached

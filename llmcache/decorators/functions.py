@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
 
+from llmcache.decorators.explaining import explain_request
 from llmcache.decorators.identity import free_variables
 from llmcache.decorators.requests import FunctionRequest, Origin, read_request, rest_name_of
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType, UncacheableRequest
+from llmcache.explanation import Explanation
 from llmcache.invalidation import Invalidated, ainvalidate, invalidate
-from llmcache.policy import TTL, UNSET, CacheMode, Policy, Unset
+from llmcache.policy import TTL, UNSET, CacheMode, Policy, Seconds, Unset
+from llmcache.store import placement
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -51,7 +54,10 @@ class CachedFunction(Generic[P, R]):
         Raises what the function raises, and `CacheMiss` when ``override(mode="only-if-cached")``
         forbids to call it.
         """
-        return self._answer(self._origin.policy, args, kwargs)
+        # (as `_answer`, without the calls in between: each hit comes by)
+        bound = (*self._bound, *args) if self._bound else args
+        answer: R = read_request(self._origin, self._origin.policy, bound, kwargs).answer()
+        return answer
 
     def reload(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, and store what it returns in the place of what was stored."""
@@ -62,11 +68,22 @@ class CachedFunction(Generic[P, R]):
 
         Raises `UncacheableRequest` when such a call has no key; the message says why.
         """
-        request = self._request(self._origin.policy, args, kwargs)
+        request = self._fitting_request(args, kwargs)
         if request.bypass:
-            self._origin.bind((*self._bound, *args), kwargs)  # arguments that do not fit: TypeError
             raise UncacheableRequest(self._origin.name, request.bypass)
         return request.call.key
+
+    def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """Why a call with these arguments would hit or miss, as `llmcache.explain` tells it.
+
+        The function is not called, and no hit is counted.
+        """
+        return explain_request(self._fitting_request(args, kwargs))
+
+    async def aexplain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """`explain` for a coroutine."""
+        work = partial(explain_request, self._fitting_request(args, kwargs))
+        return await placement.arun(work, patience=None)
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Invalidated:
         """Remove what is stored for these arguments, as `llmcache.invalidate` does.
@@ -82,6 +99,13 @@ class CachedFunction(Generic[P, R]):
     def _answer(self, policy: Policy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         answer: R = self._request(policy, args, kwargs).answer()
         return answer
+
+    def _fitting_request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FunctionRequest:
+        """One that is looked at without being called. Raises `TypeError` as a call would."""
+        request = self._request(self._origin.policy, args, kwargs)
+        if request.bypass:
+            self._origin.bind((*self._bound, *args), kwargs)
+        return request
 
     def _request(
         self, policy: Policy, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -128,6 +152,8 @@ def cached(
     namespace: str | Unset = UNSET,
     exclude: Iterable[str] = (),
     version: int | str = 1,
+    stale_while_revalidate: Seconds | Unset = UNSET,
+    stale_if_error: Seconds | Unset = UNSET,
 ) -> CachedFunction[P, R]: ...
 
 
@@ -141,6 +167,8 @@ def cached(
     namespace: str | Unset = UNSET,
     exclude: Iterable[str] = (),
     version: int | str = 1,
+    stale_while_revalidate: Seconds | Unset = UNSET,
+    stale_if_error: Seconds | Unset = UNSET,
 ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]: ...
 
 
@@ -153,6 +181,8 @@ def cached(
     namespace: str | Unset = UNSET,
     exclude: Iterable[str] = (),
     version: int | str = 1,
+    stale_while_revalidate: Seconds | Unset = UNSET,
+    stale_if_error: Seconds | Unset = UNSET,
 ) -> Any:
     """Let a function remember what it returned: ``@cached``, or ``@cached(ttl=3600)``.
 
@@ -172,6 +202,12 @@ def cached(
         namespace: entries are never seen from another one. Default: ``LLMCACHE["NAMESPACE"]``.
         exclude: names of arguments, and of variables closed over, that cannot change the answer.
         version: a number or a text, to be changed when the function answers differently.
+        stale_while_revalidate: how long after its expiry an answer is served at once, while the
+            function is called behind the caller: seconds or a `timedelta`. Default:
+            ``LLMCACHE["STALE_WHILE_REVALIDATE"]``.
+        stale_if_error: how long after its expiry an answer is served when the function fails since
+            the provider does (429, 5xx, timeout, no connection). Default:
+            ``LLMCACHE["STALE_IF_ERROR"]``.
 
     Returns:
         A `CachedFunction`, to be called as the function is.
@@ -179,7 +215,13 @@ def cached(
     Raises:
         InvalidArgument: (a `ValueError`) when an argument cannot be meant.
     """
-    policy = Policy().changed(ttl=ttl, namespace=namespace, tags=UNSET if callable(tags) else tags)
+    policy = Policy().changed(
+        ttl=ttl,
+        namespace=namespace,
+        tags=UNSET if callable(tags) else tags,
+        stale_while_revalidate=stale_while_revalidate,
+        stale_if_error=stale_if_error,
+    )
     make_tags = tags if callable(tags) else None
     excluded = _read_exclude(exclude)
     if isinstance(version, bool) or not isinstance(version, int | str):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from llmcache.codec.envelope import REQUEST, unseal
 from llmcache.explanation.differences import difference, printable
 from llmcache.keys import PARTS
-from llmcache.store.durable import label, text
+from llmcache.store.columns import label, text
 
 if TYPE_CHECKING:
     from llmcache.models import CacheEntry

@@ -15,13 +15,15 @@ from llmcache.explanation.differences import printable
 from llmcache.explanation.neighbours import nearest
 from llmcache.outcomes import Outcome, Tier
 from llmcache.policy import CacheMode, Policy
-from llmcache.store import durable, hot, placement
+from llmcache.store import columns, durable, hot, local, placement
 from llmcache.store.entries import Found, Missing
 from llmcache.store.safety import failing_safe
 
 if TYPE_CHECKING:
     from llmcache.models import CacheEntry
 
+# Seconds: hardly stale, and yet not fresh.
+LEAST: Final = 1e-9
 NOT_STORED: Final = "nothing is stored under this key"
 
 
@@ -102,6 +104,9 @@ def look(key: str) -> Found | Missing:
 
     Nothing is counted, promoted or reported as refused.
     """
+    copy = local.get(key) if local.begin() else None
+    if copy is not None:
+        return copy
     troubles: list[str] = []
     with failing_safe(Tier.HOT, "read", troubles):
         found = _found(key, hot.read(key), Tier.HOT, troubles)
@@ -145,7 +150,7 @@ def _judge(
         )
     if looked.fresh:
         return Outcome.HIT, looked.tier, f"a fresh entry is in the {looked.tier} tier"
-    when = "" if looked.expires is None else f" at {at(durable.moment(looked.expires))}"
+    when = "" if looked.expires is None else f" at {at(columns.moment(looked.expires))}"
     reason = f"the entry in the {looked.tier} tier has expired{when}"
     if mode is CacheMode.FORCE_CACHE:
         reason += ', and cache_mode "force-cache" serves it'
@@ -162,8 +167,10 @@ def _found(
     except CorruptEntry as error:
         troubles.append(f"the {tier} tier holds a bad entry: {error}")
         return None
-    fresh = envelope.is_fresh(time.time()) and not expired
-    return Found(envelope.body, tier, envelope.expires, fresh)
+    now = time.time()
+    stale_for = max(0.0, now - (now if envelope.expires is None else envelope.expires))
+    # By the clock of the database it may have expired already.
+    return Found(envelope.body, tier, envelope.expires, stale_for or (LEAST if expired else 0.0))
 
 
 def _nearest(subject: Subject) -> Comparison | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from llmcache.explanation.comparing import Subject, differing_parts
-from llmcache.store import durable
+from llmcache.store import columns, durable
 
 if TYPE_CHECKING:
     from llmcache.models import CacheEntry, CacheEntryQuerySet
@@ -55,8 +55,8 @@ def _choices(subject: Subject, any_namespace: bool) -> Iterator[CacheEntryQueryS
     """Where to look, the most promising first; each in the order of an index."""
     rows = durable.entries()
     own = rows.in_namespace(subject.namespace)
-    model = {"model": durable.label(subject.model)}
-    response_model = {"response_model": durable.label(subject.response_model)}
+    model = {"model": columns.label(subject.model)}
+    response_model = {"response_model": columns.label(subject.response_model)}
     yield own.filter(**model)
     yield own.filter(**response_model)
     yield own

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
@@ -15,8 +17,26 @@ from llmcache.store.durable import Draft
 if TYPE_CHECKING:
     from llmcache.codec.answers import StoredAnswer
     from llmcache.keys import CanonicalRequest
-    from llmcache.outcomes import Call
+    from llmcache.outcomes import Call, Receipt
     from llmcache.policy import Policy
+
+
+# Of a time to live of a minute or more, at most this share is left out.
+JITTER: Final = 0.05
+JITTER_FROM: Final = 60.0
+
+
+def expiry(ttl: float | None, *, is_spread: bool = True) -> float | None:
+    """When what is stored now expires (seconds since the epoch); None: never.
+
+    What was stored together would expire together, and be asked for anew all at once. So of a time
+    to live of a minute or more, up to a twentieth is left out at random; it is never longer than
+    was asked for. `is_spread`: False for a time to live from which that was left out already.
+    """
+    if ttl is None:
+        return None
+    share = random.uniform(0, JITTER) if is_spread and ttl >= JITTER_FROM else 0.0  # noqa: S311 - no secret
+    return time.time() + ttl * (1 - share)
 
 
 def describe(request: dict[str, Any]) -> bytes | None:
@@ -37,16 +57,18 @@ def make_draft(
     canonical: CanonicalRequest,
     stored: StoredAnswer,
     described: bytes | None,
+    receipt: Receipt,
     *,
     asked: float,
     **facts: Any,
 ) -> Draft:
     """The entry of `call`, asked at `asked` (seconds since the epoch) and fresh from now on.
 
-    `facts` are the other fields of `Draft`, by name.
+    `receipt`: what the answer took. `facts` are the other fields of `Draft`, by name.
     """
-    ttl, key = policy.ttl_seconds, call.key
-    expires = None if ttl is None else time.time() + ttl
+    stored, took = replace(stored, receipt=receipt.pack()), receipt.microseconds
+    key, expires = call.key, expiry(policy.ttl_seconds, is_spread=policy.is_spread)
+    stale_for = max(policy.revalidate_seconds, policy.if_error_seconds)
     return Draft(
         key=key,
         namespace=call.namespace,
@@ -54,20 +76,17 @@ def make_draft(
         request=described and seal(REQUEST, key, described, created=asked, expires=expires),
         created=asked,
         expires=expires,
+        stale_until=None if expires is None else expires + stale_for,
+        provider=call.provider,
         model=call.model,
+        response_model=call.response_model,
+        input_tokens=receipt.input_tokens,
+        output_tokens=receipt.output_tokens,
+        cost=receipt.cost,
+        latency=None if took is None else took / 1_000_000,
         digests=canonical.digests(),
         **{"tags": policy.tags, **facts},
     )
-
-
-def count_tokens(completion: Any) -> tuple[int | None, int | None]:
-    """Input and output tokens of a provider's response, by the names of OpenAI and of Anthropic."""
-    usage = getattr(completion, "usage", None)
-    counts = [
-        next((n for name in names if isinstance(n := getattr(usage, name, None), int)), None)
-        for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
-    ]
-    return counts[0], counts[1]
 
 
 def _to_json(value: Any) -> bytes:

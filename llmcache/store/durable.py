@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
 
 from django.apps import apps
-from django.conf import settings as django_settings
 from django.db import connections, transaction
-from django.db.models import F
 from django.utils import timezone
 
+from llmcache.codec.envelope import ANSWER, reseal
+from llmcache.fields import can_search
+from llmcache.store import gate, late, prompts
+from llmcache.store.columns import label, moment, text
 from llmcache.store.placement import database_alias
 
 if TYPE_CHECKING:
     from llmcache.models import CacheEntry, CacheEntryQuerySet
 
+
+TOO_LATE: Final = "it was invalidated while the model was asked"
 
 Selection = Callable[["CacheEntryQuerySet"], "CacheEntryQuerySet"]
 
@@ -26,8 +31,8 @@ Selection = Callable[["CacheEntryQuerySet"], "CacheEntryQuerySet"]
 class Draft:
     """An entry to be stored: the sealed payload and what is known about it.
 
-    Times are seconds since the epoch; `expires` None: never. Texts may be of any length and hold
-    anything; they are made to fit.
+    Times are seconds since the epoch; `expires` None: never; `stale_until` None: with it. Texts may
+    be of any length and hold anything; they are made to fit.
     """
 
     key: str
@@ -45,7 +50,9 @@ class Draft:
     digests: dict[str, str] = field(default_factory=dict)
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cost: int | None = None
     latency: float | None = None
+    stale_until: float | None = None
 
 
 def entries() -> CacheEntryQuerySet:
@@ -55,10 +62,32 @@ def entries() -> CacheEntryQuerySet:
 
 def read(key: str, *, expired_too: bool = False) -> bytes | None:
     """The payload under `key`, or None when there is none or it has expired."""
-    rows = entries() if expired_too else entries().fresh()
-    return next(
-        (bytes(data) for data in rows.filter(key=key).values_list("payload", flat=True)), None
-    )
+    connection = connections[database_alias()]
+    # The ORM takes as long to put this together as the database to answer it.
+    any_row, fresh_row = _selects(connection.vendor, connection.ops.quote_name)
+    parameters: list[Any] = [key]
+    if not expired_too:
+        parameters.append(connection.ops.adapt_datetimefield_value(timezone.now()))
+    with connection.cursor() as cursor:
+        cursor.execute(any_row if expired_too else fresh_row, parameters)
+        row = cursor.fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def _selects(vendor: str, quote: Callable[[str], str]) -> tuple[str, str]:
+    """The payload under a key; and that of an entry that expires after a moment."""
+    known = _known_selects.get(vendor)
+    if known is None:
+        table, key, payload, expires = map(
+            quote, (_model("CacheEntry")._meta.db_table, "key", "payload", "expires_at")
+        )
+        any_row = f"SELECT {payload} FROM {table} WHERE {key} = %s"  # noqa: S608 - no input
+        fresh_row = f"{any_row} AND ({expires} IS NULL OR {expires} > %s)"
+        known = _known_selects[vendor] = any_row, fresh_row
+    return known
+
+
+_known_selects: Final[dict[str, tuple[str, str]]] = {}
 
 
 def read_many(keys: Collection[str], *, expired_too: bool = False) -> dict[str, bytes]:
@@ -68,56 +97,95 @@ def read_many(keys: Collection[str], *, expired_too: bool = False) -> dict[str, 
     return {key: bytes(data) for key, data in found}
 
 
-def write(draft: Draft) -> None:
-    """Store `draft`, in the place of what was under its key."""
+@contextmanager
+def held(keys: Collection[str]) -> Iterator[dict[str, tuple[bytes, datetime | None]]]:
+    """Payload and expiry of the fresh rows under `keys`, which nobody can remove meanwhile.
+
+    Rows that another transaction has at the moment are left out: nobody waits for them. Raises
+    `gate.Busy` where there is one writer (SQLite), and it is another.
+    """
+    alias = database_alias()
+    with gate.impatient(alias), transaction.atomic(using=alias):
+        rows = _locked(alias, keys).values_list("key", "payload", "expires_at")
+        yield {key: (bytes(payload), expires) for key, payload, expires in rows}
+
+
+def write(draft: Draft, since: int | None) -> str | None:
+    """Store `draft`, in the place of what was under its key; why not, where it comes too late.
+
+    `since`: the generation (see `late`) noted before the question was asked.
+    """
     alias = database_alias()
     with transaction.atomic(using=alias):
-        entry_id = _upsert(alias, draft)
+        gate.shared(alias)
+        if late.came_late(draft, since):
+            return TOO_LATE
+        entry_id, is_pinned = _upsert(alias, draft)
+        if is_pinned:
+            never = {"expires_at": None, "stale_until": None}
+            payload = reseal(ANSWER, draft.key, draft.payload, expires=None)
+            entries().filter(pk=entry_id).update(payload=payload, **never)
         tags = _model("EntryTag").objects.using(alias)
-        tags.filter(entry_id=entry_id).delete()
+        # (without looking for what else would have to go: nothing refers to a tag)
+        tags.filter(entry_id=entry_id)._raw_delete(alias)  # noqa: SLF001
         if draft.tags:
             tags.bulk_create([tags.model(entry_id=entry_id, tag=tag) for tag in sorted(draft.tags)])
+    return None
 
 
-def delete(ids: Collection[int], recheck: Selection | None = None) -> int:
+def delete(ids: Collection[int]) -> int:
     """Remove the rows with these primary keys, which the caller has locked, and their tags.
 
-    Rows that `recheck` does not pick any more stay. How many were removed.
+    How many were removed.
     """
     alias = database_alias()
     # Past Django's collector, which would load each row with its payload first; and by primary
     # keys, since MariaDB locks whatever rows a subquery comes by.
-    tags = _model("EntryTag").objects.using(alias).filter(entry_id__in=ids)
+    tags = numbered(_model("EntryTag").objects.using(alias), ids, "entry_id")
     tags._raw_delete(alias)  # noqa: SLF001
-    doomed = entries().filter(pk__in=ids)
-    return (recheck(doomed) if recheck else doomed)._raw_delete(alias) or 0  # noqa: SLF001
+    doomed: Any = numbered(entries(), ids)
+    return doomed._raw_delete(alias) or 0  # noqa: SLF001
 
 
-def take_write_lock() -> None:
-    """Become the one writer of SQLite for the rest of the transaction, or wait for it.
+def numbered(rows: Any, ids: Collection[int], column: str = "id") -> Any:
+    """Those of `rows` that have one of `ids` in `column`.
 
-    A transaction that has read, and only then writes, would fail at once if another has written
-    in between.
+    PostgreSQL gets one parameter in the place of hundreds: less than a tenth of our time.
     """
-    entries().filter(pk=0).update(hits=F("hits"))
+    if connections[rows.db].vendor == "postgresql":
+        where = [f"{column} = ANY(%s)"]  # (a name of ours, never input)
+        return rows.extra(where=where, params=[list(ids)])  # noqa: S610
+    return rows.filter(**{f"{column}__in": ids})
 
 
-def _upsert(alias: str, draft: Draft) -> int:
-    row = _row(draft)
+def _locked(alias: str, keys: Collection[str]) -> CacheEntryQuerySet:
+    rows, features = entries().fresh().filter(key__in=keys), connections[alias].features
+    if not features.has_select_for_update:
+        gate.take_write_lock(alias)
+        return rows
+    return rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
+
+
+def _upsert(alias: str, draft: Draft) -> tuple[int, bool]:
+    """The primary key of the row, and whether it is pinned: that an answer does not change."""
+    row = _row(alias, draft)
     names_target = connections[alias].features.supports_update_conflicts_with_target
     entries().bulk_create(
         [row],
         update_conflicts=True,
         unique_fields=["key"] if names_target else None,
         update_fields=[
-            f.name for f in row._meta.concrete_fields if not f.primary_key and f.name != "key"
+            field.name
+            for field in row._meta.concrete_fields
+            if not (field.primary_key or field.generated or field.name in {"key", "pinned"})
         ],
     )
     # Not every database says which row it was.
-    return int(entries().values_list("pk", flat=True).get(key=draft.key))
+    return entries().values_list("pk", "pinned").get(key=draft.key)
 
 
-def _row(draft: Draft) -> CacheEntry:
+def _row(alias: str, draft: Draft) -> CacheEntry:
+    kept_until = draft.expires if draft.stale_until is None else draft.stale_until
     return _model("CacheEntry")(  # type: ignore[no-any-return]
         key=draft.key,
         namespace=draft.namespace,
@@ -132,29 +200,13 @@ def _row(draft: Draft) -> CacheEntry:
         size=len(draft.payload),
         input_tokens=draft.input_tokens,
         output_tokens=draft.output_tokens,
+        cost=draft.cost,
         latency=draft.latency,
         created_at=moment(draft.created),
         expires_at=None if draft.expires is None else moment(draft.expires),
+        stale_until=None if kept_until is None else moment(kept_until),
+        words=prompts.prompt_of(draft.key, draft.request) if can_search(alias) else None,
     )
-
-
-def moment(seconds: float) -> datetime:
-    """Seconds since the epoch as the project keeps times (``USE_TZ``)."""
-    aware = datetime.fromtimestamp(seconds, tz=UTC)
-    if django_settings.USE_TZ:
-        return aware
-    # The zone of the process, as of `timezone.now`; not the one that a view has activated.
-    return timezone.make_naive(aware, timezone.get_default_timezone())
-
-
-def text(value: str) -> str:
-    """`value` without what some database refuses in text: NUL and lone surrogates."""
-    return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
-
-
-def label(value: str) -> str:
-    """`value` cut to the length of a column."""
-    return text(value)[: _model("CacheEntry")._meta.get_field("model").max_length]
 
 
 def _model(name: str) -> Any:

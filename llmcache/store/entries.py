@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Final
+
+from django.db import OperationalError
+from django.utils import timezone
 
 from llmcache import signals
 from llmcache.codec.envelope import ANSWER, unseal
 from llmcache.conf import settings
 from llmcache.exceptions import CorruptEntry
 from llmcache.outcomes import Tier
-from llmcache.store import durable, hits, hot, placement
+from llmcache.store import (
+    breaker,
+    durable,
+    evictions,
+    gate,
+    hits,
+    hot,
+    late,
+    local,
+    placement,
+)
 from llmcache.store.durable import Draft
-from llmcache.store.safety import failing_safe, logger
+from llmcache.store.gathering import Gathering
+from llmcache.store.safety import aattempt, attempt, failing_safe, logger, reporting
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Found:
-    """An entry that was found, and which tier had it; `expires` in seconds since the epoch."""
+    """An entry that was found, and which tier had it.
+
+    `expires` in seconds since the epoch; `stale_for`: how many seconds ago that was, 0 while it is
+    fresh.
+    """
 
     body: bytes
     tier: Tier
     expires: float | None
-    fresh: bool
+    stale_for: float = 0.0
+
+    @property
+    def fresh(self) -> bool:
+        return not self.stale_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +60,21 @@ class Missing:
     reason: str = ""
 
 
-# Each waits as long as the connection waits for a lock (5 seconds by default).
-ATTEMPTS: Final = 12
+# A write that finds another one writing (SQLite) is tried for an hour: each time it waits as long
+# as the connection waits for the lock (5 seconds by default).
+ATTEMPTS: Final = 720
+
+FAILED: Final = object()
 
 # So many keys are looked up by one query: databases bound its parameters.
 KEYS_PER_QUERY: Final = 500
+
+# While the database is given a rest, an answer that was paid for is written all the same, if it can
+# be; nobody waits for that longer than so.
+RESTING_SECONDS: Final = 0.25
+
+#: A key, and whether an entry that has expired will do.
+Wanted = tuple[str, bool]
 
 TOO_LARGE: Final = "the answer is larger than LLMCACHE['MAX_ENTRY_BYTES']"
 
@@ -49,20 +84,51 @@ def lookup(key: str, *, stale: bool = False) -> Found | Missing:
 
     `stale`: an entry that has expired, and has not been removed yet, will do.
     """
-    troubles: list[str] = []
-    found = _lookup_hot(key, troubles) or _lookup_durable(key, stale, troubles)
-    if found is None:
-        return Missing("; ".join(troubles))
-    hits.count(key)
+    looking = local.begin()
+    copy = local.get(key) if looking else None
+    if copy is not None:
+        hits.count(key)
+        return copy
+    found = peek(key, stale=stale)
+    if isinstance(found, Found):
+        hits.count(key)
+        if looking and found.fresh:
+            _keep(key, found, looking)
     return found
 
 
-async def alookup(key: str, *, stale: bool = False) -> Found | Missing:
-    """`lookup` for a coroutine: the tiers are asked on another thread."""
+def peek(key: str, *, stale: bool = False) -> Found | Missing:
+    """`lookup` for who may not serve what is found; `count_hit` is for who does.
+
+    Not from a copy in this process: it is for who wants to know what is stored.
+    """
     troubles: list[str] = []
-    with failing_safe(Tier.DURABLE, "read", troubles):
-        return await placement.arun(partial(lookup, key, stale=stale))
-    return Missing(troubles[0])
+    found = _lookup_rest(key, stale, troubles)
+    return Missing("; ".join(troubles)) if found is None else found
+
+
+async def alookup(key: str, *, stale: bool = False) -> Found | Missing:
+    """`lookup` for a coroutine: Redis is asked on the event loop, the rest on another thread."""
+    looking = local.begin()
+    found = local.get(key) if looking else None
+    if found is not None:
+        hits.count(key)
+        return found
+    troubles: list[str] = []
+    reply = _ask_hot(key)
+    if reply is not None:
+        data = await aattempt(Tier.HOT, "read", reply, troubles)
+        found = _found(key, data, Tier.HOT, stale=False)
+    if found is None:
+        rest = partial(_lookup_rest, key, stale, troubles, ask_hot=reply is None)
+        with failing_safe(Tier.DURABLE, "read", troubles):
+            found = await placement.arun(rest)
+    if found is None:
+        return Missing("; ".join(troubles))
+    hits.count(key)
+    if looking and found.fresh:
+        _keep(key, found, looking)
+    return found
 
 
 def lookup_many(
@@ -74,9 +140,18 @@ def lookup_many(
     (`count_hit` does that): one entry may serve several calls, or none.
     """
     troubles: list[str] = []
-    found = _lookup_many_hot(keys, troubles)
-    rest = [key for key in keys if key not in found]
-    found |= _lookup_many_durable(rest, frozenset(stale), troubles)
+    looking = local.begin()
+    copies = {key: local.get(key) for key in keys} if looking else {}
+    found = {key: copy for key, copy in copies.items() if copy is not None}
+    read = _lookup_many_hot([key for key in keys if key not in found], troubles)
+    rest = [key for key in keys if key not in found and key not in read]
+    for start in range(0, len(rest), KEYS_PER_QUERY):
+        some = rest[start : start + KEYS_PER_QUERY]
+        read |= _lookup_many_durable(some, stale, troubles)
+    for key, each in read.items() if looking else ():
+        if looking and each.fresh:
+            _keep(key, each, looking)
+    found |= read
     missing = Missing("; ".join(troubles))
     return {key: found.get(key, missing) for key in keys}
 
@@ -88,12 +163,13 @@ async def alookup_many(
     troubles: list[str] = []
     with failing_safe(Tier.DURABLE, "read", troubles):
         # (no thread is needed to look nothing up)
-        return await placement.arun(partial(lookup_many, keys, stale=stale)) if keys else {}
+        work = partial(lookup_many, keys, stale=stale)
+        return await placement.arun(work, patience=_patience(keys)) if keys else {}
     return dict.fromkeys(keys, Missing(troubles[0]))
 
 
 def count_hit(key: str) -> None:
-    """Note that what `lookup_many` found under `key` was served once."""
+    """Note that what `peek` or `lookup_many` found under `key` was served once."""
     hits.count(key)
 
 
@@ -104,82 +180,128 @@ def copy_of(draft: Draft) -> Found | None:
     return None
 
 
-def save(draft: Draft) -> str | None:
-    """Store an entry, row first, then hot copy. None: stored, or soon to be; else why not."""
+def generation() -> int | None:
+    """What is to be noted before a question is asked, and told to `save` (see `late`)."""
+    return attempt(Tier.DURABLE, "read", partial(placement.run, late.generation))
+
+
+async def ageneration() -> int | None:
+    """`generation` for a coroutine."""
+    with failing_safe(Tier.DURABLE, "read"):
+        return await placement.arun(late.generation)
+    return None
+
+
+def save(draft: Draft, since: int | None = None, *, replacing: bool = True) -> str | None:
+    """Store an entry, row first, then hot copy. None: stored, or soon to be; else why not.
+
+    `since`: the `generation` noted before the question was asked; `replacing`: whether an older
+    hot copy may be there.
+    """
     troubles: list[str] = []
     with failing_safe(Tier.DURABLE, "write", troubles):
         if len(draft.payload) > settings.max_entry_bytes:
             return TOO_LARGE
+        work = partial(_save, draft, since, replacing)
         if placement.caller_is_the_writer():
-            placement.put_off(partial(_save_when_possible, draft))
+            placement.later(partial(_reporting, work), writing=True)
             return None
-        return placement.run(partial(_save_in_both, draft))
+        return placement.run(work, patience=_write_patience(), writing=True)
     return troubles[0]
 
 
-async def asave(draft: Draft) -> str | None:
+async def asave(draft: Draft, since: int | None = None, *, replacing: bool = True) -> str | None:
     """`save` for a coroutine: the tiers are written on another thread."""
     troubles: list[str] = []
     with failing_safe(Tier.DURABLE, "write", troubles):
-        return await placement.arun(partial(save, draft))
+        if len(draft.payload) > settings.max_entry_bytes:
+            return TOO_LARGE
+        work = partial(_save, draft, since, replacing)
+        return await placement.arun(work, patience=_write_patience(), writing=True)
     return troubles[0]
 
 
-def _lookup_hot(key: str, troubles: list[str]) -> Found | None:
-    with failing_safe(Tier.HOT, "read", troubles):
-        return _found(key, hot.read(key), Tier.HOT, stale=False)
+def _keep(key: str, found: Found, looking: local.Looking) -> None:
+    with reporting(Tier.LOCAL, "write"):
+        local.put(key, found, looking)
+
+
+def refuse(key: str, tier: Tier, error: Exception) -> None:
+    """Report an entry that must not be served: a miss, and never an exception."""
+    logger.warning("llmcache: the %s tier holds a bad entry under %s: %s", tier, key, error)
+    signals.send(signals.entry_refused, tier, key=key, tier=tier, error=error)
+
+
+def _ask_hot(key: str) -> Awaitable[bytes | None] | None:
+    """The hot copy, asked for on the event loop; None where that cannot be."""
+    with suppress(Exception):  # what is wrong is told by the thread that asks in its place
+        return hot.ask(key) if breaker.is_up(Tier.HOT) else None
     return None
+
+
+def _lookup_rest(
+    key: str, stale: bool, troubles: list[str], *, ask_hot: bool = True
+) -> Found | None:
+    found = _lookup_hot(key, troubles) if ask_hot else None
+    return found or _lookup_durable(key, stale, troubles)
+
+
+def _lookup_hot(key: str, troubles: list[str]) -> Found | None:
+    data = attempt(Tier.HOT, "read", partial(hot.read, key), troubles)
+    return _found(key, data, Tier.HOT, stale=False)
 
 
 def _lookup_durable(key: str, stale: bool, troubles: list[str]) -> Found | None:
-    with failing_safe(Tier.DURABLE, "read", troubles):
-        data = placement.run(partial(durable.read, key, expired_too=stale))
-        found = _found(key, data, Tier.DURABLE, stale=stale)
-        if data is not None and found is not None and found.fresh:
-            _write_hot(key, data, found.expires)
-        return found
-    return None
+    return attempt(Tier.DURABLE, "read", partial(_read_one, (key, stale)), troubles)
+
+
+def _read_one(wanted: Wanted) -> Found | None:
+    if placement.runs_here():
+        return placement.run(partial(_read_wanted, [wanted])).get(wanted)
+    return _gathering.look_up(wanted).result(placement.READ_SECONDS)
+
+
+def _read_wanted(several: Collection[Wanted]) -> dict[Wanted, Found]:
+    found = _read({key for key, _ in several}, {key for key, stale in several if stale})
+    return {
+        (key, stale): found[key]
+        for key, stale in several
+        if key in found and (stale or found[key].fresh)
+    }
 
 
 def _lookup_many_hot(keys: Collection[str], troubles: list[str]) -> dict[str, Found]:
-    with failing_safe(Tier.HOT, "read", troubles):
-        copies = hot.read_many(keys)
-        found = {key: _found(key, data, Tier.HOT, stale=False) for key, data in copies.items()}
-        return {key: each for key, each in found.items() if each is not None}
-    return {}
+    copies = attempt(Tier.HOT, "read", partial(hot.read_many, keys), troubles, default={})
+    found = {key: _found(key, data, Tier.HOT, stale=False) for key, data in copies.items()}
+    return {key: each for key, each in found.items() if each is not None}
 
 
 def _lookup_many_durable(
-    keys: list[str], stale: frozenset[str], troubles: list[str]
+    keys: list[str], stale: Collection[str], troubles: list[str]
 ) -> dict[str, Found]:
-    found: dict[str, Found] = {}
-    with failing_safe(Tier.DURABLE, "read", troubles):
-        for start in range(0, len(keys), KEYS_PER_QUERY):
-            some = keys[start : start + KEYS_PER_QUERY]
-            rows = placement.run(
-                partial(durable.read_many, some, expired_too=not stale.isdisjoint(some))
-            )
-            fresh: dict[str, tuple[bytes, float | None]] = {}
-            for key, data in rows.items():
-                if each := _found(key, data, Tier.DURABLE, stale=key in stale):
-                    found[key] = each
-                    if each.fresh:
-                        fresh[key] = data, each.expires
-            _write_many_hot(fresh)
+    work = partial(placement.run, partial(_read, keys, stale), patience=_patience(keys))
+    return attempt(Tier.DURABLE, "read", work, troubles, default={})
+
+
+def _patience(keys: Collection[str]) -> float:
+    """Many rows take a moment longer."""
+    return placement.READ_SECONDS * (1 + len(keys) / KEYS_PER_QUERY)
+
+
+def _read(keys: Collection[str], stale: Collection[str]) -> dict[str, Found]:
+    """What the rows have under `keys`; what is fresh of it gets a hot copy."""
+    rows = _rows(keys, expired_too=bool(stale))
+    read = {key: _found(key, rows[key], Tier.DURABLE, stale=key in stale) for key in rows}
+    found = {key: each for key, each in read.items() if each is not None}
+    _promote([key for key, each in found.items() if each.fresh])
     return found
 
 
-def _write_many_hot(entries: dict[str, tuple[bytes, float | None]]) -> None:
-    with failing_safe(Tier.HOT, "write"):
-        if not entries or hot.is_locked():
-            return
-        now = time.time()
-        fresh_for = {
-            key: (data, None if expires is None else expires - now)
-            for key, (data, expires) in entries.items()
-            if expires is None or expires > now
-        }
-        hot.write_many(fresh_for)
+def _rows(keys: Collection[str], *, expired_too: bool) -> dict[str, bytes]:
+    if len(keys) > 1:
+        return durable.read_many(keys, expired_too=expired_too)
+    data = {key: durable.read(key, expired_too=expired_too) for key in keys}
+    return {key: each for key, each in data.items() if each is not None}
 
 
 def _found(key: str, data: bytes | None, tier: Tier, *, stale: bool) -> Found | None:
@@ -190,39 +312,80 @@ def _found(key: str, data: bytes | None, tier: Tier, *, stale: bool) -> Found | 
     except CorruptEntry as error:
         refuse(key, tier, error)
         return None
-    fresh = envelope.is_fresh(time.time())
-    return Found(envelope.body, tier, envelope.expires, fresh) if fresh or stale else None
+    expires = envelope.expires
+    stale_for = 0.0 if expires is None else max(0.0, time.time() - expires)
+    return Found(envelope.body, tier, expires, stale_for) if stale or not stale_for else None
 
 
-def refuse(key: str, tier: Tier, error: Exception) -> None:
-    """Report an entry that must not be served: a miss, and never an exception."""
-    logger.warning("llmcache: the %s tier holds a bad entry under %s: %s", tier, key, error)
-    signals.send(signals.entry_refused, tier, key=key, tier=tier, error=error)
+def _promote(keys: Collection[str]) -> bool:
+    """Copy rows into the hot tier; whether all of them have their copy.
+
+    Each copy is written while its row is held, and a removal takes the row first and then the
+    copy: so no copy outlives its row.
+    """
+    if not keys or not _takes_copies():
+        return False
+    with failing_safe(Tier.DURABLE, "hold rows of"):
+        try:
+            with durable.held(keys) as rows:
+                write = partial(hot.write_many, _copies(rows))
+                written = attempt(Tier.HOT, "write", write, default=FAILED) is not FAILED
+                return written and len(rows) == len(keys)
+        except gate.Busy:
+            pass  # the next who looks it up will do it
+    return False
 
 
-def _save_when_possible(draft: Draft) -> None:
-    """Store what was put off, waiting for the lock again and again; it was paid for."""
+def _takes_copies() -> bool:
+    """Whether there is a hot tier, and it is not given a rest."""
+    with reporting(Tier.HOT, "find"):
+        return hot.backend() is not None and breaker.is_up(Tier.HOT)
+    return False
+
+
+def _copies(
+    rows: dict[str, tuple[bytes, datetime | None]],
+) -> dict[str, tuple[bytes, float | None]]:
+    """The payloads, and for how many seconds each is fresh."""
+    now = timezone.now()
+    return {
+        key: (payload, None if expires is None else (expires - now).total_seconds())
+        for key, (payload, expires) in rows.items()
+    }
+
+
+def _write_patience() -> float:
+    """For how many seconds a caller waits for a write."""
+    return placement.WRITE_SECONDS if breaker.is_up(Tier.DURABLE) else RESTING_SECONDS
+
+
+def _reporting(work: Callable[[], object]) -> None:
+    with failing_safe(Tier.DURABLE, "write"):
+        work()
+
+
+def _save(draft: Draft, since: int | None, replacing: bool) -> str | None:
+    """Store an entry in both tiers; why not, where it must not be stored."""
+    refusal = _write_patiently(draft, since)
+    if refusal is None and not _promote([draft.key]) and (replacing or breaker.is_up(Tier.HOT)):
+        # The copy that may still be there is of an older answer. (While the tier is given a rest,
+        # it is there only if an answer was to be replaced: others take the row and the copy.)
+        with failing_safe(Tier.DURABLE, "note an eviction in"):
+            evictions.evict([draft.key], evictions.note([draft.key]))
+    local.drop([draft.key])
+    return refusal
+
+
+def _write_patiently(draft: Draft, since: int | None) -> str | None:
+    """`durable.write`, again and again where another one is the writer: it was paid for."""
     for _ in range(ATTEMPTS):
-        if _save_in_both(draft) is None:
-            return
+        try:
+            return durable.write(draft, since)
+        except OperationalError as error:
+            if not gate.is_busy(error):
+                raise
+    return durable.write(draft, since)
 
 
-def _save_in_both(draft: Draft) -> str | None:
-    troubles: list[str] = []
-    with failing_safe(Tier.DURABLE, "write", troubles):
-        durable.write(draft)
-        _write_hot(draft.key, draft.payload, draft.expires)
-        return None
-    return troubles[0]
-
-
-def _write_hot(key: str, data: bytes, expires: float | None) -> None:
-    with failing_safe(Tier.HOT, "write"):
-        if hot.is_locked():
-            return
-        fresh_for = None if expires is None else expires - time.time()
-        if fresh_for is None or fresh_for > 0:
-            hot.write(key, data, fresh_for)
-        else:
-            # The copy that may still be there is of an older answer.
-            hot.delete([key])
+_gathering: Final = Gathering(_read_wanted, placement.later, KEYS_PER_QUERY)
+os.register_at_fork(after_in_child=_gathering.start_anew)

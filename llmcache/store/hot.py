@@ -1,13 +1,21 @@
-"""The hot tier: sealed copies of entries on a Django cache alias. They may vanish any time."""
+"""The hot tier: sealed copies of entries on a Django cache alias. They may vanish any time.
+
+Whatever asks the tier raises `TierResting` while its breaker is open.
+"""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+import os
+import threading
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
+from django.conf import settings as django_settings
 from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.db import DatabaseCache
@@ -15,48 +23,100 @@ from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
 
 from llmcache.conf import settings
-from llmcache.store import placement
+from llmcache.outcomes import Tier
+from llmcache.store import placement, twins
+from llmcache.store.breaker import State, breakers, must_be_up
+from llmcache.store.direct import direct_to
+from llmcache.store.gathering import Gathering
+from llmcache.store.twins import TURN_SECONDS
 
+if TYPE_CHECKING:
+    from llmcache.store.getting import Direct
+
+P = ParamSpec("P")
 T = TypeVar("T")
 
 # Copies on these would outlive an invalidation in another process, or never be there.
-PER_PROCESS = (LocMemCache, DummyCache)
+PER_PROCESS: Final = (LocMemCache, DummyCache)
+
+PROBE_SECONDS: Final = 10.0
+
+# So many threads read at the same moment, each for itself. Those beyond are read for together.
+TURNS: Final = 12
+READ_AT_ONCE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Backend:
+    """What is known of an alias; `twin` None: the alias itself is used.
+
+    `direct`: a shorter way to read from the twin, where there is one.
+    """
+
+    params: object
+    twin: BaseCache | None
+    direct: Direct | None
+    is_per_process: bool
+    is_database: bool
+
+
+class WrongReply(Exception):
+    """The hot tier did not give back what had just been put there."""
 
 
 def backend() -> BaseCache | None:
-    """The cache that holds the hot copies; None when none is configured, or it is per process."""
+    """The cache that holds the hot copies; None when none is configured, or it is per process.
+
+    Where there is one, it is a private twin of what the alias names (see `twins`).
+    """
     alias = settings.cache
-    if alias is None:
-        return None
-    cache = caches[alias]
-    return None if isinstance(cache, PER_PROCESS) else cache
+    return None if alias is None else _cache(alias, _known(alias))
 
 
 def read(key: str) -> bytes | None:
     """The sealed copy under `key`, or None."""
-    cache = backend()
-    if cache is None:
+    alias = settings.cache
+    if alias is None:
         return None
-    data = _placed(cache, lambda: cache.get(_hot_key(key)))
-    return data if isinstance(data, bytes) else None
+    known = _known(alias)
+    try:
+        turn = _turns.pop()
+    except IndexError:
+        must_be_up(Tier.HOT)
+        return _gathering.look_up(key).result(TURN_SECONDS)
+    try:
+        if known.direct is not None:
+            return _counted(known.direct.get, _hot_key(key))
+        return _read_through(_cache(alias, known), key)
+    finally:
+        _turns.append(turn)
+
+
+def ask(key: str) -> Awaitable[bytes | None] | None:
+    """`read` on the running event loop; None where only a thread can do it."""
+    alias = settings.cache
+    direct = None if alias is None else _known(alias).direct
+    reply = None if direct is None else direct.ask_on_loop(_hot_key(key))
+    return None if reply is None else _awaited(reply)
+
+
+async def _awaited(reply: Awaitable[T]) -> T:
+    its = breakers[Tier.HOT]
+    mark = its.begin()
+    result = await reply
+    its.succeeded(mark)
+    return result
 
 
 def write(key: str, data: bytes, fresh_for: float | None) -> None:
     """Keep a sealed copy for at most `fresh_for` seconds, and at most ``HOT_TTL``."""
-    cache = backend()
-    if cache is None:
-        return
-    _placed(cache, lambda: cache.set(_hot_key(key), data, _timeout(fresh_for)))
+    put(_hot_key(key), data, _bounded(fresh_for))
 
 
 def read_many(keys: Collection[str]) -> dict[str, bytes]:
     """The sealed copies that are there, in one round trip."""
-    cache = backend()
-    if cache is None or not keys:
-        return {}
     names = {_hot_key(key): key for key in keys}
-    copies = _placed(cache, lambda: cache.get_many(names))
-    return {names[name]: data for name, data in copies.items() if isinstance(data, bytes)}
+    return {names[name]: data for name, data in values(names).items()}
 
 
 def write_many(copies: Mapping[str, tuple[bytes, float | None]]) -> None:
@@ -69,26 +129,132 @@ def write_many(copies: Mapping[str, tuple[bytes, float | None]]) -> None:
         return
     by_timeout: defaultdict[int, dict[str, bytes]] = defaultdict(dict)
     for key, (data, fresh_for) in copies.items():
-        by_timeout[_timeout(fresh_for)][_hot_key(key)] = data
+        by_timeout[_whole(_bounded(fresh_for))][_hot_key(key)] = data
     for timeout, named in by_timeout.items():
-        _placed(cache, partial(cache.set_many, named, timeout))
+        refused = _placed(cache, partial(cache.set_many, named, timeout))
+        # What is still there of these is of older answers.
+        drop(refused or ())
 
 
 def delete(keys: Collection[str]) -> None:
     """Remove the copies under `keys`."""
+    drop([_hot_key(key) for key in keys])
+
+
+def add(name: str, token: bytes, seconds: float) -> bool:
+    """Keep `token` under `name` for `seconds`, unless something is there; whether it was kept."""
     cache = backend()
-    if cache is not None and keys:
-        _placed(cache, lambda: cache.delete_many([_hot_key(key) for key in keys]))
+    if cache is None:
+        return False
+    return bool(_placed(cache, lambda: cache.add(name, token, _whole(seconds))))
+
+
+def put(name: str, value: bytes, seconds: float) -> None:
+    """Keep `value` under `name` for `seconds`."""
+    cache = backend()
+    if cache is not None:
+        _placed(cache, lambda: cache.set(name, value, _whole(seconds)))
+
+
+def values(names: Collection[str]) -> dict[str, bytes]:
+    """What is there under `names`, in one round trip."""
+    cache = backend()
+    if cache is None or not names:
+        return {}
+    found = _placed(cache, lambda: cache.get_many(list(names)))
+    return {name: value for name, value in found.items() if isinstance(value, bytes)}
+
+
+def touch(name: str, seconds: float) -> bool:
+    """Keep what is under `name` for `seconds` from now; whether something is there."""
+    cache = backend()
+    if cache is None:
+        return False
+    return bool(_placed(cache, lambda: cache.touch(name, _whole(seconds))))
+
+
+def drop(names: Collection[str]) -> None:
+    """Remove what is under `names`."""
+    cache = backend()
+    if cache is not None and names:
+        _placed(cache, lambda: cache.delete_many(list(names)))
+
+
+def probe() -> None:
+    """Put something there, read it and remove it. Raises what the tier raises, or `WrongReply`."""
+    name, value = f"llmcache:probe:{token_hex(8)}", token_hex(8).encode()
+    put(name, value, PROBE_SECONDS)
+    if backend() is not None and values([name]) != {name: value}:
+        raise WrongReply("it did not return what had just been put there")
+    drop([name])
+
+
+def is_shared() -> bool:
+    """Whether all processes see one hot tier that is quick: not Django's database cache."""
+    alias = settings.cache
+    if alias is None:
+        return False
+    known = _known(alias)
+    return not (known.is_per_process or known.is_database)
 
 
 def is_locked() -> bool:
     """Whether writing a copy would wait for the caller's own transaction (SQLite)."""
-    return isinstance(backend(), DatabaseCache) and placement.caller_is_the_writer()
+    alias = settings.cache
+    return alias is not None and _known(alias).is_database and placement.caller_is_the_writer()
 
 
-def _timeout(fresh_for: float | None) -> int:
-    seconds = settings.hot_ttl if fresh_for is None else min(settings.hot_ttl, fresh_for)
-    # Backends count whole seconds; the envelope knows the fraction.
+def _read_through(cache: BaseCache | None, key: str) -> bytes | None:
+    data = None if cache is None else _placed(cache, lambda: cache.get(_hot_key(key)))
+    return data if isinstance(data, bytes) else None
+
+
+def _cache(alias: str, known: _Backend) -> BaseCache | None:
+    if known.twin is not None:
+        return known.twin
+    return None if known.is_per_process else caches[alias]
+
+
+def _known(alias: str) -> _Backend:
+    known = _backends.get(alias)
+    # Settings that were overridden are other objects.
+    if known is not None and known.params is django_settings.CACHES.get(alias):
+        return known
+    with _lock:
+        known = _backends.get(alias)
+        if known is None or known.params is not django_settings.CACHES.get(alias):
+            _forget(alias)
+            known = _backends[alias] = _look_at(alias)
+        return known
+
+
+def _look_at(alias: str) -> _Backend:
+    cache = caches[alias]
+    params: dict[str, Any] = django_settings.CACHES[alias]
+    twin = twins.twin_of(params)
+    return _Backend(
+        params,
+        twin,
+        direct_to(twin) if twin is not None else None,
+        isinstance(cache, PER_PROCESS),
+        isinstance(cache, DatabaseCache),
+    )
+
+
+def _forget(alias: str) -> None:
+    old = _backends.pop(alias, None)
+    if old is not None and old.direct is not None:
+        old.direct.close()
+    if old is not None and old.twin is not None:
+        twins.close(old.twin)
+
+
+def _bounded(fresh_for: float | None) -> float:
+    return settings.hot_ttl if fresh_for is None else min(settings.hot_ttl, fresh_for)
+
+
+def _whole(seconds: float) -> int:
+    # Not all backends take a fraction. (The envelope knows it.)
     return math.ceil(seconds)
 
 
@@ -99,4 +265,32 @@ def _hot_key(key: str) -> str:
 def _placed(cache: BaseCache, work: Callable[[], T]) -> T:
     # Django's database cache asks a database as well, and may not do so in the caller's
     # transaction either.
-    return placement.run(work) if isinstance(cache, DatabaseCache) else work()
+    if isinstance(cache, DatabaseCache):
+        return _counted(lambda: placement.run(work))
+    return _counted(work)
+
+
+def _counted(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `work` returns, which tells the breaker that the tier is well."""
+    its = breakers[Tier.HOT]
+    if its.state is not State.CLOSED:
+        must_be_up(Tier.HOT)
+    mark = its.begin()
+    result = work(*args, **kwargs)
+    its.succeeded(mark)
+    return result
+
+
+def _start_anew() -> None:
+    """At the start, and in a forked child: no connection is used on both sides of a fork."""
+    global _backends, _lock, _turns
+    _backends, _lock, _turns = {}, threading.Lock(), deque(range(TURNS))
+    _gathering.start_anew()
+
+
+_backends: dict[str, _Backend]
+_lock: threading.Lock
+_turns: deque[int]
+_gathering: Final = Gathering(read_many, placement.run_errand_later, READ_AT_ONCE)
+_start_anew()
+os.register_at_fork(after_in_child=_start_anew)

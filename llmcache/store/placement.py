@@ -1,41 +1,58 @@
-"""Where database work runs: on the caller's connection, or on a thread and connection of our own.
+"""Where database work runs: on threads and connections of our own.
 
-On the caller's connection it may run while that is in autocommit. Not inside the caller's
-transaction: a failing statement of ours would abort it (PostgreSQL), a deadlock would roll it
-back (MariaDB), and a rollback would take answers along that were paid for. And not on an event
-loop: it would stand still. Then the work goes to a small pool of threads, each with connections
-of its own.
+Not on the caller's connection. Inside the caller's transaction, a failing statement of ours would
+abort it (PostgreSQL), a deadlock would roll it back (MariaDB), and a rollback would take answers
+along that were paid for. Outside of one, a table that is locked or a server that does not answer
+would hold the caller up for as long. On an event loop, all would stand still. And a thousand
+threads that wait for one answer would hold a thousand connections.
 
-The transaction that `TestCase` and pytest-django open around a test does not count as the
-caller's: work runs inside it, under a savepoint, and is rolled back with the test.
+So a few threads do the work, each with a connection of its own, and the caller waits for no more
+than a moment. There are two exceptions. The transaction that `TestCase` and pytest-django open
+around a test does not count as the caller's: work runs inside it, under a savepoint, and is rolled
+back with the test. And a SQLite database in memory is seen by its own connection only.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final, TypeVar
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
 from llmcache.conf import settings
+from llmcache.outcomes import Tier
+from llmcache.store.breaker import is_up
+from llmcache.store.workers import Workers
 
 T = TypeVar("T")
 
-# A process holds at most so many connections for coroutines and for work beside transactions.
+# A process holds at most so many connections for reading, and as many for writing.
 POOL_THREADS: Final = 4
-# A coroutine, or a caller inside a transaction, waits at most so long for work on such a thread.
-PATIENCE_SECONDS: Final = 10.0
+# Those need one only where the hot tier cannot be used.
+ERRAND_THREADS: Final = 2
+# A caller waits at most so long for something to be read, or to be written. What is written is
+# written all the same, only later.
+READ_SECONDS: Final = 0.5
+WRITE_SECONDS: Final = 2.0
+# Our own connections wait at most so long for a lock, where the server knows no other bound.
+LOCK_SECONDS: Final = 5
 # A connection that was idle for longer is asked whether it still is one.
 IDLE_SECONDS: Final = 1.0
+# When the process ends, what is still to be written gets so long.
+EXIT_SECONDS: Final = 10.0
+# A fork waits at most so long for work that is under way.
+FORK_SECONDS: Final = 1.0
 
 
 def database_alias() -> str:
@@ -48,55 +65,79 @@ def database_name() -> object:
     return connections[database_alias()].settings_dict["NAME"]
 
 
-def run(work: Callable[[], T]) -> T:
-    """Run database work for a synchronous caller and wait for it."""
+def run(
+    work: Callable[[], T],
+    *,
+    patience: float | None = READ_SECONDS,
+    writing: bool = False,
+    removing: bool = False,
+) -> T:
+    """Do database work for a synchronous caller, who waits at most `patience` seconds for it.
+
+    None: until it is done. Raises `TimeoutError` after that; what was to be read or removed is then
+    not any more, what was to be written is.
+    """
     connection = connections[database_alias()]
     if _in_test_transaction(connection):
         return _under_savepoint(connection, work)
-    if _is_free(connection) and not _on_event_loop():
+    if runs_here():
         return work()
-    return _submit(work).result(PATIENCE_SECONDS)
+    future = _submit(work, writing=writing, removing=removing)
+    try:
+        return future.result(patience)
+    finally:
+        if not writing:
+            future.cancel()
 
 
-def put_off(work: Callable[[], object]) -> None:
-    """Run a write when the caller's transaction has ended, without waiting for it.
+async def arun(
+    work: Callable[[], T], *, patience: float | None = READ_SECONDS, writing: bool = False
+) -> T:
+    """`run` for a coroutine; the event loop goes on meanwhile."""
+    if _testing() and await sync_to_async(stays_here)():
+        return await sync_to_async(run)(work)
+    future = asyncio.wrap_future(_submit(work, writing=writing))
+    return await asyncio.wait_for(asyncio.shield(future) if writing else future, patience)
 
-    SQLite allows one writer. Inside a transaction the caller may be it, and waiting for our
-    write would be waiting for ourselves: the write is left to a thread of its own, which waits
-    for the lock, and keeps nobody else from looking up.
-    """
-    _pool("put off", threads=1).submit(_on_own_connection, work)
+
+def later(work: Callable[[], object], *, writing: bool = False) -> None:
+    """Do database work some time soon, without waiting for it."""
+    _submit(work, writing=writing)
 
 
-def run_removal(work: Callable[[], T]) -> T:
+def runs_here() -> bool:
+    """Whether `run` does its work on the caller's thread."""
+    return _is_worker() or stays_here()
+
+
+def run_errand_later(work: Callable[[], object]) -> None:
+    """`later` for work that mostly needs the hot tier only, and is not to wait for the rows."""
+    _errands.submit(lambda: _on_own_connection(work))
+
+
+def may_put_off() -> bool:
+    """Whether work may be done `later`: a test runner's transaction would not have it."""
+    return not _testing()
+
+
+def run_removal(work: Callable[[], T], *, patience: float | None = None) -> T:
     """`run` for a removal; in the caller's transaction, and undone with it, on SQLite."""
-    return work() if caller_is_the_writer() else run(work)
+    return work() if caller_is_the_writer() else run(work, patience=patience, removing=True)
 
 
 def caller_is_the_writer() -> bool:
-    """Whether the caller is in a transaction of a database that allows one writer (SQLite)."""
+    """Whether the caller is in a transaction of a database that allows one writer (SQLite).
+
+    Waiting for a write of ours would then be waiting for ourselves.
+    """
     connection = connections[database_alias()]
     return (
         connection.vendor == "sqlite"
         and not _is_free(connection)
         and not _in_test_transaction(connection)
+        and not _is_worker()
+        and not _is_in_memory(connection)
     )
-
-
-async def arun(work: Callable[[], T], *, bounded: bool = True) -> T:
-    """Run database work for a coroutine; the event loop goes on meanwhile.
-
-    `bounded`: wait no longer than a call may be held up. What has to be done to its end is not.
-    """
-    if _testing() and await sync_to_async(_test_transaction_open)():
-        return await sync_to_async(run)(work)
-    patience = PATIENCE_SECONDS if bounded else None
-    return await asyncio.wait_for(asyncio.wrap_future(_submit(work)), patience)
-
-
-def later(work: Callable[[], object]) -> None:
-    """Run database work some time soon, without waiting for it."""
-    _submit(work)
 
 
 def _is_free(connection: BaseDatabaseWrapper) -> bool:
@@ -105,12 +146,8 @@ def _is_free(connection: BaseDatabaseWrapper) -> bool:
     )
 
 
-def _on_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+def _is_in_memory(connection: BaseDatabaseWrapper) -> bool:
+    return connection.vendor == "sqlite" and connection.is_in_memory_db()  # type: ignore[attr-defined]
 
 
 def _in_test_transaction(connection: BaseDatabaseWrapper) -> bool:
@@ -124,8 +161,10 @@ def _testing() -> bool:
     return hasattr(state, "saved_data")
 
 
-def _test_transaction_open() -> bool:
-    return _in_test_transaction(connections[database_alias()])
+def stays_here() -> bool:
+    """Whether work runs on the caller's connection: in a test's transaction, or in memory."""
+    connection = connections[database_alias()]
+    return _in_test_transaction(connection) or _is_in_memory(connection)
 
 
 def _under_savepoint(connection: BaseDatabaseWrapper, work: Callable[[], T]) -> T:
@@ -133,41 +172,103 @@ def _under_savepoint(connection: BaseDatabaseWrapper, work: Callable[[], T]) -> 
         return work()
 
 
-def _submit(work: Callable[[], T]) -> Future[T]:
-    return _pool("beside", threads=POOL_THREADS).submit(_on_own_connection, work)
+def _submit(work: Callable[[], T], *, writing: bool, removing: bool = False) -> Future[T]:
+    return _threads_for(writing, removing).submit(lambda: _on_own_connection(work))
+
+
+def _threads_for(writing: bool, removing: bool) -> Workers:
+    """What may have to wait for a lock, or for a server, keeps nobody from reading."""
+    if connections[database_alias()].vendor != "sqlite":
+        return _writers if writing or removing else _workers
+    # Where there is one writer only, one thread writes: no two of ours wait for each other.
+    return _writer if writing else _workers
+
+
+def _is_worker() -> bool:
+    return getattr(_thread, "is_worker", False)
 
 
 def _on_own_connection(work: Callable[[], T]) -> T:
-    _close_if_gone(connections[database_alias()])
+    _thread.is_worker = True
+    connection = connections[database_alias()]
+    _close_if_gone(connection)
     try:
         return work()
     finally:
-        _used.at = time.monotonic()
-        # A broken connection is thrown away; a good one stays open for the next work. Under a
-        # test runner it may not stay: the test database could not be dropped.
-        for connection in connections.all(initialized_only=True):
-            if connection.errors_occurred or _testing():
-                connection.close()
-
-
-_used = threading.local()
+        _thread.used = time.monotonic()
+        for own in connections.all(initialized_only=True):
+            if own.errors_occurred or not _may_stay_open(own):
+                own.close()
 
 
 def _close_if_gone(connection: BaseDatabaseWrapper) -> None:
     """Close a connection that the server has closed while nobody used it."""
-    idle = time.monotonic() - getattr(_used, "at", 0.0)
-    if idle > IDLE_SECONDS and connection.connection is not None and not connection.is_usable():
+    idle = time.monotonic() - getattr(_thread, "used", 0.0)
+    # (while the database is given a rest, the work is another one, and must not wait for it)
+    may_ask = connection.connection is not None and is_up(Tier.DURABLE)
+    if idle > IDLE_SECONDS and may_ask and not connection.is_usable():
         connection.close()
 
 
-_pools: dict[tuple[int, str], ThreadPoolExecutor] = {}
+def _bound_waiting(connection: BaseDatabaseWrapper, **_: Any) -> None:
+    """MariaDB and MySQL would wait 50 seconds for a row's lock, and a day for a table's."""
+    if _is_worker() and connection.vendor == "mysql":
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SET SESSION innodb_lock_wait_timeout = %s, lock_wait_timeout = %s",
+                [LOCK_SECONDS, LOCK_SECONDS],
+            )
 
 
-def _pool(name: str, *, threads: int) -> ThreadPoolExecutor:
-    # By process: threads do not survive a fork, and the pool of the parent is dead in the child.
-    key = os.getpid(), name
-    pool = _pools.get(key)
-    if pool is None:
-        prefix = f"llmcache {name}"
-        pool = _pools.setdefault(key, ThreadPoolExecutor(threads, thread_name_prefix=prefix))
-    return pool
+def _may_stay_open(connection: BaseDatabaseWrapper) -> bool:
+    """Not under a test runner, which could not drop the database; nor when it is from a pool."""
+    return not _testing() and not connection.settings_dict["OPTIONS"].get("pool")
+
+
+_thread = threading.local()
+
+
+def _part() -> None:
+    """Before a fork: a connection that both processes had would be closed by the first to end.
+
+    And the libraries of databases have locks of their own. One that a thread holds at that moment
+    (SQLite's, while it opens a file) would stay locked in the child for ever.
+    """
+    for workers in _all():
+        workers.pause(FORK_SECONDS)
+
+
+def _go_on() -> None:
+    """After a fork, in the parent."""
+    for workers in _all():
+        workers.resume()
+
+
+def _start_anew() -> None:
+    """At the start, and in a forked child, which has none of the threads."""
+    global _workers, _writers, _writer, _errands
+    _workers = Workers("rows", POOL_THREADS, leave=connections.close_all)
+    _errands = Workers("errands", ERRAND_THREADS, leave=connections.close_all)
+    _writers = Workers("writers", POOL_THREADS, leave=connections.close_all)
+    _writer = Workers("writer", 1, leave=connections.close_all)
+
+
+def _all() -> tuple[Workers, ...]:
+    return _writer, _writers, _workers, _errands
+
+
+def _finish() -> None:
+    """What was acknowledged as written later is written before the process ends."""
+    ends = time.monotonic() + EXIT_SECONDS
+    for workers in _all():
+        workers.drain(max(0.0, ends - time.monotonic()))
+
+
+_workers: Workers
+_errands: Workers
+_writers: Workers
+_writer: Workers
+_start_anew()
+os.register_at_fork(before=_part, after_in_parent=_go_on, after_in_child=_start_anew)
+atexit.register(_finish)
+connection_created.connect(_bound_waiting)

@@ -17,6 +17,7 @@ from project.standin.questions import (
     Question,
     Rejection,
     Tool,
+    check_parts,
     instructions,
     limit,
     read,
@@ -26,10 +27,12 @@ from project.standin.schemas import Schema
 
 MESSAGES = "messages"
 MESSAGES_TYPES: tuple[type, ...] = (list,)
+PARTS = frozenset({"text", "image_url", "input_audio", "file", "refusal"})
 FINGERPRINT = "fp_stand_in"
 
 
 def question(body: Body) -> Question:
+    check_parts(body[MESSAGES], PARTS, MESSAGES)
     schema, fenced = _schema(body)
     return Question(
         text=read(body[MESSAGES]),

@@ -19,6 +19,7 @@ from project.standin.questions import (
     Question,
     Rejection,
     Tool,
+    check_parts,
     instructions,
     limit,
     read,
@@ -28,9 +29,17 @@ from project.standin.schemas import Schema
 
 MESSAGES = "messages"
 MESSAGES_TYPES: tuple[type, ...] = (list,)
+PARTS = frozenset(
+    {
+        *("text", "image", "document", "search_result", "container_upload"),
+        *("thinking", "redacted_thinking", "tool_use", "tool_result"),
+        *("server_tool_use", "web_search_tool_result"),
+    }
+)
 
 
 def question(body: Body) -> Question:
+    check_parts(body[MESSAGES], PARTS, MESSAGES)
     return Question(
         text=read(body[MESSAGES]),
         tools=_tools(body),

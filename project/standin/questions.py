@@ -71,6 +71,18 @@ def read(messages: Iterable[Body]) -> str:
     return "\n\n".join(said).partition(MARKDOWN_REQUEST)[0].strip()
 
 
+def check_parts(messages: Iterable[Body], types: frozenset[str], field: str) -> None:
+    """Reject messages with a part that the protocol does not know, as a sound is to Anthropic."""
+    for number, message in enumerate(messages):
+        content = message.get("content")
+        for index, part in enumerate(content if isinstance(content, list) else ()):
+            kind = part.get("type") if isinstance(part, dict) else None
+            if kind not in types:
+                where = f"{field}[{number}].content[{index}].type"
+                expected = ", ".join(sorted(types))
+                raise Rejection(f"Invalid value: {kind!r}. Expected one of: {expected}.", where)
+
+
 def _follows_an_answer(message: Body) -> bool:
     if message.get("role") == "assistant" or message.get("type") == "function_call":
         return True

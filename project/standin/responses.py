@@ -17,6 +17,7 @@ from project.standin.questions import (
     Question,
     Rejection,
     Tool,
+    check_parts,
     instructions,
     limit,
     read,
@@ -26,9 +27,11 @@ from project.standin.schemas import Schema
 
 MESSAGES = "input"
 MESSAGES_TYPES: tuple[type, ...] = (list, str)
+PARTS = frozenset({"input_text", "input_image", "input_file", "output_text", "refusal"})
 
 
 def question(body: Body) -> Question:
+    check_parts(_messages(body), PARTS, MESSAGES)
     schema, fenced = _schema(body)
     return Question(
         text=read(_messages(body)),

@@ -7,17 +7,23 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 from django.db import connections
 
 from project.standin.server import StandIn
-from tests.benchmarks import report
-from tests.benchmarks.measuring import Measurement
+from tests.benchmarks import peers, report  # noqa: F401 - the peers' rows
+from tests.benchmarks.measuring import Measurement, Subject
+from tests.benchmarks.misses import measure
+from tests.benchmarks.question import LARGE, SMALL, Question
 from tests.benchmarks.rows import ROWS, Bench, Row
 from tests.benchmarks.settings import set_up
+from tests.servers import PostgreSQLServer, RedisServer
 
 ROUNDS, CALLS = 20, 100
+AT_ONCE_ROUNDS = 3
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 
 
@@ -27,14 +33,28 @@ def main() -> None:
     absent = [row for row in rows if row.lacking()]
     present = [row for row in rows if row not in absent]
     load = report.load()
-    with benches(present) as bench, closing(Measurement(present, bench)) as measurement:
-        subjects = measurement.run(options.rounds, options.calls, tell(options.rounds))
-        results = "\n\n".join(filter(None, [report.table(subjects), report.missing(absent)]))
+    with benches(present, SMALL) as bench:
+        small, memory = measured(present, bench, options.rounds, options.calls)
+        large, _ = measured(
+            present, replace(bench, question=LARGE), max(1, options.rounds // 4), options.calls
+        )
+        found = {*bench.urls} >= {PostgreSQLServer, RedisServer}
+        misses = measure(bench, max(1, options.rounds // 4)) if found else None
+        results = report.results(small, large, absent, misses, memory)
         print(results)
         if options.output:
-            options.output.parent.mkdir(exist_ok=True)
             page = report.page(results, bench.urls, options.rounds, options.calls, load)
-            options.output.write_text(page)
+            report.put(options.output, page)
+
+
+def measured(
+    rows: Sequence[Row], bench: Bench, rounds: int, calls: int
+) -> tuple[list[Subject], float]:
+    """The rows with their times, and how many MiB the process holds after them."""
+    with closing(Measurement(rows, bench)) as measurement:
+        subjects = measurement.run(rounds, calls, tell(rounds))
+        measurement.run_at_once(min(rounds, AT_ONCE_ROUNDS))
+        return subjects, psutil.Process().memory_info().rss / 2**20
 
 
 def arguments() -> argparse.Namespace:
@@ -63,7 +83,7 @@ def positive(text: str) -> int:
 
 
 @contextmanager
-def benches(rows: Sequence[Row]) -> Iterator[Bench]:
+def benches(rows: Sequence[Row], question: Question) -> Iterator[Bench]:
     """Everything that `rows` need, for as long as the block runs."""
     needed = {need for row in rows for need in row.needs if not isinstance(need, str)}
     with ExitStack() as stack:
@@ -72,7 +92,7 @@ def benches(rows: Sequence[Row]) -> Iterator[Bench]:
         standin = stack.enter_context(StandIn())
         set_up(urls, directory)
         stack.callback(connections.close_all)
-        yield Bench(urls, directory, standin)
+        yield Bench(urls, directory, standin, question)
 
 
 def tell(rounds: int) -> Callable[[int], None]:

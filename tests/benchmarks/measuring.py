@@ -12,12 +12,14 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+import psutil
 from django.conf import settings
 from pydantic import BaseModel
 
@@ -27,6 +29,10 @@ from tests.benchmarks.rows import Ask, Bench, Row, is_async
 
 # Before each turn, and not counted: the caches of the CPU still hold what the last row used.
 WARM_UP_CALLS = 10
+THREADS = (1, 8)
+THREAD_SECONDS = 0.3
+COROUTINES = 1000
+PEER_ATTEMPTS = 4
 
 
 class NotAHit(RuntimeError):
@@ -41,6 +47,10 @@ class Subject:
     ask: Ask
     answer: Any
     turns: list[list[int]] = field(default_factory=list)
+    #: Calls a second with so many threads, or coroutines, at once.
+    per_second: dict[int, list[float]] = field(default_factory=dict)
+    #: The longest time that a loop with so many coroutines stood still, in nanoseconds.
+    stills: list[float] = field(default_factory=list)
 
     @property
     def medians(self) -> list[float]:
@@ -63,13 +73,46 @@ class Measurement:
 
     def run(self, rounds: int, calls: int, tell: Callable[[int], None]) -> list[Subject]:
         """`rounds` of `calls` for each row, after one that does not count."""
-        for number in range(rounds + 1):
-            tell(number)
-            for subject in random.sample(self.subjects, len(self.subjects)):
-                times = self._turn(subject, calls)
-                if number > 0:
-                    subject.turns.append(times)
+        with on_one_core():
+            for number in range(rounds + 1):
+                tell(number)
+                for subject in random.sample(self.subjects, len(self.subjects)):
+                    times = self._turn_of_hits(subject, calls)
+                    if number > 0:
+                        subject.turns.append(times)
         return self.subjects
+
+    def run_at_once(self, rounds: int) -> None:
+        """Calls a second, with many at once."""
+        for _ in range(rounds):
+            for subject in random.sample(self.subjects, len(self.subjects)):
+                gc.collect()
+                with llmcache_settings(subject.row):
+                    self._check(subject)
+                    self._at_once(subject)
+                    hits.flush()
+
+    def _at_once(self, subject: Subject) -> None:
+        if is_async(subject.ask):
+            with self._hits_alone(subject, COROUTINES) as rates:
+                rate, still = self._loop.run(of_coroutines(subject.ask))
+                rates.append(rate)
+                subject.stills.append(still)
+            return
+        for threads in THREADS:
+            with self._hits_alone(subject, threads) as rates:
+                rates.append(of_threads(subject.ask, threads))
+
+    @contextmanager
+    def _hits_alone(self, subject: Subject, at_once: int) -> Iterator[list[float]]:
+        """The rates of a row; of a peer that asks the model when many ask it, there are none."""
+        before, rates = len(self.bench.standin.calls), list[float]()
+        yield rates
+        if asked := len(self.bench.standin.calls) - before:
+            if subject.row.tier:
+                raise NotAHit(f"{subject.row.name}: the model was asked {asked} times")
+            return
+        subject.per_second.setdefault(at_once, []).extend(rates)
 
     def close(self) -> None:
         self._loop.close()
@@ -78,6 +121,13 @@ class Measurement:
         with llmcache_settings(row):
             ask = row.prepare(self.bench)
             return Subject(row, ask, content(self._ask_once(ask)))
+
+    def _turn_of_hits(self, subject: Subject, calls: int) -> list[int]:
+        """A turn; of a peer, which now and then asks the model all the same, one of hits alone."""
+        for _ in range(0 if subject.row.tier else PEER_ATTEMPTS):
+            with suppress(NotAHit):
+                return self._turn(subject, calls)
+        return self._turn(subject, calls)
 
     def _turn(self, subject: Subject, calls: int) -> list[int]:
         # Collected now, the garbage of other rows is not collected on this one's time. Its own is.
@@ -117,6 +167,27 @@ class Measurement:
 
 
 @contextmanager
+def on_one_core() -> Iterator[None]:
+    """Keep this process and its servers on one core.
+
+    Else a call sometimes waits for a core that sleeps and sometimes not, as the kernel sees fit,
+    which takes longer than what is measured.
+    """
+    own = psutil.Process()
+    processes = [own, *own.children(recursive=True)]
+    cores = own.cpu_affinity()
+    try:
+        for process in processes:
+            with suppress(psutil.Error):
+                process.cpu_affinity(cores[:1])
+        yield
+    finally:
+        for process in [own, *own.children(recursive=True)]:
+            with suppress(psutil.Error):
+                process.cpu_affinity(cores)
+
+
+@contextmanager
 def llmcache_settings(row: Row) -> Iterator[None]:
     settings.LLMCACHE = row.settings  # read at each access, by every thread
     yield
@@ -126,6 +197,45 @@ def llmcache_settings(row: Row) -> Iterator[None]:
 def content(answer: Any) -> Any:
     """What can be compared: instructor derives a new class for each answer."""
     return answer.model_dump() if isinstance(answer, BaseModel) else answer
+
+
+def of_threads(ask: Ask, threads: int) -> float:
+    """Calls a second of so many threads."""
+    ends = time.perf_counter() + THREAD_SECONDS
+
+    def call(_: int) -> int:
+        calls = 0
+        while time.perf_counter() < ends:
+            ask()
+            calls += 1
+        return calls
+
+    started = time.perf_counter()
+    if threads == 1:
+        return call(0) / (time.perf_counter() - started)
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(call, range(threads))) / (time.perf_counter() - started)
+
+
+async def of_coroutines(ask: Ask) -> tuple[float, float]:
+    """Calls a second of `COROUTINES` at once, and for how long another task waited meanwhile."""
+    stills: list[float] = []
+
+    async def watch() -> None:
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0)
+            stills.append((time.perf_counter() - before) * 1e9)
+
+    coroutines = [ask() for _ in range(COROUTINES)]
+    watching = asyncio.ensure_future(watch())
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    gc.collect()
+    started = time.perf_counter()
+    await asyncio.gather(*tasks)
+    rate = COROUTINES / (time.perf_counter() - started)
+    watching.cancel()
+    return rate, max(stills, default=0.0)
 
 
 def timed(ask: Ask, calls: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ import psutil
 import redis
 from django.db import connections
 
-from tests.benchmarks.measuring import Subject
+from tests.benchmarks.measuring import COROUTINES, THREADS, Subject
+from tests.benchmarks.misses import Misses
+from tests.benchmarks.promises import lines
 from tests.benchmarks.rows import Row, raw_get
 from tests.benchmarks.settings import DATABASE_SERVERS, Urls
 from tests.servers import RedisServer
@@ -32,6 +35,11 @@ PACKAGES = (
     "psycopg",
     "mysqlclient",
     "diskcache",
+    "langchain-core",
+    "langchain-openai",
+    "langchain-community",
+    "litellm",
+    "dspy",
 )
 
 
@@ -59,12 +67,28 @@ def spread(subject: Subject, _: Subject | None) -> str:
     return f"{microseconds(min(subject.medians))} – {microseconds(max(subject.medians))}"
 
 
+def rate(at_once: int) -> Callable[[Subject, Subject | None], str]:
+    def cell(subject: Subject, _: Subject | None) -> str:
+        rates = subject.per_second.get(at_once)
+        return f"{median(rates):,.0f}" if rates else "–"
+
+    return cell
+
+
+def still(subject: Subject, _: Subject | None) -> str:
+    return f"{median(subject.stills) / 1e6:.1f}" if subject.stills else "–"
+
+
 COLUMNS = (
     Column("answered by", lambda subject, _: subject.row.title),
     Column("p50, µs", lambda subject, _: microseconds(subject.percentile(50))),
     Column("p99, µs", lambda subject, _: microseconds(subject.percentile(99))),
     Column("× `GET`", times_the_floor),
     Column("p50 of the rounds, µs", spread),
+    Column("a second", rate(THREADS[0])),
+    Column("8 threads", rate(THREADS[1])),
+    Column("1,000 coroutines", rate(COROUTINES)),
+    Column("still, ms", still),
 )
 
 
@@ -73,6 +97,25 @@ def table(subjects: Sequence[Subject]) -> str:
     floor = next((subject for subject in subjects if subject.row.prepare is raw_get), None)
     cells = [[column.cell(subject, floor) for column in COLUMNS] for subject in subjects]
     return markdown([[column.heading for column in COLUMNS], *cells])
+
+
+def results(
+    small: Sequence[Subject],
+    large: Sequence[Subject],
+    absent: Sequence[Row],
+    misses: Misses | None,
+    memory: float,
+) -> str:
+    """Everything that was measured, in Markdown."""
+    parts = [table(small), missing(absent), "## What is promised", markdown(lines(small, misses))]
+    if misses is not None:
+        parts.append(
+            f"A call of the stand-in past any cache takes {median(misses.bare):.1f} ms, a miss "
+            f"{median(misses.missed):.1f} ms."
+        )
+    parts += [f"With all of these rows at work, the process holds {memory:,.0f} MiB."]
+    parts += ["## A large question", table(large)]
+    return "\n\n".join(filter(None, parts))
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
@@ -100,6 +143,7 @@ def page(results: str, urls: Urls, rounds: int, calls: int, load: str) -> str:
     """The page with `results` in it; `load` is what `load` said before the first round."""
     return PAGE.format(
         results=results,
+        obstacles=OBSTACLES,
         rounds=rounds,
         calls=calls,
         date=datetime.now(UTC).date(),
@@ -109,6 +153,21 @@ def page(results: str, urls: Urls, rounds: int, calls: int, load: str) -> str:
         packages=", ".join(filter(None, map(_package, PACKAGES))),
         servers=", ".join(servers(urls)),
     )
+
+
+def put(page: Path, text: str) -> None:
+    """Put the sections of `text` into `page`, in the place of those with the same headings.
+
+    Several commands write the page; each leaves the sections of the others as they are.
+    """
+    page.parent.mkdir(exist_ok=True)
+    parts = _parts(page.read_text()) if page.exists() else {}
+    page.write_text("\n\n".join(map(str.strip, (parts | _parts(text)).values())) + "\n")
+
+
+def _parts(text: str) -> dict[str, str]:
+    """The sections by their headings."""
+    return {part.partition("\n")[0]: part for part in re.split(r"\n(?=## )", text)}
 
 
 def machine() -> str:
@@ -152,40 +211,62 @@ def _package(name: str) -> str | None:
         return None
 
 
+OBSTACLES = """\
+Where a figure above is missed, or nearly, this is what the time goes to, by a profile:
+
+- `create` from Redis: the question itself takes about 16 µs on the socket, in the kernel and in
+  Redis. The rest is Python, by a sampling profiler: 29 % the key (11 the canonical form of the
+  messages, 5 its hash), 13 % reading and checking the envelope, 18 % restoring the answer (3 of it
+  validation) and the completion that hangs on it, 7 % the settings, which are read at each access,
+  and the rest the rules, their driver and the breaker.
+- A miss: looking it up (0.5 ms), the lease in Redis and one more look with it (0.4 ms), which
+  invalidations there were (0.35 ms), proving that the answer comes back (0.4 ms), the transaction
+  that stores the answer (1.2 ms), and the one that holds the row while its copy is made (0.9 ms).
+  The answer is written before the caller has it, since what was paid for is kept.
+- 1,000 coroutines: each begins by taking its turn, all in the first turn of the loop; the rest of a
+  call is done by 16 in each turn."""
+
 PAGE = """\
 # Benchmarks
 
-How long `client.create` takes when the answer comes from a cache. `make bench` measures it and
-writes this page.
+How long a structured output takes when the answer comes from a cache, llmcache's and others'.
+`make bench` measures it and writes this page.
 
 {results}
 
 ## How to read it
 
-The call is `client.create(response_model=..., messages=...)` with a model of two fields, a system
-prompt of 400 characters and a short message; one thread, nothing else asked at the same time.
-Every server is on the same machine, so a network adds its own time to each row but those that stay
-in the process or in a file.
+The call is `client.create(response_model=..., messages=...)` or what is like it in another library:
+small, with a model of two fields, a system prompt of 400 characters and a short message; and large,
+with a model in a model in a model and 20 kB of messages. Every server is on the same machine, so a
+network adds its own time to each row but those that stay in the process or in a file.
 
-- **p50** and **p99** are over all calls of the row.
+- **p50** and **p99** are over all calls of the row, one after the other.
 - **× `GET`** compares with `redis-py` fetching the bytes that llmcache keeps in Redis, by the
-  hiredis parser and without looking at them: no cache on Redis can be faster. It is the median of
-  the rounds' ratios. `GET` itself takes twice as long on a machine so idle that its cores sleep
-  between question and answer: look at the microseconds too.
+  hiredis parser and without looking at them. It is the median of the rounds' ratios.
 - **p50 of the rounds** is the lowest and the highest median of a round. Far apart, they tell that
-  the machine had other things to do, which strikes the slow rows most; then the lowest is the one
-  to compare.
+  the machine had other things to do, which strikes the slow rows most.
+- **a second**, **8 threads** and **1,000 coroutines** are calls a second with so many at once. A
+  peer that asked the model then has none.
+- **still** is for how long another coroutine waited for its turn while 1,000 calls were made.
 
-In each of {rounds} rounds every row makes {calls} calls, in an order drawn anew, after one round
-and some calls before each turn that do not count. Garbage collection stays on; what other rows
-left is collected before a turn. Before and after each turn a call is checked: it is a hit, from the
-tier that the row names, with the answer of the live call; and the model, an offline stand-in, is
-asked by no call at all. llmcache writes its counts of hits to the rows in batches; here, between
-the turns.
+In each of {rounds} rounds (a quarter for the large question) every row makes {calls} calls, in an
+order drawn anew, after one round and some calls before each turn that do not count. In these
+rounds the process and its servers share one core: else a call sometimes waits for a core that
+sleeps, as the kernel sees fit, which takes longer than a `GET`. Many at once have all cores.
+Garbage collection stays on; what other rows left is collected before a turn. Before and after each
+turn a call is checked: it is a hit, from the tier that the row names, with the answer of the live
+call; and the model, an offline stand-in, is asked by no call at all. (LiteLLM on Redis now and then
+asks it all the same; such a turn of a peer does not count, and is taken again.) llmcache writes its
+counts of hits to the rows in batches; here, between the turns.
 
-instructor's caches are given a namespace, without which no two clients share an answer. “async” is
-one coroutine that awaits one call after the other: it shows what the way through a thread costs,
-not what asyncio is for.
+A miss is compared with the same call past any cache, in turns, each with a question of its own.
+instructor's caches are given a namespace, without which no two clients share an answer. DSPy's
+caches are asked for text, which nobody validates.
+
+## What stands in the way
+
+{obstacles}
 
 ## Measured on
 

@@ -19,10 +19,45 @@ Urls = Mapping[type[Server], str]
 DATABASE_SERVERS: dict[str, type[Server]] = {"postgres": PostgreSQLServer, "mariadb": MariaDBServer}
 
 
-def set_up(urls: Urls, directory: Path) -> None:
-    """Configure Django with the servers at `urls` and SQLite in `directory`; make the tables."""
+# What the admin needs; everything else does without.
+SITE: dict[str, Any] = {
+    "INSTALLED_APPS": [
+        *("django.contrib.admin", "django.contrib.auth", "django.contrib.contenttypes"),
+        *("django.contrib.sessions", "django.contrib.messages", "django.contrib.staticfiles"),
+        "llmcache",
+    ],
+    "SECRET_KEY": "only for benchmarks",
+    "ROOT_URLCONF": "tests.benchmarks.urls",
+    "STATIC_URL": "static/",
+    "ALLOWED_HOSTS": ["testserver"],
+    "MIDDLEWARE": [
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django.contrib.messages.middleware.MessageMiddleware",
+    ],
+    "TEMPLATES": [
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "APP_DIRS": True,
+            "OPTIONS": {
+                "context_processors": [
+                    "django.template.context_processors.request",
+                    "django.contrib.auth.context_processors.auth",
+                    "django.contrib.messages.context_processors.messages",
+                ]
+            },
+        }
+    ],
+}
+
+
+def set_up(urls: Urls, directory: Path, *, site: bool = False) -> None:
+    """Configure Django with the servers at `urls` and SQLite in `directory`; make the tables.
+
+    `site`: with the admin.
+    """
     settings.configure(
-        INSTALLED_APPS=["llmcache"],
+        **(SITE if site else {"INSTALLED_APPS": ["llmcache"]}),
         USE_TZ=True,
         DATABASES=databases(urls, directory),
         CACHES=caches(urls),

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.envelope import ANSWER, REQUEST, seal
-from llmcache.store import durable
+from llmcache.store import durable, late
 
 pytestmark = pytest.mark.browser
 
@@ -38,7 +38,8 @@ def store(key, text):
             endpoint=text[:90],
             tags=frozenset({text[:90]}),
             digests={text[:90]: text[:90]},
-        )
+        ),
+        late.generation(),
     )
     return durable.entries().get(key=key)
 
@@ -109,9 +110,9 @@ def test_invalidate_from_the_list(entries, visit, color_scheme, width):
 
 def test_invalidate_from_the_page_of_an_entry(entries, visit):
     with visit(f"{LIST}{entries[1].pk}/change/") as page:
-        page.get_by_role("link", name="Invalidate").click()
+        page.get_by_role("link", name="Invalidate", exact=True).click()
         page.get_by_role("link", name="No, take me back").click()
-        page.get_by_role("link", name="Invalidate").click()
+        page.get_by_role("link", name="Invalidate", exact=True).click()
         page.get_by_role("button", name="Yes, invalidate").click()
         expect(page.locator(".messagelist")).to_contain_text("1 entry was invalidated.")
     assert list(durable.entries()) == [entries[0]]

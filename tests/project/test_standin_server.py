@@ -183,6 +183,28 @@ def test_one_connection_survives_what_is_no_request(standin, method, path, body,
     connection.close()
 
 
+@pytest.mark.parametrize(
+    ("path", "field", "part", "status"),
+    [
+        ("/v1/chat/completions", "messages", "input_audio", 200),
+        ("/v1/chat/completions", "messages", "input_image", 400),
+        ("/v1/responses", "input", "input_image", 200),
+        ("/v1/responses", "input", "image_url", 400),
+        ("/v1/messages", "messages", "document", 200),
+        ("/v1/messages", "messages", "audio", 400),
+    ],
+)
+def test_images_and_sounds_come_in_the_parts_of_the_protocol(standin, path, field, part, status):
+    message = {"role": "user", "content": [{"type": part}]}
+    connection = http.client.HTTPConnection("127.0.0.1", standin.port)
+    connection.request("POST", path, json.dumps({"model": "m", field: [message]}))
+    response = connection.getresponse()
+    answer = json.loads(response.read())
+    connection.close()
+    assert response.status == status
+    assert status == 200 or f"Invalid value: '{part}'" in answer["error"]["message"]
+
+
 def test_latency_can_change_while_it_runs(standin, sdk):
     standin.latency = 0.3
     started = time.perf_counter()

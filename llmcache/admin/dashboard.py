@@ -1,0 +1,366 @@
+"""The dashboard: what the cache saves, what passes it by, and whether it is well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from django import forms
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from llmcache import charts
+from llmcache.admin import phrases
+from llmcache.admin.audit import ReadOnlyAdmin
+from llmcache.charts import Chart, Column, Part
+from llmcache.exceptions import InvalidArgument
+from llmcache.outcomes import Outcome, Tier
+from llmcache.pricing import PER_DOLLAR
+from llmcache.statistics import words
+from llmcache.statistics.health import Health
+from llmcache.statistics.periods import DAY, DEFAULT, NAMES, Period, read_period
+from llmcache.statistics.stored import Stored
+from llmcache.statistics.usage import Line, Reason, Totals, Usage
+
+TEMPLATE: Final = "admin/llmcache/dashboard/page.html"
+
+PERIODS: Final = {
+    "24h": gettext_lazy("24 hours"),
+    "7d": gettext_lazy("7 days"),
+    "30d": gettext_lazy("30 days"),
+}
+OUTCOMES: Final = {
+    Outcome.HIT: gettext_lazy("hit"),
+    Outcome.STALE: gettext_lazy("stale"),
+    Outcome.MISS: gettext_lazy("miss"),
+    Outcome.RELOAD: gettext_lazy("reload"),
+    Outcome.BYPASS: gettext_lazy("bypass"),
+}
+SAVED: Final = "saved"
+# A chart of money goes up to a thousandth of a dollar at least.
+LEAST_MONEY: Final = PER_DOLLAR // 1000
+HEADS: Final = (
+    gettext_lazy("Calls"),
+    gettext_lazy("Hit ratio"),
+    gettext_lazy("Saved"),
+    gettext_lazy("Spent"),
+    gettext_lazy("Tokens saved"),
+    gettext_lazy("Time saved"),
+    gettext_lazy("Unpriced"),
+)
+
+
+class PeriodForm(forms.Form):
+    """Two days."""
+
+    first = forms.DateField(label=gettext_lazy("From"), widget=forms.DateInput({"type": "date"}))
+    last = forms.DateField(
+        label=gettext_lazy("To"), required=False, widget=forms.DateInput({"type": "date"})
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if not self.errors:
+            try:
+                cleaned["period"] = read_period(first=cleaned["first"], last=cleaned["last"])
+            except InvalidArgument:
+                raise forms.ValidationError(
+                    _("The first day is not after the last, nor in the future, nor ten years ago.")
+                ) from None
+        return cleaned
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One number, what it was in the period before, and how it differs."""
+
+    name: str
+    value: str
+    before: str
+    change: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A chart, what its colours mean, and the same as a table."""
+
+    id: str
+    title: str
+    chart: Chart
+    legend: list[tuple[str, str]]
+    heads: list[str]
+    rows: list[tuple[str, list[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What has one name in common; `shown` may be less than the name."""
+
+    name: str
+    shown: str
+    cells: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    id: str
+    title: str
+    head: str
+    rows: list[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonTable:
+    """Reasons, each with how many calls it was; `none` is said where there are none."""
+
+    id: str
+    title: str
+    rows: list[tuple[str, Reason]]
+    none: str
+
+
+class DashboardAdmin(ReadOnlyAdmin):
+    """The ledger's own page, in the place of a list of its rows."""
+
+    class Media:
+        css = {"all": ("llmcache/admin.css", "llmcache/dashboard.css")}
+
+    def get_urls(self) -> list[URLPattern]:
+        name = f"{self.opts.app_label}_{self.opts.model_name}_changelist"
+        return [path("", self.admin_site.admin_view(self.page_view), name=name)]
+
+    def page_view(self, request: HttpRequest) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        period, form = _asked_for(request)
+        request.current_app = self.admin_site.name
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "media": self.media,
+            "title": _("Dashboard"),
+            "period": period,
+            "periods": [(name, PERIODS[name], name == period.name) for name in NAMES],
+            "form": form,
+            "span": _span(period),
+            **_contents(period),
+        }
+        return TemplateResponse(request, TEMPLATE, context)
+
+
+def _asked_for(request: HttpRequest) -> tuple[Period, PeriodForm]:
+    """The period that the address names; the usual one where it names none that there is."""
+    if "first" in request.GET or "last" in request.GET:
+        form = PeriodForm(request.GET)
+        if form.is_valid():
+            return form.cleaned_data["period"], form
+    else:
+        form = PeriodForm()
+    name = request.GET.get("period", DEFAULT)
+    return read_period(name if name in NAMES else DEFAULT), form
+
+
+def _span(period: Period) -> str:
+    """When it begins and ends."""
+    last = period.end - (DAY if period.by_day and not period.end.hour else 0 * DAY)
+    shape = "DATE_FORMAT" if period.by_day else "DATETIME_FORMAT"
+    return _("%(first)s to %(last)s") % {
+        "first": date_format(period.start, shape),
+        "last": date_format(last, shape),
+    }
+
+
+def _contents(period: Period) -> dict[str, Any]:
+    health = Health.look()
+    if health.tiers[0].error:
+        return {"health": health}
+    usage, stored = Usage.of(period), Stored.look(is_small=health.is_small_store)
+    return {
+        "health": health,
+        "is_new": not (usage.totals.calls or usage.before.calls or stored.largest),
+        "usage": usage,
+        "tiles": _tiles(usage),
+        "drawings": [_calls(usage), _money(usage)] if usage.totals.calls else [],
+        "heads": HEADS,
+        "tables": [
+            Table("namespaces", _("By namespace"), _("Namespace"), _rows(usage.namespaces)),
+            Table("models", _("By model"), _("Model"), _rows(usage.models)),
+            Table(
+                "response-models",
+                _("By response model"),
+                _("Response model"),
+                _rows(usage.response_models, phrases.class_name),
+            ),
+        ],
+        "tiers": [(tier, words.count(usage.tiers[tier])) for tier in Tier if tier in usage.tiers],
+        "reasons": [
+            ReasonTable(
+                "bypasses",
+                _("What passes the cache by"),
+                _counted(usage.bypasses),
+                _("Nothing. Every call could look into the store."),
+            ),
+            ReasonTable(
+                "not-stored",
+                _("What was asked and not stored"),
+                _counted(usage.not_stored),
+                _("Nothing. Every answer of the model was stored."),
+            ),
+        ],
+        "stored": stored,
+        "most_valuable": [
+            (entry, words.money(entry.saved), words.count(entry.hits))
+            for entry in stored.most_valuable
+        ],
+        "spaces": [
+            (space, words.count(space.entries), words.part(space.size / (stored.size or 1)))
+            for space in stored.namespaces
+        ],
+    }
+
+
+def _tiles(usage: Usage) -> list[Tile]:
+    now, before = usage.totals, usage.before
+    unpriced = ngettext(
+        "%(count)s call has no price.", "%(count)s calls have no price.", now.unpriced
+    ) % {"count": words.count(now.unpriced)}
+    return [
+        Tile(
+            _("Hit ratio"),
+            words.part(now.hit_ratio),
+            words.part(before.hit_ratio),
+            words.points(now.hit_ratio, before.hit_ratio),
+            _("%(served)s of %(calls)s calls came from the store.")
+            % {"served": words.count(now.served), "calls": words.count(now.calls)},
+        ),
+        Tile(
+            _("Money saved"),
+            words.money(now.cost_saved),
+            words.money(before.cost_saved),
+            words.change(now.cost_saved, before.cost_saved),
+            unpriced if now.unpriced else "",
+        ),
+        Tile(
+            _("Money spent"),
+            words.money(now.cost_spent),
+            words.money(before.cost_spent),
+            words.change(now.cost_spent, before.cost_spent),
+            _("By calls that asked the model."),
+        ),
+        Tile(
+            _("Tokens saved"),
+            words.rough(now.tokens_saved),
+            words.rough(before.tokens_saved),
+            words.change(now.tokens_saved, before.tokens_saved),
+            _("%(in)s in, %(out)s out")
+            % {
+                "in": words.rough(now.input_tokens_saved),
+                "out": words.rough(now.output_tokens_saved),
+            },
+        ),
+        Tile(
+            _("Time saved"),
+            words.duration(now.seconds_saved),
+            words.duration(before.seconds_saved),
+            words.change(now.seconds_saved, before.seconds_saved),
+            _("That callers did not wait for a model."),
+        ),
+    ]
+
+
+def _calls(usage: Usage) -> Drawing:
+    return Drawing(
+        "calls",
+        _("Calls over time, by outcome"),
+        _drawn(usage, _parts_by_outcome, lambda value: words.rough(round(value)), least=2),
+        [(str(outcome), str(name)) for outcome, name in OUTCOMES.items()],
+        [str(name) for name in OUTCOMES.values()],
+        _by_step(usage, lambda totals: [words.count(totals.outcomes[each]) for each in OUTCOMES]),
+    )
+
+
+def _money(usage: Usage) -> Drawing:
+    return Drawing(
+        "money",
+        _("Money saved over time"),
+        _drawn(usage, _part_saved, lambda value: words.money(round(value)), least=LEAST_MONEY),
+        [],
+        [_("saved"), _("spent")],
+        _by_step(usage, _cells_of_money),
+    )
+
+
+def _parts_by_outcome(totals: Totals) -> list[Part]:
+    calls = totals.outcomes
+    return [
+        Part(str(outcome), calls[outcome], f"{name}, {words.count(calls[outcome])}")
+        for outcome, name in OUTCOMES.items()
+    ]
+
+
+def _part_saved(totals: Totals) -> list[Part]:
+    return [Part(SAVED, totals.cost_saved, words.money(totals.cost_saved))]
+
+
+def _cells_of_money(totals: Totals) -> list[str]:
+    return [words.money(totals.cost_saved), words.money(totals.cost_spent)]
+
+
+def _drawn(
+    usage: Usage,
+    parts: Callable[[Totals], list[Part]],
+    label: Callable[[float], str],
+    *,
+    least: float,
+) -> Chart:
+    """A chart with a column for each step of the period."""
+    name_of = _namer(usage.period)
+    columns = [
+        Column(_label(usage.period, step.start), name_of(step.start), parts(step.totals))
+        for step in usage.steps
+    ]
+    return charts.stacked(columns, label, least=least)
+
+
+def _by_step(usage: Usage, cells: Callable[[Totals], list[str]]) -> list[tuple[str, list[str]]]:
+    """A row for each step of the period."""
+    name_of = _namer(usage.period)
+    return [(name_of(step.start), cells(step.totals)) for step in usage.steps]
+
+
+def _label(period: Period, moment: datetime) -> str:
+    """What stands below a chart; short, since there is no room on a phone."""
+    return date_format(moment, "H:i" if period.end - period.start <= DAY else "j M")
+
+
+def _namer(period: Period) -> Callable[[datetime], str]:
+    """How the moments of a period are told apart."""
+    return lambda moment: date_format(moment, "j M" if period.by_day else "j M, H:i")
+
+
+def _counted(reasons: Sequence[Reason]) -> list[tuple[str, Reason]]:
+    return [(words.count(reason.calls), reason) for reason in reasons]
+
+
+def _rows(lines: Sequence[Line], shown: Callable[[str], str] = str) -> list[Row]:
+    return [Row(line.name, shown(line.name), _cells(line.totals)) for line in lines]
+
+
+def _cells(totals: Totals) -> list[str]:
+    return [
+        words.count(totals.calls),
+        words.part(totals.hit_ratio),
+        words.money(totals.cost_saved),
+        words.money(totals.cost_spent),
+        words.rough(totals.tokens_saved),
+        words.duration(totals.seconds_saved),
+        words.count(totals.unpriced),
+    ]

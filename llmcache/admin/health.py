@@ -1,0 +1,82 @@
+"""How the tiers are: who goes without the hot tier, and what is left to do because of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Self
+
+from django.contrib import admin
+from django.db.models import Count, Min
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from llmcache.admin.audit import ReadOnlyAdmin
+from llmcache.models import Lease, Outage, PendingEviction
+from llmcache.outcomes import Tier
+from llmcache.store import outages
+from llmcache.store.placement import database_alias
+
+# So many batches of keys are counted for the list of entries, which is not to load them all.
+MOST_BATCHES: Final = 10
+
+
+class OutageAdmin(ReadOnlyAdmin):
+    """Processes that go without a tier."""
+
+    list_display = ("process", "tier", "since", "seen_at", "state", "error")
+    fields = list_display
+
+    @admin.display(description=gettext_lazy("state"))
+    def state(self, outage: Outage) -> str:
+        is_there = outage.seen_at > timezone.now() - outages.GONE_AFTER
+        return _("out") if is_there else _("not heard of any more")
+
+
+class LeaseAdmin(ReadOnlyAdmin):
+    """Who is asking the model, where leases are kept in rows. (Tokens are nobody's business.)"""
+
+    list_display = ("__str__", "state", "expires_at")
+    fields = ("key", "state", "expires_at")
+
+    @admin.display(description=gettext_lazy("state"))
+    def state(self, lease: Lease) -> str:
+        if not lease.token:
+            return _("released")
+        return _("held") if lease.expires_at > timezone.now() else _("expired")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the list of entries says above them, when there is something to say."""
+
+    without_hot_tier: int  # processes
+    since: datetime | None
+    pending_copies: int
+    are_more: bool
+    gone_by: datetime | None
+
+    @classmethod
+    def look(cls) -> Self:
+        """In two queries."""
+        hot = outages.current().filter(tier=Tier.HOT)
+        out = hot.aggregate(processes=Count("pk"), since=Min("since"))
+        batches = _last_batches()
+        return cls(
+            without_hot_tier=out["processes"],
+            since=out["since"],
+            pending_copies=sum(len(keys) for _until, keys in batches[:MOST_BATCHES]),
+            are_more=len(batches) > MOST_BATCHES,
+            gone_by=batches[0][0] if batches else None,
+        )
+
+    @property
+    def is_well(self) -> bool:
+        return not (self.without_hot_tier or self.gone_by)
+
+
+def _last_batches() -> list[tuple[datetime, list[str]]]:
+    """The evictions that are pending, and one more than are counted; the last to end first."""
+    rows = PendingEviction.objects.using(database_alias()).order_by("-until")
+    return list(rows.values_list("until", "keys")[: MOST_BATCHES + 1])

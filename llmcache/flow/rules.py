@@ -1,0 +1,220 @@
+"""The rules: one generator that does no I/O and says how a call is answered."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator
+from typing import Any, Final
+
+from llmcache.codec.answers import receipt_in
+from llmcache.exceptions import CacheMiss
+from llmcache.failures import is_the_providers
+from llmcache.flow.steps import (
+    Acquire,
+    Ask,
+    Flow,
+    Lookup,
+    NotStorable,
+    Refresh,
+    Request,
+    Step,
+    Store,
+    Turn,
+)
+from llmcache.leases import Ending, Lease
+from llmcache.outcomes import Call, Outcome
+from llmcache.policy import CacheMode, Policy
+from llmcache.store import entries
+from llmcache.store.durable import Draft
+from llmcache.store.entries import Found, Missing
+
+logger = logging.getLogger("llmcache")
+
+NOTHING: Final = object()
+
+
+def answer(request: Request) -> Flow:
+    """Answer `request` from the store or from the model, and say how in its `call`.
+
+    Raises what the model raises, and `CacheMiss` when it must not be asked; nothing else.
+    """
+    call, mode = request.call, request.policy.mode
+    call.reason = request.bypass
+    if mode is CacheMode.NO_STORE:
+        call.reason = 'cache_mode is "no-store"'
+    if call.reason:
+        call.outcome = Outcome.BYPASS
+    elif mode.reads:
+        found = yield Lookup(call.key, stale=_may_be_stale(request.policy))
+        served = _served(request, found)
+        if served is not NOTHING:
+            if call.outcome is Outcome.STALE and mode is CacheMode.DEFAULT:
+                yield Refresh()
+            return served
+    if mode is CacheMode.ONLY_IF_CACHED:
+        raise CacheMiss(call.key, call.namespace, call.reason or "nothing is stored")
+    if call.outcome is Outcome.BYPASS:
+        return (yield from _ask(request))[0]
+    return (yield from _take_turns(request))
+
+
+def _served(request: Request, found: Found | Missing) -> Any:
+    """The stored answer, when there is one that may be served; else `NOTHING`."""
+    if isinstance(found, Missing):
+        request.call.reason = found.reason
+        return NOTHING
+    if found.stale_for and not _serves_stale(request.policy, found):
+        return NOTHING
+    return _restore(request, found)
+
+
+def _may_be_stale(policy: Policy) -> bool:
+    return policy.mode is CacheMode.FORCE_CACHE or policy.revalidate_seconds > 0
+
+
+def _serves_stale(policy: Policy, found: Found) -> bool:
+    """Whether `found`, which has expired, may be served at once: within the bounds (RFC 5861)."""
+    return policy.mode is CacheMode.FORCE_CACHE or found.stale_for <= policy.revalidate_seconds
+
+
+def _restore(request: Request, found: Found) -> Any:
+    """The answer that `found` holds, noted as a hit; `NOTHING` when it must not be served."""
+    call = request.call
+    try:
+        restored = request.restore(found)
+    except Exception as error:  # noqa: BLE001 - a validator may raise anything
+        call.reason = f"the entry does not validate any more ({type(error).__name__})"
+        entries.refuse(call.key, found.tier, error)
+        return NOTHING
+    call.outcome = Outcome.HIT if found.fresh else Outcome.STALE
+    call.tier = found.tier
+    call.receipt = receipt_in(found.body)
+    return restored
+
+
+def _take_turns(request: Request) -> Flow:
+    """Wait for another call that asks the same, or ask."""
+    call = request.call
+    turn, shared = yield from _turn(request)
+    if turn is None:
+        return shared
+    call.outcome = Outcome.MISS if request.policy.mode.reads else Outcome.RELOAD
+    try:
+        return (yield from _ask_and_store(request, turn))
+    except Exception as error:
+        served = yield from _serve_instead(request, error)
+        if served is NOTHING:
+            raise
+        return served
+
+
+def _turn(request: Request) -> Generator[Step, Any, tuple[Turn | None, Any]]:
+    """The turn of this call; or None, and the answer of another one that asked the same."""
+    call = request.call
+    alone = not request.policy.mode.reads or request.asks_alone
+    refused: Found | None = None
+    for _ in range(2):
+        turn = yield Acquire(call.key, alone=alone, refused=refused)
+        if isinstance(turn, Turn):
+            return turn, NOTHING
+        restored = _restore(request, turn)
+        if restored is not NOTHING:
+            call.reason = "another call was asking the same"
+            entries.count_hit(call.key)
+            return None, restored
+        refused = turn
+    return Turn(None, None), NOTHING
+
+
+def _serve_instead(request: Request, error: Exception) -> Flow:
+    """What is stale will do when the provider has failed (``stale-if-error`` of RFC 5861).
+
+    It is looked up only now: it may have been invalidated while the model was asked.
+    """
+    policy, call = request.policy, request.call
+    bound = policy.if_error_seconds if policy.mode.reads and not request.begun else 0
+    if not bound or not is_the_providers(error):
+        return NOTHING
+    found = yield Lookup(call.key, stale=True)
+    if isinstance(found, Missing) or found.stale_for > bound:
+        return NOTHING
+    restored = _restore(request, found)
+    if restored is not NOTHING:
+        call.reason = f"the provider failed ({type(error).__name__})"
+    return restored
+
+
+def refreshed(request: Request, lease: Lease | None) -> Flow:
+    """Ask for `request` once more, by the right of `lease`, and store the answer."""
+    turn = yield Acquire(request.call.key, alone=True, lease=lease)
+    request.call.outcome = Outcome.RELOAD
+    return (yield from _ask_and_store(request, turn))
+
+
+def _ask_and_store(request: Request, turn: Turn) -> Flow:
+    """Ask the model, store the answer if it is to be, and let those go who wait for it."""
+    ending, found = Ending.ABANDONED, None
+    try:
+        _prepare(request)
+        asked = time.time()
+        result, latency = yield from _ask(request)
+        draft = _draft(request, result, asked, latency)
+        ending = Ending.RELEASED
+        if draft is not None and (yield from _store(request.call, draft, turn)):
+            ending = Ending.STORED
+            found = entries.copy_of(draft) if turn.lease else None
+        return result
+    except Exception:
+        ending = Ending.RELEASED
+        raise
+    finally:
+        turn.end(ending, found)
+
+
+def _prepare(request: Request) -> None:
+    try:
+        request.before_asking()
+    except Exception as error:  # noqa: BLE001 - law A
+        logger.warning("llmcache: the request will not be stored with its answer: %r", error)
+
+
+def _ask(request: Request) -> Generator[Step, Any, tuple[Any, float]]:
+    """The answer of the model, and how many seconds it took."""
+    call, started = request.call, time.perf_counter()
+    try:
+        result = yield Ask()
+    except BaseException as error:
+        raised = f"{type(error).__name__} was raised"
+        if isinstance(error, GeneratorExit):
+            raised = "the stream was not read to its end"
+        call.reason = f"{call.reason}; {raised}" if call.reason else raised
+        raise
+    seconds = time.perf_counter() - started
+    try:
+        request.bill(result, seconds)
+    except Exception as error:  # noqa: BLE001 - law A
+        logger.warning("llmcache: what an answer has cost is not known: %r", error)
+    return result, seconds
+
+
+def _draft(request: Request, result: Any, asked: float, latency: float) -> Draft | None:
+    """The answer as an entry; None, and the reason in the call, when it is not to be kept."""
+    try:
+        return request.draft(result, asked, latency)
+    except NotStorable as error:
+        request.call.reason = str(error)
+    except Exception as error:
+        request.call.reason = f"the answer could not be encoded ({type(error).__name__})"
+        logger.warning("llmcache: an answer was not stored: %r", error, exc_info=True)
+    return None
+
+
+def _store(call: Call, draft: Draft, turn: Turn) -> Flow:
+    """Whether the entry is stored."""
+    turn.settle()
+    refusal = yield Store(draft, turn.since, replacing=call.outcome is Outcome.RELOAD)
+    call.stored = refusal is None
+    call.size = len(draft.payload) if call.stored else 0
+    call.reason = refusal or call.reason
+    return call.stored

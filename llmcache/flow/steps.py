@@ -1,0 +1,142 @@
+"""What the flow has to know of a call, and the steps that it asks to have carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from llmcache.leases import Ending, Lease
+from llmcache.outcomes import Call
+from llmcache.policy import Policy
+from llmcache.store.durable import Draft
+from llmcache.store.entries import Found
+
+
+class Request(Protocol):
+    """What the flow has to know of a call; the ways in (`client`) provide it."""
+
+    @property
+    def call(self) -> Call:
+        """The record of this call, with key, namespace and model; the flow fills in the rest."""
+
+    @property
+    def policy(self) -> Policy: ...
+
+    @property
+    def bypass(self) -> str:
+        """Why this call cannot be cached; empty when it can."""
+
+    @property
+    def asks_alone(self) -> bool:
+        """Whether it asks whatever others ask. Nobody should wait for one that reads a stream."""
+
+    #: Whether a part of the answer has been handed on: then it cannot be another one any more.
+    begun: bool
+
+    def restore(self, found: Found) -> Any:
+        """The answer that `found` holds. Raises whatever it may when it does not validate."""
+
+    def before_asking(self) -> None:
+        """Note what is to be kept of the request while it is still as the caller gave it."""
+
+    def bill(self, answer: Any, seconds: float) -> None:
+        """Note what asking took: in the call what was spent, and for `draft` what a hit will save.
+
+        Called after every answer of the model; raises whatever it may.
+        """
+
+    def draft(self, answer: Any, asked: float, latency: float) -> Draft:
+        """`answer` as an entry. Raises `NotStorable` when it should not be kept."""
+
+    def again(self) -> Callable[[Lease], Any]:
+        """What asks the same once more and stores the answer; a coroutine function of an `adrive`.
+
+        The arguments are copied: the caller goes on meanwhile, and may change them. Raises whatever
+        it may when they cannot be.
+        """
+
+
+class StreamRequest(Request, Protocol):
+    """A call whose answer is a stream.
+
+    Its `restore` gives back the items of a hit, all of them validated; its `draft` is given a
+    `Recording` as the answer.
+    """
+
+    def encode_item(self, item: Any) -> bytes:
+        """One item for the store. Raises `NotStorable` when the stream should not be kept."""
+
+
+class NotStorable(Exception):
+    """An answer is returned and not stored; the message says why."""
+
+
+# (not frozen: that would take longer to make, and each hit makes one)
+@dataclass(slots=True)
+class Lookup:
+    """Find the entry under `key`. The result: `Found` or `Missing`."""
+
+    key: str
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire:
+    """Get ready to ask the model. The result: a `Turn`, or `Found` when another call has asked.
+
+    `alone`: ask whatever others do; `refused`: what is stored and does not validate, so that it is
+    no answer; `lease`: the right to ask, where one has it already.
+    """
+
+    key: str
+    alone: bool
+    refused: Found | None = None
+    lease: Lease | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the model. The result: the answer; the model's error is thrown into the flow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Keep the entry. The result: None, or why it is not kept.
+
+    `since`: as in `Turn`; `replacing`: an older copy may be there.
+    """
+
+    draft: Draft
+    since: int | None
+    replacing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """Have a new answer fetched behind the caller. No result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a call has when it asks: the lease, unless it asks for itself alone.
+
+    `since` tells which invalidations had begun before (see `store.late`); None: it is not known.
+    """
+
+    lease: Lease | None
+    since: int | None
+
+    def settle(self) -> None:
+        """The answer is about to be stored (see `leases.Flight`)."""
+        if self.lease is not None:
+            self.lease.settle()
+
+    def end(self, ending: Ending, found: Found | None = None) -> None:
+        """Let those who wait for the answer go. Takes no time, and raises nothing."""
+        if self.lease is not None:
+            self.lease.end(ending, found)
+
+
+Step = Lookup | Acquire | Ask | Store | Refresh
+Flow = Generator[Step, Any, Any]

@@ -1,0 +1,109 @@
+"""The callers of one process who want the same answer: one leads, the others follow."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum
+
+from llmcache.store.entries import Found
+
+
+class Ending(Enum):
+    """What became of a question that somebody asked for all."""
+
+    STORED = "the answer is stored"
+    #: The call failed, or its answer is not to be stored: each asks for itself.
+    RELEASED = "there is nothing to share"
+    #: The caller went away before the answer came (it was cancelled, say): another one takes over.
+    ABANDONED = "nobody is asking any more"
+
+
+class Flight:
+    """One question on its way. The leader ends it; the followers wait for that."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.ending: Ending | None = None
+        #: The stored answer, where it is at hand: it need not be looked up again.
+        self.found: Found | None = None
+        self._settled = 0.0
+        self._wakers: list[Callable[[], object]] = []
+
+    def settle(self) -> None:
+        """From here on it is being read, or stored, what `end` will be told.
+
+        It may be invalidated before `end` comes: it is not for who begins after this.
+        """
+        self._settled = time.monotonic()
+
+    def serves(self, joined: float) -> bool:
+        """Whether how it ended is for a follower who has joined at that moment (monotonic)."""
+        if self.ending is Ending.ABANDONED:
+            return False
+        return self.found is None or joined < self._settled
+
+    def wait(self, seconds: float) -> Ending | None:
+        """Wait for the end, on this thread; None: it did not come in time."""
+        event = threading.Event()
+        if self._wake_by(event.set):
+            event.wait(seconds)
+        return self.ending
+
+    async def await_(self, seconds: float) -> Ending | None:
+        """`wait` for a coroutine."""
+        event, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
+                loop.call_soon_threadsafe(event.set)
+
+        if self._wake_by(wake):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(event.wait(), seconds)
+        return self.ending
+
+    def end(self, ending: Ending, found: Found | None = None) -> None:
+        """Let the followers go."""
+        with _lock:
+            if _flights.get(self.key) is self:
+                del _flights[self.key]
+            self.found, self.ending = found, ending
+            wakers, self._wakers = self._wakers, []
+        for wake in wakers:
+            wake()
+
+    def _wake_by(self, wake: Callable[[], object]) -> bool:
+        """Have `wake` called at the end; False: that was already."""
+        with _lock:
+            if self.ending is None:
+                self._wakers.append(wake)
+            return self.ending is None
+
+
+def join(key: str) -> tuple[Flight, bool]:
+    """The flight for `key`, and whether the caller leads it."""
+    with _lock:
+        flight = _flights.get(key)
+        if flight is not None:
+            return flight, False
+        flight = _flights[key] = Flight(key)
+        return flight, True
+
+
+_flights: dict[str, Flight]
+_lock: threading.Lock
+
+
+def _start_anew() -> None:
+    """At the start, and in a forked child: who leads there is the parent's caller."""
+    global _flights, _lock
+    _flights, _lock = {}, threading.Lock()
+
+
+_start_anew()
+os.register_at_fork(after_in_child=_start_anew)

@@ -1,0 +1,154 @@
+"""``manage.py llmcache_invalidate``: remove answers before they expire."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.serializers.json import DjangoJSONEncoder
+
+from llmcache.exceptions import InvalidArgument
+from llmcache.invalidation import (
+    Invalidated,
+    InvalidationCriteria,
+    Progress,
+    count_entries,
+    invalidate,
+    read_criteria,
+)
+from llmcache.outcomes import Tier
+
+AGE: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class Command(BaseCommand):
+    help = (
+        "Removes entries from all tiers. Several criteria narrow; several keys or tags are "
+        "alternatives. Ends with 1 when a tier is still pending."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        which = parser.add_argument_group("which entries")
+        which.add_argument("--key", action="append", metavar="KEY", help="64 hex digits. Repeat.")
+        which.add_argument("--tag", action="append", metavar="TAG", help="A label. Repeat.")
+        which.add_argument("--namespace")
+        which.add_argument("--model", help="The name that was sent to the provider.")
+        which.add_argument("--response-model", metavar="PATH", help="The dotted path of the class.")
+        which.add_argument(
+            "--before",
+            metavar="WHEN",
+            help="Stored before: a moment (2026-01-31, 2026-01-31T12:00) or an age (7d, 12h).",
+        )
+        which.add_argument("--everything", action="store_true", help="All, of all namespaces.")
+        parser.add_argument("--by", help="For the audit trail (default: the user's login name).")
+        parser.add_argument("--yes", action="store_true", help="Do not ask.")
+        parser.add_argument(
+            "--format", choices=("text", "json"), default="text", help="Default: %(default)s."
+        )
+        parser.add_argument("--no-progress", action="store_true", help="Show no progress bar.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        by = _login_name() if options["by"] is None else options["by"]
+        shows_progress = self.stderr.isatty() and not options["no_progress"]
+        try:
+            criteria = _criteria(options)
+            if not options["yes"]:
+                _ask(count_entries(read_criteria(**criteria)))
+            with _bar(shows_progress) as progress:
+                result = invalidate(**criteria, by=by, progress=progress)
+        except InvalidArgument as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(_as_json(result) if options["format"] == "json" else _in_words(result))
+        # Copies in other processes go by themselves, and soon: that is no failure.
+        if {*result.pending} - {Tier.LOCAL}:
+            raise CommandError(_pending(result))
+
+
+def _criteria(options: dict[str, Any]) -> InvalidationCriteria:
+    return {
+        "keys": options["key"],
+        "tags": options["tag"],
+        "namespace": options["namespace"],
+        "model": options["model"],
+        "response_model": options["response_model"],
+        "before": None if options["before"] is None else _read_when(options["before"]),
+        "everything": options["everything"],
+    }
+
+
+def _read_when(text: str) -> datetime | timedelta:
+    if age := AGE.fullmatch(text):
+        try:
+            return timedelta(**{UNITS[age[2]]: float(age[1])})
+        except OverflowError:
+            raise CommandError(f"--before {text} is before the first of all days.") from None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise CommandError(
+            f"--before takes a moment (2026-01-31, 2026-01-31T12:00+02:00) or an age (90s, 30m, "
+            f"12h, 7d, 4w); not {text!r}."
+        ) from None
+
+
+def _ask(entries: int) -> None:
+    """Have the user agree. Raises `CommandError` when that is not so."""
+    try:
+        answer = input(f"This removes {_counted(entries)} for good. Go on? [y/N] ")
+    except EOFError:
+        raise CommandError("There is nobody to ask. Give --yes to go on without.") from None
+    if answer.strip().lower() not in {"y", "yes"}:
+        raise CommandError("Nothing was removed.")
+
+
+@contextmanager
+def _bar(wanted: bool) -> Iterator[Progress | None]:
+    """What shows the progress on standard error; None when it is not wanted, or cannot be."""
+    try:
+        from rich.console import Console
+        from rich.progress import Progress as Bar
+    except ImportError:
+        wanted = False
+    if not wanted:
+        yield None
+        return
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Removing", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container may know no names
+        return ""
+
+
+def _as_json(result: Invalidated) -> str:
+    return json.dumps(asdict(result), cls=DjangoJSONEncoder)
+
+
+def _in_words(result: Invalidated) -> str:
+    return f"{_counted(result.entries)} removed."
+
+
+def _counted(entries: int) -> str:
+    return f"{entries} {'entry' if entries == 1 else 'entries'}"
+
+
+def _pending(result: Invalidated) -> str:
+    if Tier.DURABLE in result.pending:
+        return "The database has not removed all of them (see the log). Run it again."
+    return (
+        "The hot tier could not be reached: its copies may be served until "
+        f"{result.pending_until:%Y-%m-%d %H:%M:%S %Z} at the latest. Their removal is noted, and "
+        "done once it is back."
+    )

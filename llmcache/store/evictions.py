@@ -1,0 +1,204 @@
+"""Hot copies whose rows an invalidation has removed: written down, removed, and crossed off.
+
+The note, a `PendingEviction`, is written in the transaction that removes the rows. So whatever
+happens after that (the hot tier is down, the process is killed) somebody knows which copies are
+still to go: the process that could not do it tries again behind its callers, the breaker of the hot
+tier before it trusts the copies again, and the task `llmcache.finish_evictions`.
+
+Nobody locks a note. Two who see the same one both remove its copies, which is harmless: at worst
+a newer copy goes too, and the next lookup finds its row. To leave a note alone because another one
+is at it would not be: who finds no other left would trust copies that are still there.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections.abc import Collection
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+
+from django.apps import apps
+from django.db import transaction
+from django.utils import timezone
+
+from llmcache.conf import settings
+from llmcache.outcomes import Tier
+from llmcache.store import hot, local, placement
+from llmcache.store.breaker import before_closing
+from llmcache.store.safety import failing_safe, reporting
+
+# So many notes are read at once; each has the keys of one batch.
+NOTES_PER_QUERY: Final = 10
+# Clocks of two hosts differ: a note is kept so much longer than the copies can live.
+CLOCK_SLACK: Final = timedelta(minutes=1)
+# Pauses between two attempts of the process that could not reach the hot tier, in seconds.
+FIRST_PAUSE: Final = 1.0
+LONGEST_PAUSE: Final = 30.0
+
+
+class EvictionsLeft(Exception):
+    """There are hot copies that an invalidation has removed the rows of."""
+
+
+def note(keys: Collection[str]) -> int | None:
+    """Write down that the hot copies under `keys` are to go; None when there is no hot tier.
+
+    To be called in the transaction that removes the rows, when they are locked: no copy is made
+    after that, so none lives longer than ``HOT_TTL`` from now.
+    """
+    if not keys or not _has_hot_tier():
+        return None
+    now = timezone.now()
+    row = _notes().create(keys=list(keys), created_at=now, until=now + longest_life())
+    return int(row.pk)
+
+
+def longest_life() -> timedelta:
+    """How long a hot copy lives at most. Backends count whole seconds."""
+    return timedelta(seconds=math.ceil(settings.hot_ttl))
+
+
+def evict(keys: Collection[str], noted: int | None) -> bool:
+    """Remove the hot copies under `keys` and cross off the note; whether the copies are gone.
+
+    If they are not, this process tries again, behind its callers, until they are.
+    """
+    if noted is None:
+        local.drop(keys)
+        return True
+    if not remove_copies(keys):
+        finish_in_background()
+        return False
+    with failing_safe(Tier.DURABLE, "note an eviction in"):
+        _cross_off(noted)
+    return True
+
+
+def evict_when_committed(keys: Collection[str], noted: int | None) -> set[Tier]:
+    """`evict`, now or when the caller's transaction ends; the tiers that are not done by then."""
+    work = partial(evict, keys, noted)
+    if not placement.caller_is_the_writer():
+        return set() if work() else {Tier.HOT}
+    # A lookup meanwhile may bring the copies back, since others still see the rows.
+    transaction.on_commit(work, using=placement.database_alias(), robust=True)
+    if noted is None or (not hot.is_locked() and remove_copies(keys)):
+        return {Tier.DURABLE}
+    return {Tier.DURABLE, Tier.HOT}
+
+
+def remove_copies(keys: Collection[str]) -> bool:
+    """Remove the hot copies under `keys`, and those here; whether that succeeded."""
+    try:
+        with failing_safe(Tier.HOT, "remove from"):
+            hot.delete(keys)
+            return True
+        return False
+    finally:
+        # After the hot ones, of which others could be made here.
+        local.drop(keys)
+
+
+def finish_evictions() -> int:
+    """Remove the hot copies that are still to go; how many keys that was. Never raises.
+
+    It stops when the hot tier fails, and leaves the rest to the next one who tries. It may be run
+    at any time, and by several processes at once.
+    """
+    return _finish()[0]
+
+
+def finish_all_evictions() -> bool:
+    """`finish_evictions`; whether none is left, so that hot copies can be trusted."""
+    return _finish()[1]
+
+
+def finish_in_background() -> None:
+    """Try until none is left, on a thread that ends then. A second call changes nothing."""
+    _background.start()
+
+
+def _before_copies_are_trusted() -> None:
+    """For the breaker of the hot tier, which stays open when this raises."""
+    if not finish_all_evictions():
+        raise EvictionsLeft("hot copies are still to be removed")
+
+
+def _finish() -> tuple[int, bool]:
+    done = 0
+    with failing_safe(Tier.DURABLE, "note an eviction in"):
+        # Without a hot tier there is nothing to be done, and nothing that could be trusted.
+        while _has_hot_tier() and (notes := placement.run(_oldest)):
+            for pk, keys in notes:
+                if not remove_copies(keys):
+                    return done, False
+                _cross_off(pk)
+                done += len(keys)
+        return done, True
+    return done, False
+
+
+def _cross_off(noted: int) -> None:
+    work = _notes().filter(pk=noted).delete
+    placement.run_removal(work, patience=placement.WRITE_SECONDS)
+
+
+def _oldest() -> list[tuple[int, list[str]]]:
+    return list(_notes().order_by("pk").values_list("pk", "keys")[:NOTES_PER_QUERY])
+
+
+def _has_hot_tier() -> bool:
+    with reporting(Tier.HOT, "find"):
+        return hot.backend() is not None
+    return True  # there is one, and it may hold copies, but its settings are broken
+
+
+def _notes() -> Any:
+    alias = placement.database_alias()
+    return apps.get_model("llmcache", "PendingEviction").objects.using(alias)
+
+
+class _Background:
+    """The thread that tries again and again. There is one while something is left to do."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = False
+        self._wanted = False
+
+    def start(self) -> None:
+        with self._lock:
+            self._wanted = True
+            if self._running:
+                return
+            self._running = True
+        threading.Thread(target=self._work, name="llmcache evictions", daemon=True).start()
+
+    def _work(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            time.sleep(pause)
+            with self._lock:
+                self._wanted = False
+            is_done = finish_all_evictions()
+            with self._lock:
+                # What failed meanwhile counted on this thread.
+                if is_done and not self._wanted:
+                    self._running = False
+                    return
+            pause = FIRST_PAUSE if is_done else min(pause * 2, LONGEST_PAUSE)
+
+
+def _start_anew() -> None:
+    """At the start, and in a forked child: the lock and the thread are the parent's."""
+    global _background
+    _background = _Background()
+
+
+_background: _Background
+_start_anew()
+os.register_at_fork(after_in_child=_start_anew)
+before_closing(Tier.HOT, _before_copies_are_trusted)

@@ -1,0 +1,69 @@
+"""Answers that come late: whose question was asked before an invalidation that fits them began."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from django.apps import apps
+
+from llmcache.store.columns import label, moment
+from llmcache.store.placement import database_alias
+
+if TYPE_CHECKING:
+    from llmcache.store.durable import Draft
+
+# Where the generation is not known, clocks have to do, and those of two hosts differ.
+CLOCK_SECONDS: Final = 60.0
+
+
+def generation() -> int:
+    """How many invalidations have begun so far, to be noted before a question is asked."""
+    newest = _invalidations().order_by("-pk").values_list("pk", flat=True).first()
+    return int(newest or 0)
+
+
+def came_late(draft: Draft, since: int | None) -> bool:
+    """Whether an invalidation that fits `draft` has begun since the generation `since`.
+
+    None: it is not known; then by the time when the question was asked.
+    """
+    rows = _invalidations()
+    if since is None:
+        rows = rows.filter(started_at__gte=moment(draft.created - CLOCK_SECONDS))
+    else:
+        rows = rows.filter(pk__gt=since)
+    return any(fits(criteria, draft) for criteria in rows.values_list("criteria", flat=True))
+
+
+def fits(criteria: Any, draft: Draft) -> bool:
+    """Whether an invalidation with these criteria means the entry that `draft` makes.
+
+    In doubt it does: an answer that is not stored is asked for again.
+    """
+    try:
+        return all(_agrees(name, value, draft) for name, value in criteria.items())
+    except (AttributeError, TypeError, ValueError):
+        return True
+
+
+def _agrees(name: str, value: Any, draft: Draft) -> bool:
+    match name:
+        case "keys":
+            return draft.key in value
+        case "tags":
+            return not draft.tags.isdisjoint(value)
+        case "namespace":
+            return bool(draft.namespace == value)
+        case "model":
+            return label(draft.model) == label(value)
+        case "response_model":
+            return label(draft.response_model) == label(value)
+        case "before":
+            return moment(draft.created) < datetime.fromisoformat(value)
+        case _:  # everything; or a selection of rows, which nobody can look up any more
+            return True
+
+
+def _invalidations() -> Any:
+    return apps.get_model("llmcache", "Invalidation").objects.using(database_alias())

@@ -1,0 +1,184 @@
+"""The guards that keep what was promised, and the tests that fail without them.
+
+Each is a line or two of llmcache. To remove one is to replace `text` by `without`, in a copy of the
+repository; then one of its tests has to fail.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+TOP_LEVEL: Final = ("llmcache", "project", "templates", "tests", "manage.py", "pyproject.toml")
+PATIENCE_SECONDS: Final = 300.0
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A guard, what it protects from, where it stands, and which tests see that it is missing."""
+
+    name: str
+    protects: str
+    path: str
+    text: str
+    without: str
+    tests: tuple[str, ...]
+
+    def fails_without(self, directory: Path) -> bool:
+        """Whether its tests fail in a copy without it, which is made in `directory`."""
+        for name in TOP_LEVEL:
+            source = ROOT / name
+            copy = shutil.copytree if source.is_dir() else shutil.copy
+            copy(source, directory / name)
+        module = directory / self.path
+        module.write_text(module.read_text().replace(self.text, self.without))
+        # (the servers of this run have test databases of the same names)
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("LLMCACHE_")
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *self.tests],
+            cwd=directory,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+        )
+        # 1: tests were run, and some failed; all else is trouble with the run itself.
+        assert done.returncode in {0, 1}, done.stdout + done.stderr
+        return done.returncode == 1
+
+
+GUARDS: Final = (
+    Guard(
+        "the recheck on promote",
+        "a lookup that has just read a row brings the copy of an invalidated entry back",
+        "llmcache/store/entries.py",
+        "    _promote([key for key, each in found.items() if each.fresh])\n",
+        "    fresh = [key for key, each in found.items() if each.fresh]\n"
+        "    _promote(fresh) or hot.write_many({key: (rows[key], None) for key in fresh})\n",
+        ("tests/test_late_answers.py::test_a_promote_does_not_bring_an_entry_back",),
+    ),
+    Guard(
+        "the check for late answers",
+        "an answer whose question was asked before an invalidation is stored after it",
+        "llmcache/store/durable.py",
+        "if late.came_late(draft, since):",
+        "if False:",
+        ("tests/test_late_answers.py::test_a_late_answer_is_not_stored",),
+    ),
+    Guard(
+        "the recheck in the delete",
+        "what was stored anew, or made fresh again, is removed with what it replaced",
+        "llmcache/store/removal.py",
+        "if text == seen[pk]]",
+        "if pk in seen]",
+        (
+            "tests/test_invalidation.py::test_an_answer_that_is_stored_anew_meanwhile_stays",
+            "tests/test_expiry.py::test_the_expiry_is_checked_again_before_the_delete",
+        ),
+    ),
+    Guard(
+        "the copies of rows that stay",
+        "the copy of an answer that was replaced just before its removal outlives the invalidation",
+        "llmcache/store/removal.py",
+        "keys = [key for _, key, _ in there]",
+        "keys = [key for pk, key, text in there if text == seen[pk]]",
+        (
+            "tests/test_late_answers.py"
+            "::test_the_copy_of_what_was_replaced_goes_although_the_row_stays",
+        ),
+    ),
+    Guard(
+        "the copies that another process is removing",
+        "an invalidation ends while copies of rows that were removed before it are still served",
+        "llmcache/invalidation.py",
+        "if not troubles and not _all_copies_are_gone():",
+        "if False:",
+        (
+            "tests/test_late_answers.py"
+            "::test_an_invalidation_ends_after_the_copies_that_another_is_removing",
+        ),
+    ),
+    Guard(
+        "the note of an eviction",
+        "with the hot tier down, nobody knows which copies are still to go",
+        "llmcache/store/removal.py",
+        "noted = evictions.note(keys) if evict else None",
+        "noted = None",
+        ("tests/test_evictions.py::test_with_the_hot_tier_down_it_is_written_down",),
+    ),
+    Guard(
+        "evictions before copies are trusted",
+        "a hot tier that is back serves what was invalidated while it was gone",
+        "llmcache/store/recovery.py",
+        "    placement.run_removal(partial(breaker.run_hooks, tier))\n",
+        "",
+        ("tests/test_breaker.py::test_nothing_is_trusted_before_the_hooks_are_done",),
+    ),
+    Guard(
+        "the breaker",
+        "each call waits for a tier that does not answer",
+        "llmcache/store/breaker.py",
+        "if self._in_a_row < FAILURES:",
+        "if True:",
+        ("tests/test_breaker.py::test_without_the_hot_tier_the_rows_answer_until_it_is_back",),
+    ),
+    Guard(
+        "the short timeout of the hot tier",
+        "a Redis that hangs holds its callers up",
+        "llmcache/store/twins.py",
+        "SECONDS: Final = 0.1\n",
+        "SECONDS: Final = 20.0\n",
+        ("tests/test_hot.py::test_a_paused_server_keeps_nobody_waiting",),
+    ),
+    Guard(
+        "the place where a failure stops",
+        "a tier that fails fails the call",
+        "llmcache/store/safety.py",
+        "    _note(tier, operation, error, troubles)\n    if breaker and",
+        "    raise error\n    if breaker and",
+        ("tests/test_trouble.py::test_the_hot_tier_is_down",),
+    ),
+    Guard(
+        "connections of the cache's own",
+        "a rollback of the caller takes the answer along",
+        "llmcache/store/placement.py",
+        "    if runs_here():\n        return work()\n",
+        "    return work()\n",
+        (
+            "tests/test_placement.py::test_a_rollback_of_the_caller_keeps_the_answer",
+            "tests/test_placement.py::test_a_view_that_fails_after_the_model_answered",
+        ),
+    ),
+    Guard(
+        "the renewal of a lease",
+        "another process asks as well when a call takes longer than the lease",
+        "llmcache/leases/renewal.py",
+        "                    renew()\n",
+        "                    pass\n",
+        ("tests/test_leases.py::test_a_lease_outlives_its_seconds_while_the_call_runs",),
+    ),
+    Guard(
+        "the look at what is stored by now",
+        "who looked just before an answer was stored asks for it again",
+        "llmcache/leases/leading.py",
+        "            found = yield from _look_up(flight, refused)\n            if found is None:",
+        "            found = None\n            if found is None:",
+        ("tests/test_leases.py::test_an_answer_that_came_after_the_lookup_is_found",),
+    ),
+    Guard(
+        "the pause before a fork",
+        "a connection, or a lock of the database's library, is in both processes",
+        "llmcache/store/placement.py",
+        "        workers.pause(FORK_SECONDS)\n",
+        "        pass\n",
+        ("tests/test_placement.py::test_no_connection_crosses_a_fork",),
+    ),
+)
