@@ -13,18 +13,20 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import instructor
 import pytest
 
 import llmcache
 from llmcache.outcomes import Call
-from llmcache.store import durable, entries, hot, late, removal
+from llmcache.store import durable, entries, evictions, hot, late, removal
 from llmcache.store.entries import Found
 from llmcache.store.removal import Pace
 from project.standin.server import StandIn
 from tests.conftest import Backend, backend_parameters
 from tests.test_client import CALL, CLOSE, make_client
+from tests.test_evictions import notes
 from tests.test_invalidation import KEYS, fill
 from tests.test_store import draft
 from tests.ticket import Ticket
@@ -295,3 +297,39 @@ def test_no_older_copy_stays_when_the_new_one_cannot_be_made(
     monkeypatch.setattr(entries, "_promote", lambda keys: False)
     assert entries.save(draft(KEYS[0]), late.generation(), replacing=False) is None
     assert hot.read(KEYS[0]) is None
+
+
+@pytest.mark.parametrize(
+    "backend",
+    backend_parameters(["default", "postgres", "mariadb"], ["database", "redis"]),
+    indirect=True,
+)
+@pytest.mark.parametrize("replacing", [True, False])
+def test_an_answer_that_is_replaced_is_not_served_once_the_new_one_is_there(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, replacing: bool
+) -> None:
+    """An invalidation by what only the old one had (its age, a tag) would not find it any more."""
+    fill()
+    assert hot.read(KEYS[0]) is not None
+    served: list[object] = []
+    monkeypatch.setattr(entries, "_promote", lambda keys: served.extend(map(hot.read, keys)))
+    assert entries.save(draft(KEYS[0]), late.generation(), replacing=replacing) is None
+    assert served == [None]
+
+
+@pytest.mark.parametrize(
+    "backend", backend_parameters(["default", "postgres", "mariadb"], ["redis"]), indirect=True
+)
+def test_it_is_written_down_that_the_old_copy_is_still_there(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill()
+    old = hot.read(KEYS[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(hot, "delete", Mock(side_effect=ConnectionError))
+        assert entries.save(draft(KEYS[0]), late.generation()) is None
+        assert old is not None
+        assert hot.read(KEYS[0]) == old
+        assert notes(backend) == [[KEYS[0]]]
+    assert evictions.finish_all_evictions()
+    assert (hot.read(KEYS[0]), notes(backend)) == (None, [])

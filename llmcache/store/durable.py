@@ -110,10 +110,13 @@ def held(keys: Collection[str]) -> Iterator[dict[str, tuple[bytes, datetime | No
         yield {key: (bytes(payload), expires) for key, payload, expires in rows}
 
 
-def write(draft: Draft, since: int | None) -> str | None:
+def write(
+    draft: Draft, since: int | None, *, while_held: Callable[[], object] | None = None
+) -> str | None:
     """Store `draft`, in the place of what was under its key; why not, where it comes too late.
 
-    `since`: the generation (see `late`) noted before the question was asked.
+    `since`: the generation (see `late`) noted before the question was asked; `while_held` is
+    called when the row is written, and nobody else sees it yet or can take hold of it.
     """
     alias = database_alias()
     with transaction.atomic(using=alias):
@@ -130,6 +133,8 @@ def write(draft: Draft, since: int | None) -> str | None:
         tags.filter(entry_id=entry_id)._raw_delete(alias)  # noqa: SLF001
         if draft.tags:
             tags.bulk_create([tags.model(entry_id=entry_id, tag=tag) for tag in sorted(draft.tags)])
+        if while_held is not None:
+            while_held()
     return None
 
 

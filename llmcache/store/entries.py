@@ -366,25 +366,46 @@ def _reporting(work: Callable[[], object]) -> None:
 
 def _save(draft: Draft, since: int | None, replacing: bool) -> str | None:
     """Store an entry in both tiers; why not, where it must not be stored."""
-    refusal = _write_patiently(draft, since)
-    if refusal is None and not _promote([draft.key]) and (replacing or breaker.is_up(Tier.HOT)):
-        # The copy that may still be there is of an older answer. (While the tier is given a rest,
-        # it is there only if an answer was to be replaced: others take the row and the copy.)
-        with failing_safe(Tier.DURABLE, "note an eviction in"):
-            evictions.evict([draft.key], evictions.note([draft.key]))
+    older = _OlderCopy(draft.key)
+    # (while the tier is given a rest, there is a copy only if an answer was to be replaced)
+    may_be_there = replacing or breaker.is_up(Tier.HOT)
+    refusal = _write_patiently(draft, since, older.remove if may_be_there else None)
+    if older.stays:
+        evictions.finish_in_background()
+    elif refusal is None:
+        _promote([draft.key])
     local.drop([draft.key])
     return refusal
 
 
-def _write_patiently(draft: Draft, since: int | None) -> str | None:
+@dataclass(slots=True)
+class _OlderCopy:
+    """The hot copy of the answer that is replaced, which may be of other tags and of another age.
+
+    It goes while the row is held, so that nobody makes it again: an invalidation finds the row of
+    the new answer, and would not know that the old one is still served.
+    """
+
+    key: str
+    stays: bool = False
+
+    def remove(self) -> None:
+        self.stays = not evictions.remove_copies([self.key])
+        if self.stays:
+            evictions.note([self.key])
+
+
+def _write_patiently(
+    draft: Draft, since: int | None, while_held: Callable[[], object] | None
+) -> str | None:
     """`durable.write`, again and again where another one is the writer: it was paid for."""
     for _ in range(ATTEMPTS):
         try:
-            return durable.write(draft, since)
+            return durable.write(draft, since, while_held=while_held)
         except OperationalError as error:
             if not gate.is_busy(error):
                 raise
-    return durable.write(draft, since)
+    return durable.write(draft, since, while_held=while_held)
 
 
 _gathering: Final = Gathering(_read_wanted, placement.later, KEYS_PER_QUERY)

@@ -85,6 +85,17 @@ GUARDS: Final = (
         ),
     ),
     Guard(
+        "the removal of the old copy while the row is held",
+        "an answer that was replaced is still served, and no invalidation by its tags finds it",
+        "llmcache/store/durable.py",
+        "if while_held is not None:",
+        "if False:",
+        (
+            "tests/test_late_answers.py"
+            "::test_an_answer_that_is_replaced_is_not_served_once_the_new_one_is_there",
+        ),
+    ),
+    Guard(
         "the copies of rows that stay",
         "the copy of an answer that was replaced just before its removal outlives the invalidation",
         "llmcache/store/removal.py",
