@@ -1,5 +1,6 @@
 """The private servers do what the tests ask of them, and never outlive the tests."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -237,3 +238,17 @@ def test_a_free_port_is_not_one_of_an_outgoing_connection() -> None:
         pytest.skip("the kernel's range of ports is only known on Linux")
     first, _ = map(int, port_range.read_text().split())
     assert free_port() < first
+
+
+def test_without_the_driver_of_mariadb_all_other_tests_are_found() -> None:
+    code = "import sys, pytest; sys.modules['MySQLdb'] = None; sys.exit(pytest.main())"
+    collecting = ["-p", "no:cacheprovider", "--collect-only", "-q", "tests"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *collecting],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "CI"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "MySQLdb is not installed" in done.stdout

@@ -7,14 +7,20 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
-import MySQLdb
-
 from tests.faults.breaking_redis import again_and_again
 from tests.servers import MariaDBServer
 
 # A transaction that has changed more rows than the other is not the one that InnoDB rolls back.
 ROWS_OF_WEIGHT = 300
 DEADLOCK = 1213
+
+
+class Refused(Exception):
+    """The server did not do it; `code` says why."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @contextmanager
@@ -50,8 +56,8 @@ def _hold_all(tell: Any) -> None:
         tell("BEGIN")
         try:
             tell("SELECT id FROM llmcache_cacheentry FOR UPDATE")
-        except MySQLdb.OperationalError as error:
-            if error.args[0] != DEADLOCK:
+        except Refused as error:
+            if error.code != DEADLOCK:
                 raise
         else:
             return
@@ -59,23 +65,28 @@ def _hold_all(tell: Any) -> None:
 
 @contextmanager
 def told(server: MariaDBServer) -> Iterator[Any]:
-    """A session of an operator: a function that executes, and returns the rows."""
+    """A session of an operator: a function that executes, and returns the rows, or is `Refused`."""
+    import MySQLdb  # which is not everywhere
+
     connection = MySQLdb.connect(
         host="127.0.0.1", port=server.port, user="root", db="test", autocommit=True
     )
     with closing(connection):
 
         def tell(sql: str) -> Any:
-            with closing(connection.cursor()) as cursor:
-                cursor.execute(sql)
-                return cursor.fetchall()
+            try:
+                with closing(connection.cursor()) as cursor:
+                    cursor.execute(sql)
+                    return cursor.fetchall()
+            except MySQLdb.OperationalError as error:
+                raise Refused(*error.args) from error
 
         yield tell
 
 
 def _cross(tell: Any) -> None:
     """Lock tags and then entries; whoever stores an answer locks the entry and then its tags."""
-    with suppress(MySQLdb.OperationalError):
+    with suppress(Refused):
         tell("BEGIN")
         tell(f"INSERT INTO weight SELECT NULL FROM seq_1_to_{ROWS_OF_WEIGHT}")
         tell("SELECT id FROM llmcache_entrytag FOR UPDATE")
