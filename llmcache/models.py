@@ -1,10 +1,10 @@
 """What is stored: the entries and their labels, and what keeps many processes in step.
 
-`CacheEntry` is one answer, `EntryTag` a label on it, `Proposal` a new answer that somebody is to
-look at first. `Invalidation` is the audit trail, and the proof against answers that come late;
-`PendingEviction` says which hot copies are still to be removed; `Lease` is the right to ask the
-model for one key, where there is no shared hot tier; `Outage` tells which processes go without a
-tier at the moment.
+`CacheEntry` is one answer, `EntryTag` a label on it, `HitDay` how often it was served on a day,
+`Proposal` a new answer that somebody is to look at first. `Invalidation` is the audit trail, and
+the proof against answers that come late; `PendingEviction` says which hot copies are still to be
+removed; `Lease` is the right to ask the model for one key, where there is no shared hot tier;
+`Outage` tells which processes go without a tier at the moment.
 
 `UsageHour` is the ledger: what was called and what that saved. `NamespaceSize` and `TaskRun` are
 what the tasks leave behind for people to read, and `Dashboard` is the page that shows all of it.
@@ -185,6 +185,29 @@ class EntryTag(models.Model):
 
     def __str__(self) -> str:
         return str(self.tag)
+
+
+class HitDay(models.Model):
+    """How often an entry was served on a day, in UTC.
+
+    Not a foreign key: rows of entries that are gone do no harm, since no primary key comes twice,
+    and go with their day. So nothing that removes entries has to look for them.
+    """
+
+    day = models.DateField(_("day"))
+    entry = models.PositiveBigIntegerField(_("entry"), help_text=_("Its primary key."))
+    hits = models.PositiveBigIntegerField(_("hits"))
+
+    class Meta:
+        verbose_name = _("hits of a day")
+        verbose_name_plural = _("hits of days")
+        default_permissions = ()
+        constraints = (
+            models.UniqueConstraint(fields=["day", "entry"], name="llmcache_hit_day_unique"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.day}: {self.hits}"
 
 
 class Proposal(models.Model):

@@ -3,9 +3,11 @@
 import base64
 import json
 import re
+from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.utils.formats import date_format
 from django.utils.html import escape
 
 import llmcache
@@ -13,7 +15,8 @@ from llmcache.admin import exporting
 from llmcache.admin.media import image_of
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import Dumped
-from llmcache.store import durable
+from llmcache.models import HitDay
+from llmcache.store import durable, history
 from tests.test_admin import DAY, page_of, store, text_of
 from tests.test_client import CALL, make_client
 from tests.ticket import Ticket
@@ -178,6 +181,42 @@ def test_hits_over_time(admin_client, age, hits, words):
     entry = store(age=age)
     durable.entries().update(hits=hits)
     assert f"Hits {words} Last hit" in text_of(admin_client.get(page_of(entry)))
+
+
+@pytest.mark.django_db
+class TestHitsByDay:
+    def serve(self, entry, *counts):
+        """Today's count is the last one."""
+        for ago, count in enumerate(reversed(counts)):
+            day = history.today() - timedelta(days=ago)
+            HitDay.objects.create(day=day, entry=entry.pk, hits=count)
+        durable.entries().filter(pk=entry.pk).update(hits=sum(counts))
+
+    def test_are_a_chart_and_a_table(self, admin_client, django_assert_num_queries):
+        entry, other = store(), store("other")
+        self.serve(other, 7)
+        self.serve(entry, 1200, 0, 3)
+        with django_assert_num_queries(5):
+            response = admin_client.get(page_of(entry))
+        today = date_format(history.today(), "j M")
+        text = text_of(response).partition("Hits over time")[2].partition("Conversation")[0]
+        rows = re.findall(r"(\d+ \w+) ([\d,]+)(?= |$)", text.partition("Time hits")[2])
+        assert len(rows) == history.DAYS
+        assert [count for _, count in rows[-4:]] == ["0", "1,200", "0", "3"]
+        assert rows[-1][0] == today
+        page = response.content.decode()
+        assert page.count('class="llmcache-kind-hit"') == 2
+        assert f"<title>{today}: 3</title>" in page
+
+    def test_says_that_there_were_none_of_late(self, admin_client):
+        entry = store()
+        durable.entries().update(hits=3)
+        text = text_of(admin_client.get(page_of(entry)))
+        assert "This answer was not served in the last 30 days." in text
+        assert "Hits over time" not in text
+
+    def test_says_nothing_of_what_was_never_served(self, admin_client):
+        assert "in the last 30 days" not in text_of(admin_client.get(page_of(store())))
 
 
 @pytest.mark.django_db

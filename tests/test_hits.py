@@ -15,7 +15,9 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from llmcache.store import durable, flushing, hits, placement
+from llmcache import statistics
+from llmcache.models import HitDay
+from llmcache.store import durable, flushing, history, hits, placement
 from tests.test_hot import in_a_fork
 from tests.test_store import draft
 
@@ -39,6 +41,10 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def unquoted(sql: str) -> str:
+    return sql.replace('"', "").replace("`", "")
+
+
 def test_many_entries_are_written_at_once(database: str) -> None:
     store(KEYS)
     before = timezone.now()
@@ -52,7 +58,8 @@ def test_many_entries_are_written_at_once(database: str) -> None:
         finally:
             placement._thread.is_worker = False
     most = {"postgres": 1, "mariadb": 2, "default": 3}[database]
-    assert len([query for query in queries if query["sql"].startswith("UPDATE")]) <= most
+    updates = [query for query in queries if "UPDATE llmcache_cacheentry" in unquoted(query["sql"])]
+    assert 1 <= len(updates) <= most
     assert stored_hits() == {key: number % 3 for number, key in enumerate(KEYS)}
     last: Any = durable.entries().get(key=KEYS[1]).last_hit_at
     assert before - timedelta(seconds=1) <= last <= timezone.now()
@@ -66,6 +73,49 @@ def test_what_was_served_is_added_to_what_others_have_counted(database: str) -> 
         hits.count("f" * 64)  # no row has it any more
         hits.flush()
     assert stored_hits() == {KEYS[0]: 2, KEYS[1]: 0}
+
+
+def days_of(key: str) -> list[int]:
+    """The hits of the last days, today's at the end."""
+    return [*history.of_days(durable.entries().get(key=key).pk).values()]
+
+
+def test_they_are_counted_by_day(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store(KEYS)
+    today = history.today()
+    for ago in (1, 0, 0):
+        monkeypatch.setattr(history, "today", lambda ago=ago: today - timedelta(days=ago))
+        for number, key in enumerate(KEYS):
+            for _ in range(number % 3):
+                hits.count(key)
+        hits.count("f" * 64)  # no row has it any more
+        hits.flush()
+    assert days_of(KEYS[0]) == [0] * history.DAYS
+    assert days_of(KEYS[1]) == [0] * (history.DAYS - 2) + [1, 2]
+    assert days_of(KEYS[599]) == days_of(KEYS[2]) == [0] * (history.DAYS - 2) + [2, 4]
+    assert rows_of_days() == 2 * 400
+
+
+def rows_of_days() -> int:
+    return int(HitDay.objects.using(placement.database_alias()).count())
+
+
+def test_days_that_no_page_shows_are_forgotten(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "BATCH_ROWS", 2)
+    store(KEYS[:3])
+    today = history.today()
+    for ago in (history.DAYS + 1, history.DAYS, history.DAYS - 1, 0):
+        with monkeypatch.context() as patch:
+            patch.setattr(history, "today", lambda ago=ago: today - timedelta(days=ago))
+            for key in KEYS[:3]:
+                hits.count(key)
+            hits.flush()
+    assert rows_of_days() == 12
+    statistics.roll_up_usage()
+    assert rows_of_days() == 9  # (that of the 31st day: the pages' days may be behind)
+    assert days_of(KEYS[0]) == [1] + [0] * (history.DAYS - 2) + [1]
 
 
 def test_who_write_the_same_entries_do_not_wait_for_each_other(database: str) -> None:

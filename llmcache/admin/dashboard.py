@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from llmcache import charts
 from llmcache.admin import phrases
 from llmcache.admin.audit import ReadOnlyAdmin
+from llmcache.admin.drawings import Drawing
 from llmcache.charts import Chart, Column, Part
 from llmcache.exceptions import InvalidArgument
 from llmcache.outcomes import Outcome, Tier
@@ -89,18 +90,6 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
-    """A chart, what its colours mean, and the same as a table."""
-
-    id: str
-    title: str
-    chart: Chart
-    legend: list[tuple[str, str]]
-    heads: list[str]
-    rows: list[tuple[str, list[str]]]
-
-
-@dataclass(frozen=True, slots=True)
 class Row:
     """What has one name in common; `shown` may be less than the name."""
 
@@ -131,7 +120,7 @@ class DashboardAdmin(ReadOnlyAdmin):
     """The ledger's own page, in the place of a list of its rows."""
 
     class Media:
-        css = {"all": ("llmcache/admin.css", "llmcache/dashboard.css")}
+        css = {"all": ("llmcache/admin.css", "llmcache/charts.css", "llmcache/dashboard.css")}
 
     def get_urls(self) -> list[URLPattern]:
         name = f"{self.opts.app_label}_{self.opts.model_name}_changelist"

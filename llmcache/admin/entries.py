@@ -21,7 +21,16 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from llmcache.admin import asking, confirmation, exporting, images, phrases, search, steering
+from llmcache.admin import (
+    asking,
+    confirmation,
+    drawings,
+    exporting,
+    images,
+    phrases,
+    search,
+    steering,
+)
 from llmcache.admin.explaining import read_neighbour
 from llmcache.admin.filters import FILTERS
 from llmcache.admin.forms import TagsForm, TimeForm
@@ -31,7 +40,7 @@ from llmcache.admin.pages import EntryPage
 from llmcache.admin.reading import read_answer, read_question
 from llmcache.admin.removal import Survey
 from llmcache.models import CacheEntry, CacheEntryQuerySet
-from llmcache.store import durable
+from llmcache.store import durable, history
 
 PAGES: Final = (*asking.PAGES, *steering.PAGES, *exporting.PAGES, *images.PAGES)
 
@@ -64,7 +73,7 @@ class CacheEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     actions = ("invalidate_selected",)
 
     class Media:
-        css = {"all": ("llmcache/admin.css",)}
+        css = {"all": ("llmcache/admin.css", "llmcache/charts.css")}
 
     # Who may do what
 
@@ -183,6 +192,8 @@ class CacheEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "cost": phrases.money(entry.cost),
             "saved": phrases.money(entry.saved),
             "hits": phrases.hits(entry),
+            "drawing": drawings.hits(entry),
+            "days": history.DAYS,
             "digests": sorted(entry.part_digests.items()),
             "neighbour": read_neighbour(entry, with_content=self.has_content_permission(request)),
         }

@@ -240,4 +240,19 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('tag', 'entry'), name='llmcache_tag_entry_unique')],
             },
         ),
+        migrations.CreateModel(
+            name='HitDay',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('day', models.DateField(verbose_name='day')),
+                ('entry', models.PositiveBigIntegerField(help_text='Its primary key.', verbose_name='entry')),
+                ('hits', models.PositiveBigIntegerField(verbose_name='hits')),
+            ],
+            options={
+                'verbose_name': 'hits of a day',
+                'verbose_name_plural': 'hits of days',
+                'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('day', 'entry'), name='llmcache_hit_day_unique')],
+            },
+        ),
     ]

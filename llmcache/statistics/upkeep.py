@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from llmcache.store import rollup, runs
+from llmcache.store import history, rollup, runs
 
 # So long the hours are told apart. (A month that is compared with the one before needs the hours of
 # 31 days: that is where the one before ends.)
@@ -14,6 +14,8 @@ HOURS_KEPT: Final = timedelta(days=32)
 
 def roll_up_usage() -> int:
     """Add the ledger's old hours up into days, and count how much there is in each namespace.
+
+    What entries were served on days that no page shows any more is forgotten.
 
     It may be run again at any time, and by several processes at once: no sum changes. Nothing
     depends on it but the size of the ledger, and what the dashboard says of large stores.
@@ -27,6 +29,7 @@ def roll_up_usage() -> int:
     with runs.noted(runs.ROLL_UP_USAGE) as run:
         run.done = rollup.add_up_days(first_day_of_hours())
         rollup.count_namespaces()
+        history.forget_old_days()
     return run.done
 
 

@@ -1,4 +1,4 @@
-"""How often each entry was served: counted in the process, written to the rows in batches.
+"""How often each entry was served, in all and by day: counted here, written in batches.
 
 A hit writes nothing to the database, and takes no lock. What was served is written once there are
 `FLUSH_COUNT` hits, and some seconds after the first one that is not written yet, on another thread;
@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.apps import apps
 from django.db import connections
 from django.utils import timezone
 
 from llmcache.outcomes import Tier
-from llmcache.store import placement
+from llmcache.store import history, placement
 from llmcache.store.flushing import Flusher
 from llmcache.store.safety import failing_safe
 
@@ -81,37 +81,62 @@ def _add(counts: Mapping[str, int]) -> None:
 
 
 def _at_once(alias: str, keys: list[str], hits: list[int]) -> Iterator[Statement]:
-    table, key, hit_count, last = _names(alias)
+    names = _names(alias)
     yield (
-        f"UPDATE {table} SET {hit_count} = {table}.{hit_count} + served.hits, {last} = %s "  # noqa: S608 - no input
-        "FROM (SELECT entry.id, counted.hits "
+        "WITH served AS (SELECT entry.id, counted.hits "  # noqa: S608 - no input
         "FROM unnest(%s::text[], %s::bigint[]) AS counted(key, hits) "
-        f"JOIN {table} AS entry ON entry.{key} = counted.key "
-        f"ORDER BY entry.{key} FOR NO KEY UPDATE OF entry) AS served "
-        f"WHERE {table}.id = served.id",
-        [timezone.now(), keys, hits],
+        f"JOIN {names.entries} AS entry ON entry.key = counted.key "
+        "ORDER BY entry.key FOR NO KEY UPDATE OF entry), "
+        f"counted AS (UPDATE {names.entries} AS entry "
+        "SET hits = entry.hits + served.hits, last_hit_at = %s "
+        "FROM served WHERE entry.id = served.id RETURNING entry.id, served.hits) "
+        f"INSERT INTO {names.days} (day, entry, hits) SELECT %s, id, hits FROM counted "
+        f"ORDER BY id {names.added}",
+        [keys, hits, timezone.now(), history.today()],
     )
 
 
 def _by_cases(alias: str, keys: list[str], hits: list[int]) -> Iterator[Statement]:
-    table, key, hit_count, last = _names(alias)
-    connection = connections[alias]
+    names, connection = _names(alias), connections[alias]
     now = connection.ops.adapt_datetimefield_value(timezone.now())
+    today = connection.ops.adapt_datefield_value(history.today())
     most = (connection.features.max_query_params or PARAMETERS) // PER_ENTRY
     for start in range(0, len(keys), most):
-        some, their_hits = keys[start : start + most], hits[start : start + most]
-        cases, names = "WHEN %s THEN %s " * len(some), ", ".join(["%s"] * len(some))
+        some, theirs = keys[start : start + most], hits[start : start + most]
+        served = f"CASE {names.key} {'WHEN %s THEN %s ' * len(some)}END"
+        pairs = [*chain(*zip(some, theirs, strict=True))]
+        there = f"{names.key} IN ({', '.join(['%s'] * len(some))})"
         yield (
-            f"UPDATE {table} SET {hit_count} = {hit_count} + CASE {key} {cases} END, "  # noqa: S608 - no input
-            f"{last} = %s WHERE {key} IN ({names})",
-            [*chain(*zip(some, their_hits, strict=True)), now, *some],
+            f"UPDATE {names.entries} SET hits = hits + {served}, last_hit_at = %s WHERE {there}",  # noqa: S608 - no input
+            [*pairs, now, *some],
+        )
+        yield (
+            f"INSERT INTO {names.days} (day, entry, hits) SELECT %s, id, {served} "  # noqa: S608 - no input
+            f"FROM {names.entries} WHERE {there} ORDER BY id {names.added}",
+            [today, *pairs, *some],
         )
 
 
-def _names(alias: str) -> list[str]:
-    """The table, and the columns key, hits and last hit, in quotes."""
-    table = apps.get_model("llmcache", "CacheEntry")._meta.db_table
-    return [connections[alias].ops.quote_name(n) for n in (table, "key", "hits", "last_hit_at")]
+class _Names(NamedTuple):
+    """The tables and the column that have to be quoted, and how what is there is added to."""
+
+    entries: str
+    days: str
+    key: str
+    added: str
+
+
+def _names(alias: str) -> _Names:
+    connection = connections[alias]
+    quote = connection.ops.quote_name
+    entries, days = (
+        quote(apps.get_model("llmcache", name)._meta.db_table) for name in ("CacheEntry", "HitDay")
+    )
+    if connection.vendor == "mysql":
+        added = f"ON DUPLICATE KEY UPDATE hits = {days}.hits + VALUES(hits)"
+    else:
+        added = f"ON CONFLICT (day, entry) DO UPDATE SET hits = {days}.hits + excluded.hits"
+    return _Names(entries, days, quote("key"), added)
 
 
 _served: Final[deque[str]] = deque(maxlen=MOST_HELD)

@@ -9,13 +9,14 @@ import math
 import struct
 import time
 import zlib
+from datetime import timedelta
 from typing import Any
 
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import Dumped
 from llmcache.codec.envelope import ANSWER, REQUEST, seal
-from llmcache.models import CacheEntry
-from llmcache.store import amendments, durable, late
+from llmcache.models import CacheEntry, HitDay
+from llmcache.store import amendments, durable, history, late
 
 HOUR, DAY = 3600, 86_400
 
@@ -114,7 +115,18 @@ def store(
     assert durable.write(draft, late.generation()) is None
     rows = durable.entries().filter(key=key)
     rows.update(cost=cost, hits=hits)
-    return rows.get()
+    entry = rows.get()
+    serve(entry, days=min(history.DAYS, 1 + int(age / DAY)))
+    return entry
+
+
+def serve(entry: CacheEntry, days: int) -> None:
+    """Its hits, on the last so many days: some more at first, and fewer at weekends."""
+    weights = [(1 + 1 / (1 + number)) * (0.3 if number % 7 > 4 else 1) for number in range(days)]
+    for number, weight in enumerate(weights):
+        day = history.today() - timedelta(days=days - 1 - number)
+        hits = round(entry.hits * weight / sum(weights))
+        HitDay.objects.create(day=day, entry=entry.pk, hits=hits)
 
 
 def asking(text: str, *, photo: bool = False) -> dict[str, Any]:

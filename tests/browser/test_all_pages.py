@@ -70,7 +70,7 @@ def entry(settings: Any) -> CacheEntry:
         cost=410_000,
         hits=214,
         tags=["customer:7", "hardware"],
-        age=2 * shop.DAY,
+        age=20 * shop.DAY,
     )
 
 
