@@ -50,6 +50,7 @@ bench: install ## measure against other caches; writes docs/benchmarks.md
 	$(PIP) install -r requirements-bench.txt
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.scale --output docs/benchmarks.md
+	$(BIN)/python -m tests.benchmarks.growth --output docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks.pages --output docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks.dashboard
 

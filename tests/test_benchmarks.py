@@ -1,8 +1,11 @@
 """`make bench` measures and says so. How fast anything is, no test asserts."""
 
+import os
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -145,6 +148,52 @@ __main__.main()
     assert done.returncode
     assert "<lambda>: the model was asked" in done.stderr
     assert not done.stdout
+
+
+@pytest.mark.slow
+def test_a_table_that_grows(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    options = ["--databases=SQLite", "--sizes", "0", "500", "--doomed=300", f"--output={page}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.growth", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    results = cells(page.read_text())
+    assert results["entries"][5:7] == ["300 by tag, s", "expired a second"]
+    for size, ratio in (("0", "–"), ("500", r"\d+\.\d\d")):
+        *times, tagged, expired, _, _ = results[size]
+        assert re.fullmatch(ratio, times.pop(2)), results[size]
+        for number in (*times, tagged, expired):
+            assert re.fullmatch(r"[\d,]+(\.\d+)?", number), results[size]
+
+
+@pytest.mark.slow
+def test_a_store_is_filled_by_a_command(tmp_path: Path) -> None:
+    file = tmp_path / "site.sqlite3"
+
+    def manage(*arguments: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments, "--settings=tests.benchmarks.site"],
+            cwd=ROOT,
+            env=os.environ | {"DATABASE_URL": f"sqlite:///{file}"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    manage("migrate", "--verbosity=0")
+    parts = ["100,000 of 100,100 entries", "100,100 of 100,100 entries"]
+    assert manage("fill_entries", "100100") == parts
+    assert manage("fill_entries", "20", "--tag=more") == ["20 of 20 entries"]
+    with closing(sqlite3.connect(file)) as connection:
+        counted = "SELECT count(distinct key), count(*) FROM llmcache_cacheentry"
+        assert connection.execute(counted).fetchall() == [(100_120, 100_120)]
+        counted = "SELECT tag, count(*) FROM llmcache_entrytag GROUP BY tag ORDER BY tag"
+        assert connection.execute(counted).fetchall() == [("filling", 100_100), ("more", 20)]
 
 
 def test_commands_leave_the_sections_of_each_other_as_they_are(tmp_path: Path) -> None:

@@ -28,8 +28,11 @@ from django.db import connections
 from tests.benchmarks.report import machine, markdown, put
 from tests.benchmarks.settings import DATABASE_SERVERS, set_up
 
+DAY = 86_400
 # A day ago, a day from now.
-EXPIRED, FRESH = -86_400, 86_400
+EXPIRED, FRESH = -DAY, DAY
+# So many rows are made by one statement.
+PART = 100_000
 READ_ALONE_SECONDS = 5
 
 COLUMNS = (
@@ -99,15 +102,31 @@ def fill(
             "0",
         ]
     )
-    columns = ", ".join(map(connection.ops.quote_name, COLUMNS))
+    columns, newest = ", ".join(map(connection.ops.quote_name, COLUMNS)), _newest(alias) or 0
     with connection.cursor() as cursor:
         cursor.execute(f"INSERT INTO llmcache_cacheentry ({columns}) SELECT {values} FROM {series}")
         if tag is not None:
             cursor.execute(
                 "INSERT INTO llmcache_entrytag (entry_id, tag) SELECT id, %s FROM "
-                "llmcache_cacheentry WHERE namespace = %s",
-                [tag, namespace],
+                "llmcache_cacheentry WHERE namespace = %s AND id > %s",
+                [tag, namespace, newest],
             )
+
+
+def fill_in_parts(alias: str, rows: int, **options: Any) -> Iterator[int]:
+    """`fill` with as many as one likes, behind those that are there; how many there are so far."""
+    first = 1 + (_newest(alias) or 0)
+    for done in range(0, rows, PART):
+        fill(alias, min(PART, rows - done), first=first + done, **options)
+        yield min(done + PART, rows)
+
+
+def _newest(alias: str) -> int | None:
+    """The highest primary key. (Numbers of entries go by it: so no key comes twice.)"""
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT max(id) FROM llmcache_cacheentry")
+        newest: int | None = cursor.fetchone()[0]
+        return newest
 
 
 def analyse(alias: str) -> None:
