@@ -71,7 +71,7 @@ def databases(urls: Urls, directory: Path) -> dict[str, Any]:
     sqlite = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": directory / "default.sqlite3",
-        "OPTIONS": {"init_command": "PRAGMA journal_mode=WAL"},
+        "OPTIONS": {"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"},
     }
     servers = {
         alias: dj_database_url.parse(urls[server])
