@@ -412,6 +412,20 @@ def test_a_thread_that_is_stuck_is_replaced(monkeypatch: pytest.MonkeyPatch) -> 
     assert stuck.result(10)
 
 
+def test_a_server_that_hangs_does_not_get_ever_more_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "STUCK_SECONDS", 0.01)
+    answered = threading.Event()
+    team = Workers("test", 3, leave=lambda: None)
+    for _ in range(20):
+        team.submit(lambda: answered.wait(30))
+        time.sleep(0.02)
+    assert len(team._there) == 3 * workers.MOST_STUCK == 6
+    answered.set()
+    assert team.drain(10)
+
+
 def test_threads_without_work_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "IDLE_SECONDS", 0.05)
     left = threading.Event()

@@ -20,7 +20,7 @@ IDLE_SECONDS: Final = 5.0
 # A thread that has been at one piece of work for longer waits for a server that may never answer.
 # Another takes its place; so many times as many threads there are at most.
 STUCK_SECONDS: Final = 2.0
-MOST_STUCK: Final = 4
+MOST_STUCK: Final = 2
 # More than that is not kept waiting: it would be memory without end.
 MOST_WAITING: Final = 10_000
 
