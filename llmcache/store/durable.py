@@ -17,6 +17,7 @@ from llmcache.fields import can_search
 from llmcache.store import gate, late, prompts
 from llmcache.store.columns import label, moment, text
 from llmcache.store.placement import database_alias
+from llmcache.store.upserting import Written, upsert
 
 if TYPE_CHECKING:
     from llmcache.models import CacheEntry, CacheEntryQuerySet
@@ -111,30 +112,33 @@ def held(keys: Collection[str]) -> Iterator[dict[str, tuple[bytes, datetime | No
 
 
 def write(
-    draft: Draft, since: int | None, *, while_held: Callable[[], object] | None = None
+    draft: Draft, since: int | None, *, replaced: Callable[[], object] | None = None
 ) -> str | None:
     """Store `draft`, in the place of what was under its key; why not, where it comes too late.
 
-    `since`: the generation (see `late`) noted before the question was asked; `while_held` is
-    called when the row is written, and nobody else sees it yet or can take hold of it.
+    `since`: the generation (see `late`) noted before the question was asked; `replaced` is called
+    when there may have been an answer before, and nobody sees the new one yet, or can take hold of
+    its row.
     """
     alias = database_alias()
     with transaction.atomic(using=alias):
         gate.shared(alias)
         if late.came_late(draft, since):
             return TOO_LATE
-        entry_id, is_pinned = _upsert(alias, draft)
-        if is_pinned:
+        written = _upsert(alias, draft)
+        if written.is_pinned:
             never = {"expires_at": None, "stale_until": None}
             payload = reseal(ANSWER, draft.key, draft.payload, expires=None)
-            entries().filter(pk=entry_id).update(payload=payload, **never)
+            entries().filter(pk=written.pk).update(payload=payload, **never)
         tags = _model("EntryTag").objects.using(alias)
-        # (without looking for what else would have to go: nothing refers to a tag)
-        tags.filter(entry_id=entry_id)._raw_delete(alias)  # noqa: SLF001
+        if not written.is_new:
+            # (without looking for what else would have to go: nothing refers to a tag)
+            tags.filter(entry_id=written.pk)._raw_delete(alias)  # noqa: SLF001
+            if replaced is not None:
+                replaced()
         if draft.tags:
-            tags.bulk_create([tags.model(entry_id=entry_id, tag=tag) for tag in sorted(draft.tags)])
-        if while_held is not None:
-            while_held()
+            rows = [tags.model(entry_id=written.pk, tag=tag) for tag in sorted(draft.tags)]
+            tags.bulk_create(rows)
     return None
 
 
@@ -171,22 +175,8 @@ def _locked(alias: str, keys: Collection[str]) -> CacheEntryQuerySet:
     return rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
 
 
-def _upsert(alias: str, draft: Draft) -> tuple[int, bool]:
-    """The primary key of the row, and whether it is pinned: that an answer does not change."""
-    row = _row(alias, draft)
-    names_target = connections[alias].features.supports_update_conflicts_with_target
-    entries().bulk_create(
-        [row],
-        update_conflicts=True,
-        unique_fields=["key"] if names_target else None,
-        update_fields=[
-            field.name
-            for field in row._meta.concrete_fields
-            if not (field.primary_key or field.generated or field.name in {"key", "pinned"})
-        ],
-    )
-    # Not every database says which row it was.
-    return entries().values_list("pk", "pinned").get(key=draft.key)
+def _upsert(alias: str, draft: Draft) -> Written:
+    return upsert(alias, _row(alias, draft))
 
 
 def _row(alias: str, draft: Draft) -> CacheEntry:

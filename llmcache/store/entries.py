@@ -373,9 +373,19 @@ def _save(draft: Draft, since: int | None, replacing: bool) -> str | None:
     if older.stays:
         evictions.finish_in_background()
     elif refusal is None:
-        _promote([draft.key])
+        _promote_later(draft.key)
     local.drop([draft.key])
     return refusal
+
+
+def _promote_later(key: str) -> None:
+    """The caller, who has the answer, need not wait for its copy."""
+    work = partial(_promote, [key])
+    if not placement.may_put_off():
+        work()
+        return
+    with reporting(Tier.DURABLE, "hold rows of"):
+        placement.later(work, writing=True)
 
 
 @dataclass(slots=True)
@@ -396,16 +406,16 @@ class _OlderCopy:
 
 
 def _write_patiently(
-    draft: Draft, since: int | None, while_held: Callable[[], object] | None
+    draft: Draft, since: int | None, replaced: Callable[[], object] | None
 ) -> str | None:
     """`durable.write`, again and again where another one is the writer: it was paid for."""
     for _ in range(ATTEMPTS):
         try:
-            return durable.write(draft, since, while_held=while_held)
+            return durable.write(draft, since, replaced=replaced)
         except OperationalError as error:
             if not gate.is_busy(error):
                 raise
-    return durable.write(draft, since, while_held=while_held)
+    return durable.write(draft, since, replaced=replaced)
 
 
 _gathering: Final = Gathering(_read_wanted, placement.later, KEYS_PER_QUERY)

@@ -88,7 +88,7 @@ GUARDS: Final = (
         "the removal of the old copy while the row is held",
         "an answer that was replaced is still served, and no invalidation by its tags finds it",
         "llmcache/store/durable.py",
-        "if while_held is not None:",
+        "if replaced is not None:",
         "if False:",
         (
             "tests/test_late_answers.py"
