@@ -278,12 +278,16 @@ class PendingEviction(models.Model):
     """Hot copies whose rows are gone, and which are still to be removed.
 
     Written with the removal of the rows, and deleted once the hot tier has done its part. After
-    `until` no such copy lives any more.
+    `until` no such copy lives any more. Before `arrives_until` one that was sent, and whose arrival
+    nobody waited for, may still come.
     """
 
     keys = models.JSONField(_("keys"))
     created_at = models.DateTimeField(_("created"))
     until = models.DateTimeField(_("until"))
+    arrives_until = models.DateTimeField(
+        _("arrives until"), null=True, help_text=_("Until then, it may have to be removed again.")
+    )
 
     class Meta:
         verbose_name = _("pending eviction")

@@ -160,7 +160,10 @@ def test_hot_copies_are_not_trusted_while_nobody_knows(
 @rows_only
 @pytest.mark.redis
 @pytest.mark.usefixtures("_nobody_tries_again")
-def test_by_several_at_once(backend: Backend, redis: RedisServer) -> None:
+def test_by_several_at_once(
+    backend: Backend, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evictions, "ARRIVAL", timedelta(0))
     redis.pause()
     fill()
     for key in KEYS:

@@ -121,8 +121,8 @@ def walk(request: FakeRequest, *results: Any) -> tuple[list[Any], Any]:
         return taken, end.value
 
 
-def store_it(*, replacing: bool = False) -> Store:
-    return Store(DRAFT, ALONE.since, replacing=replacing)
+def store_it() -> Store:
+    return Store(DRAFT, ALONE.since)
 
 
 def look_up(*, stale: bool = False) -> Lookup:
@@ -212,7 +212,7 @@ def refused() -> Iterator[list[Any]]:
 def test_reload_asks_and_stores_without_a_look() -> None:
     request = FakeRequest("reload")
     steps, given = walk(request, "live", None)
-    assert steps == [Ask(), store_it(replacing=True)]
+    assert steps == [Ask(), store_it()]
     assert given == "live"
     assert said(request.call) == ("reload", None, True, "")
 
@@ -301,7 +301,7 @@ class TestStoring:
         request = FakeRequest(mode)
         found = [Missing()] if mode.reads else []
         steps, given = walk(request, *found, "live", "the durable tier failed to write")
-        assert steps[-1] == store_it(replacing=not mode.reads)
+        assert steps[-1] == store_it()
         assert given == "live"
         assert not request.call.stored
         assert request.call.reason == "the durable tier failed to write"
@@ -357,7 +357,7 @@ class FakeEntries:
         self.effects.append(("lookup", key, stale))
         return told(self.found)
 
-    def save(self, draft: Draft, since: int | None, *, replacing: bool) -> Any:
+    def save(self, draft: Draft, since: int | None) -> Any:
         self.effects.append(("save", draft))
         return told(self.refusal)
 
@@ -365,9 +365,9 @@ class FakeEntries:
         await asyncio.sleep(0)
         return self.lookup(key, stale=stale)
 
-    async def asave(self, draft: Draft, since: int | None, *, replacing: bool) -> Any:
+    async def asave(self, draft: Draft, since: int | None) -> Any:
         await asyncio.sleep(0)
-        return self.save(draft, since, replacing=replacing)
+        return self.save(draft, since)
 
     def generation(self) -> int | None:
         return 7

@@ -17,16 +17,19 @@ from unittest.mock import Mock
 
 import instructor
 import pytest
+import redis
+from django.core.cache.backends.db import DatabaseCache
+from django.db import connections
 
 import llmcache
-from llmcache.outcomes import Call
-from llmcache.store import durable, entries, evictions, hot, late, removal
+from llmcache.outcomes import Call, Tier
+from llmcache.store import breaker, durable, entries, evictions, hot, late, removal
 from llmcache.store.entries import Found
 from llmcache.store.removal import Pace
 from project.standin.server import StandIn
-from tests.conftest import Backend, backend_parameters
+from tests.conftest import ALL_DATABASES, Backend, backend_parameters
 from tests.test_client import CALL, CLOSE, make_client
-from tests.test_evictions import notes
+from tests.test_evictions import eventually, notes
 from tests.test_invalidation import KEYS, fill
 from tests.test_store import draft
 from tests.ticket import Ticket
@@ -54,7 +57,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 on_all_databases = pytest.mark.parametrize(
-    "backend", backend_parameters(["default", "postgres", "mariadb"], [None]), indirect=True
+    "backend", backend_parameters(ALL_DATABASES, [None]), indirect=True
 )
 on_one = pytest.mark.parametrize("backend", backend_parameters(["default"], [None]), indirect=True)
 
@@ -191,7 +194,7 @@ def test_what_is_asked_afterwards_is_stored(model: StandIn, backend: Backend, as
 
 @pytest.mark.parametrize(
     "backend",
-    backend_parameters(["default", "postgres", "mariadb"], ["database", "redis"]),
+    backend_parameters(ALL_DATABASES, ["database", "redis"]),
     indirect=True,
 )
 def test_a_promote_does_not_bring_an_entry_back(
@@ -247,9 +250,7 @@ def test_an_invalidation_waits_for_a_copy_that_is_being_made(
     assert hot.read(KEYS[0]) is None
 
 
-@pytest.mark.parametrize(
-    "backend", backend_parameters(["default", "postgres", "mariadb"], ["redis"]), indirect=True
-)
+@pytest.mark.parametrize("backend", backend_parameters(ALL_DATABASES, ["redis"]), indirect=True)
 def test_the_copy_of_what_was_replaced_goes_although_the_row_stays(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,9 +272,7 @@ def test_the_copy_of_what_was_replaced_goes_although_the_row_stays(
     assert isinstance(entries.lookup(KEYS[0]), Found)
 
 
-@pytest.mark.parametrize(
-    "backend", backend_parameters(["default", "postgres", "mariadb"], ["redis"]), indirect=True
-)
+@pytest.mark.parametrize("backend", backend_parameters(ALL_DATABASES, ["redis"]), indirect=True)
 def test_an_invalidation_ends_after_the_copies_that_another_is_removing(backend: Backend) -> None:
     """The other one has removed the rows, and not come to their copies."""
     fill()
@@ -295,31 +294,28 @@ def test_no_older_copy_stays_when_the_new_one_cannot_be_made(
     fill()
     assert hot.read(KEYS[0]) is not None
     monkeypatch.setattr(entries, "_promote", lambda keys: False)
-    assert entries.save(draft(KEYS[0]), late.generation(), replacing=False) is None
+    assert entries.save(draft(KEYS[0]), late.generation()) is None
     assert hot.read(KEYS[0]) is None
 
 
 @pytest.mark.parametrize(
     "backend",
-    backend_parameters(["default", "postgres", "mariadb"], ["database", "redis"]),
+    backend_parameters(ALL_DATABASES, ["database", "redis"]),
     indirect=True,
 )
-@pytest.mark.parametrize("replacing", [True, False])
 def test_an_answer_that_is_replaced_is_not_served_once_the_new_one_is_there(
-    backend: Backend, monkeypatch: pytest.MonkeyPatch, replacing: bool
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An invalidation by what only the old one had (its age, a tag) would not find it any more."""
     fill()
     assert hot.read(KEYS[0]) is not None
     served: list[object] = []
     monkeypatch.setattr(entries, "_promote", lambda keys: served.extend(map(hot.read, keys)))
-    assert entries.save(draft(KEYS[0]), late.generation(), replacing=replacing) is None
+    assert entries.save(draft(KEYS[0]), late.generation()) is None
     assert served == [None]
 
 
-@pytest.mark.parametrize(
-    "backend", backend_parameters(["default", "postgres", "mariadb"], ["redis"]), indirect=True
-)
+@pytest.mark.parametrize("backend", backend_parameters(ALL_DATABASES, ["redis"]), indirect=True)
 def test_it_is_written_down_that_the_old_copy_is_still_there(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,3 +329,118 @@ def test_it_is_written_down_that_the_old_copy_is_still_there(
         assert notes(backend) == [[KEYS[0]]]
     assert evictions.finish_all_evictions()
     assert (hot.read(KEYS[0]), notes(backend)) == (None, [])
+
+
+# Copies that nobody could be sure of
+
+
+on_redis = pytest.mark.parametrize(
+    "backend", backend_parameters(ALL_DATABASES, ["redis"]), indirect=True
+)
+
+
+@on_redis
+def test_a_copy_that_others_have_made_while_the_tier_had_a_rest_here(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes missed: the other one stored first, and has its copy."""
+    fill()
+    with monkeypatch.context() as patch:
+        patch.setattr(breaker, "is_up", lambda tier: tier is not Tier.HOT)
+        assert entries.save(draft(KEYS[0]), late.generation()) is None
+    assert hot.read(KEYS[0]) is not None
+    assert llmcache.invalidate(keys=["f" * 64]).pending == ()
+    assert hot.read(KEYS[0]) is None
+
+
+@on_redis
+def test_what_is_new_has_no_older_copy(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(breaker, "is_up", lambda tier: tier is not Tier.HOT)
+        assert entries.save(draft(KEYS[0]), late.generation()) is None
+        assert notes(backend) == []
+        assert entries.save(draft(KEYS[0]), late.generation()) is None
+        assert notes(backend) == [[KEYS[0]]]
+
+
+@on_redis
+def test_a_copy_that_comes_late(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reply did not come in time; what was sent comes after the invalidation."""
+    monkeypatch.setattr(evictions, "ARRIVAL", timedelta(seconds=3))
+    fill()
+    [copy] = hot.read_many(KEYS[:1]).values()
+    hot.delete(KEYS)
+    with monkeypatch.context() as patch:
+        patch.setattr(hot, "write_many", Mock(side_effect=redis.TimeoutError))
+        assert isinstance(entries.lookup(KEYS[0]), Found)
+    assert llmcache.invalidate(everything=True).pending == ("hot",)
+    hot.write(KEYS[0], copy, 60)
+    assert hot.read(KEYS[0]) is not None
+    assert llmcache.invalidate(everything=True).pending == ("hot",)
+    assert hot.read(KEYS[0]) is None
+    time.sleep(3)
+    assert llmcache.invalidate(everything=True).pending == ()
+    assert notes(backend) == []
+
+
+@on_redis
+def test_a_tier_that_refuses_leaves_no_doubt(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill()
+    hot.delete(KEYS)
+    refusal = Mock(side_effect=redis.ResponseError("OOM command not allowed"))
+    monkeypatch.setattr(hot, "write_many", refusal)
+    assert isinstance(entries.lookup(KEYS[0]), Found)
+    assert refusal.called
+    assert notes(backend) == []
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("backend", backend_parameters(["postgres"], ["redis"]), indirect=True)
+def test_a_copy_is_taken_back_when_its_row_was_not_held_to_the_end(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is lost while the copy is written, and the entry is invalidated."""
+    fill()
+    hot.delete(KEYS)
+    write_many = hot.write_many
+
+    def lose_the_connection(copies: Any) -> None:
+        with connections["postgres"].cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            [pid] = cursor.fetchone()
+        ended = f"SELECT pg_terminate_backend({pid})"
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(in_a_session, ended).result()
+            thread.submit(llmcache.invalidate, everything=True).result()
+        write_many(copies)
+
+    monkeypatch.setattr(hot, "write_many", lose_the_connection)
+    assert isinstance(entries.lookup(KEYS[0]), Found)
+    assert eventually(lambda: hot.read(KEYS[0]) is None and not notes(backend))
+
+
+def in_a_session(sql: str) -> None:
+    with connections["postgres"].cursor() as cursor:
+        cursor.execute(sql)
+    connections["postgres"].close()
+
+
+@pytest.mark.parametrize("backend", backend_parameters(ALL_DATABASES, ["database"]), indirect=True)
+def test_a_broken_table_of_copies_keeps_no_answer_from_being_stored(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill()
+    broken = Mock(side_effect=partial(_fail_in, backend.database))
+    monkeypatch.setattr(DatabaseCache, "delete_many", broken)
+    new = draft(KEYS[0], body=b"new")
+    assert entries.save(new, late.generation()) is None
+    assert broken.called
+    assert durable.read(KEYS[0]) == new.payload
+
+
+def _fail_in(alias: str, *_: object, **__: object) -> None:
+    """As a statement on a table that is not there does, also to the transaction around it."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT 1 FROM no_such_table")

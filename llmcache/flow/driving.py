@@ -170,7 +170,7 @@ def carry_out(step: Step, request: Request, shared: Shared | None = None) -> Any
         case Acquire():
             return _get_ready(step)
         case Store():
-            refusal = entries.save(step.draft, step.since, replacing=step.replacing)
+            refusal = entries.save(step.draft, step.since)
             _share(step, shared)
             return refusal
         case Refresh():
@@ -187,7 +187,7 @@ async def acarry_out(step: Step, request: Request, shared: Shared | None = None)
         case Acquire():
             return await _aget_ready(step)
         case Store():
-            refusal = await entries.asave(step.draft, step.since, replacing=step.replacing)
+            refusal = await entries.asave(step.draft, step.since)
             _share(step, shared)
             return refusal
         case Refresh():

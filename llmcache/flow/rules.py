@@ -213,7 +213,7 @@ def _draft(request: Request, result: Any, asked: float, latency: float) -> Draft
 def _store(call: Call, draft: Draft, turn: Turn) -> Flow:
     """Whether the entry is stored."""
     turn.settle()
-    refusal = yield Store(draft, turn.since, replacing=call.outcome is Outcome.RELOAD)
+    refusal = yield Store(draft, turn.since)
     call.stored = refusal is None
     call.size = len(draft.payload) if call.stored else 0
     call.reason = refusal or call.reason

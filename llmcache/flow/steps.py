@@ -104,12 +104,11 @@ class Ask:
 class Store:
     """Keep the entry. The result: None, or why it is not kept.
 
-    `since`: as in `Turn`; `replacing`: an older copy may be there.
+    `since`: as in `Turn`.
     """
 
     draft: Draft
     since: int | None
-    replacing: bool
 
 
 @dataclass(frozen=True, slots=True)

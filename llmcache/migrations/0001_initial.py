@@ -74,6 +74,7 @@ class Migration(migrations.Migration):
                 ('keys', models.JSONField(verbose_name='keys')),
                 ('created_at', models.DateTimeField(verbose_name='created')),
                 ('until', models.DateTimeField(verbose_name='until')),
+                ('arrives_until', models.DateTimeField(help_text='Until then, it may have to be removed again.', null=True, verbose_name='arrives until')),
             ],
             options={
                 'verbose_name': 'pending eviction',

@@ -192,17 +192,16 @@ async def ageneration() -> int | None:
     return None
 
 
-def save(draft: Draft, since: int | None = None, *, replacing: bool = True) -> str | None:
+def save(draft: Draft, since: int | None = None) -> str | None:
     """Store an entry, row first, then hot copy. None: stored, or soon to be; else why not.
 
-    `since`: the `generation` noted before the question was asked; `replacing`: whether an older
-    hot copy may be there.
+    `since`: the `generation` noted before the question was asked.
     """
     troubles: list[str] = []
     with failing_safe(Tier.DURABLE, "write", troubles):
         if len(draft.payload) > settings.max_entry_bytes:
             return TOO_LARGE
-        work = partial(_save, draft, since, replacing)
+        work = partial(_save, draft, since)
         if placement.caller_is_the_writer():
             placement.later(partial(_reporting, work), writing=True)
             return None
@@ -210,20 +209,21 @@ def save(draft: Draft, since: int | None = None, *, replacing: bool = True) -> s
     return troubles[0]
 
 
-async def asave(draft: Draft, since: int | None = None, *, replacing: bool = True) -> str | None:
+async def asave(draft: Draft, since: int | None = None) -> str | None:
     """`save` for a coroutine: the tiers are written on another thread."""
     troubles: list[str] = []
     with failing_safe(Tier.DURABLE, "write", troubles):
         if len(draft.payload) > settings.max_entry_bytes:
             return TOO_LARGE
-        work = partial(_save, draft, since, replacing)
+        work = partial(_save, draft, since)
         return await placement.arun(work, patience=_write_patience(), writing=True)
     return troubles[0]
 
 
 def _keep(key: str, found: Found, looking: local.Looking) -> None:
     with reporting(Tier.LOCAL, "write"):
-        local.put(key, found, looking)
+        if not placement.will_be_undone():
+            local.put(key, found, looking)
 
 
 def refuse(key: str, tier: Tier, error: Exception) -> None:
@@ -325,21 +325,47 @@ def _promote(keys: Collection[str]) -> bool:
     """
     if not keys or not _takes_copies():
         return False
+    are_sent = False
     with failing_safe(Tier.DURABLE, "hold rows of"):
         try:
             with durable.held(keys) as rows:
-                write = partial(hot.write_many, _copies(rows))
-                written = attempt(Tier.HOT, "write", write, default=FAILED) is not FAILED
-                return written and len(rows) == len(keys)
+                are_sent = bool(rows) and _copy(rows)
+                return are_sent and len(rows) == len(keys)
         except gate.Busy:
-            pass  # the next who looks it up will do it
+            return False  # the next who looks it up will do it
+    if are_sent:
+        _take_back(keys)
     return False
+
+
+def _copy(rows: dict[str, tuple[bytes, datetime | None]]) -> bool:
+    """Write the copies of rows that are held; whether they are there."""
+
+    def write() -> None:
+        try:
+            hot.write_many(_copies(rows))
+        except Exception as error:
+            if evictions.may_arrive(error):
+                evictions.note(rows, are_arriving=True)
+                evictions.finish_in_background()
+            raise
+
+    return attempt(Tier.HOT, "write", write, default=FAILED) is not FAILED
+
+
+def _take_back(keys: Collection[str]) -> None:
+    """The rows were not held to the end: somebody may have removed them before the copies came."""
+    with reporting(Tier.DURABLE, "note an eviction in"):
+        # (on another connection than the one that may just have been lost)
+        placement.later(partial(_reporting, lambda: evictions.evict(keys, evictions.note(keys))))
 
 
 def _takes_copies() -> bool:
     """Whether there is a hot tier, and it is not given a rest."""
     with reporting(Tier.HOT, "find"):
-        return hot.backend() is not None and breaker.is_up(Tier.HOT)
+        is_there = hot.backend() is not None and breaker.is_up(Tier.HOT)
+        # (no rollback would undo a copy: the next test would find it)
+        return is_there and not placement.will_be_undone()
     return False
 
 
@@ -364,15 +390,11 @@ def _reporting(work: Callable[[], object]) -> None:
         work()
 
 
-def _save(draft: Draft, since: int | None, replacing: bool) -> str | None:
+def _save(draft: Draft, since: int | None) -> str | None:
     """Store an entry in both tiers; why not, where it must not be stored."""
     older = _OlderCopy(draft.key)
-    # (while the tier is given a rest, there is a copy only if an answer was to be replaced)
-    may_be_there = replacing or breaker.is_up(Tier.HOT)
-    refusal = _write_patiently(draft, since, older.remove if may_be_there else None)
-    if older.stays:
-        evictions.finish_in_background()
-    elif refusal is None:
+    refusal = _write_patiently(draft, since, older.remove)
+    if older.is_gone() and refusal is None:
         _promote_later(draft.key)
     local.drop([draft.key])
     return refusal
@@ -393,16 +415,27 @@ class _OlderCopy:
     """The hot copy of the answer that is replaced, which may be of other tags and of another age.
 
     It goes while the row is held, so that nobody makes it again: an invalidation finds the row of
-    the new answer, and would not know that the old one is still served.
+    the new answer, and would not know that the old one is still served. Where it cannot go then, it
+    is written down.
     """
 
     key: str
-    stays: bool = False
+    noted: int | None = None
 
     def remove(self) -> None:
-        self.stays = not evictions.remove_copies([self.key])
-        if self.stays:
-            evictions.note([self.key])
+        # (A cache in the database would take part in the transaction, and could spoil it.)
+        may_go = breaker.is_up(Tier.HOT) and not hot.is_in_database()
+        is_gone = may_go and evictions.remove_copies([self.key])
+        self.noted = None if is_gone else evictions.note([self.key])
+
+    def is_gone(self) -> bool:
+        """Whether it is, now that the row is committed; else somebody is at it."""
+        if self.noted is None:
+            return True
+        if breaker.is_up(Tier.HOT):
+            return evictions.evict([self.key], self.noted)
+        evictions.finish_in_background()
+        return False
 
 
 def _write_patiently(

@@ -8,6 +8,10 @@ tier before it trusts the copies again, and the task `llmcache.finish_evictions`
 Nobody locks a note. Two who see the same one both remove its copies, which is harmless: at worst
 a newer copy goes too, and the next lookup finds its row. To leave a note alone because another one
 is at it would not be: who finds no other left would trust copies that are still there.
+
+A copy whose arrival nobody has waited for, since the hot tier took too long, may come at any later
+moment, also when its row is gone. It is written down, too, and removed until it cannot come any
+more; before that, nobody says that all copies are gone.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import os
 import threading
 import time
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -26,15 +30,19 @@ from django.db import transaction
 from django.utils import timezone
 
 from llmcache.conf import settings
+from llmcache.keys import path_of
 from llmcache.outcomes import Tier
 from llmcache.store import hot, local, placement
 from llmcache.store.breaker import before_closing
-from llmcache.store.safety import failing_safe, reporting
+from llmcache.store.safety import NOT_THE_TIERS_FAULT, failing_safe, reporting
 
 # So many notes are read at once; each has the keys of one batch.
 NOTES_PER_QUERY: Final = 10
 # Clocks of two hosts differ: a note is kept so much longer than the copies can live.
 CLOCK_SLACK: Final = timedelta(minutes=1)
+# What was sent to the hot tier is there by then, or never: a network does not keep it for longer.
+ARRIVAL: Final = timedelta(seconds=5)
+REDIS_HAS_REFUSED: Final = "redis.exceptions.ResponseError"
 # Pauses between two attempts of the process that could not reach the hot tier, in seconds.
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 30.0
@@ -44,17 +52,33 @@ class EvictionsLeft(Exception):
     """There are hot copies that an invalidation has removed the rows of."""
 
 
-def note(keys: Collection[str]) -> int | None:
+def note(keys: Collection[str], *, are_arriving: bool = False) -> int | None:
     """Write down that the hot copies under `keys` are to go; None when there is no hot tier.
 
     To be called in the transaction that removes the rows, when they are locked: no copy is made
-    after that, so none lives longer than ``HOT_TTL`` from now.
+    after that, so none lives longer than ``HOT_TTL`` from now. `are_arriving`: copies were sent,
+    and may come later than that.
     """
     if not keys or not _has_hot_tier():
         return None
     now = timezone.now()
-    row = _notes().create(keys=list(keys), created_at=now, until=now + longest_life())
+    arrives = now + ARRIVAL if are_arriving else None
+    until = (arrives or now) + longest_life()
+    row = _notes().create(keys=list(keys), created_at=now, until=until, arrives_until=arrives)
     return int(row.pk)
+
+
+def may_arrive(error: Exception) -> bool:
+    """Whether copies that could not be written, because of `error`, may still come to be there.
+
+    Not where the tier has answered, or was not asked; nor in a database, which has a transaction.
+    """
+    if hot.is_in_database() or isinstance(error, NOT_THE_TIERS_FAULT):
+        return False
+    causes = filter(None, (error, error.__cause__, error.__context__))
+    return not any(
+        path_of(each) == REDIS_HAS_REFUSED for cause in causes for each in type(cause).__mro__
+    )
 
 
 def longest_life() -> timedelta:
@@ -128,16 +152,19 @@ def _before_copies_are_trusted() -> None:
 
 
 def _finish() -> tuple[int, bool]:
-    done = 0
+    done, reached, are_all = 0, 0, True
     with failing_safe(Tier.DURABLE, "note an eviction in"):
         # Without a hot tier there is nothing to be done, and nothing that could be trusted.
-        while _has_hot_tier() and (notes := placement.run(_oldest)):
-            for pk, keys in notes:
+        while _has_hot_tier() and (notes := placement.run(partial(_after, reached))):
+            for reached, keys, arrives_until in notes:
                 if not remove_copies(keys):
                     return done, False
-                _cross_off(pk)
+                if arrives_until is not None and arrives_until > timezone.now():
+                    are_all = False
+                    continue
+                _cross_off(reached)
                 done += len(keys)
-        return done, True
+        return done, are_all
     return done, False
 
 
@@ -146,8 +173,9 @@ def _cross_off(noted: int) -> None:
     placement.run_removal(work, patience=placement.WRITE_SECONDS)
 
 
-def _oldest() -> list[tuple[int, list[str]]]:
-    return list(_notes().order_by("pk").values_list("pk", "keys")[:NOTES_PER_QUERY])
+def _after(reached: int) -> list[tuple[int, list[str], datetime | None]]:
+    notes = _notes().filter(pk__gt=reached).order_by("pk")
+    return list(notes.values_list("pk", "keys", "arrives_until")[:NOTES_PER_QUERY])
 
 
 def _has_hot_tier() -> bool:

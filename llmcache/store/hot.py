@@ -198,10 +198,15 @@ def is_shared() -> bool:
     return not (known.is_per_process or known.is_database)
 
 
+def is_in_database() -> bool:
+    """Whether the copies are rows of Django's database cache."""
+    alias = settings.cache
+    return alias is not None and _known(alias).is_database
+
+
 def is_locked() -> bool:
     """Whether writing a copy would wait for the caller's own transaction (SQLite)."""
-    alias = settings.cache
-    return alias is not None and _known(alias).is_database and placement.caller_is_the_writer()
+    return is_in_database() and placement.caller_is_the_writer()
 
 
 def _read_through(cache: BaseCache | None, key: str) -> bytes | None:

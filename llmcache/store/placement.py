@@ -161,6 +161,11 @@ def _testing() -> bool:
     return hasattr(state, "saved_data")
 
 
+def will_be_undone() -> bool:
+    """Whether this is in a test's transaction, which is rolled back with all that it stored."""
+    return _testing() and _in_test_transaction(connections[database_alias()])
+
+
 def stays_here() -> bool:
     """Whether work runs on the caller's connection: in a test's transaction, or in memory."""
     connection = connections[database_alias()]

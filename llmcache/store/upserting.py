@@ -38,7 +38,9 @@ class Statement:
 
 def upsert(alias: str, row: CacheEntry) -> Written:
     """Store `row`, in the place of the one that has its key."""
-    connection = connections[alias]
+    connection, was_there = connections[alias], False
+    if connection.vendor != "postgresql":
+        was_there = _rows(alias, row).exists()
     statement = _statement(connection, type(row))
     values = [
         field.get_db_prep_save(getattr(row, field.attname), connection)
@@ -48,13 +50,20 @@ def upsert(alias: str, row: CacheEntry) -> Written:
         cursor.execute(statement.sql, values)
         if statement.says_row:
             pk, is_pinned, is_new = cursor.fetchone()
-            return Written(pk, bool(is_pinned), bool(is_new))
-    rows = type(row).objects.using(alias).values_list("pk", "pinned")
-    return Written(*rows.get(key=row.key), is_new=False)
+        else:
+            # (2: there was a row; who looked a moment before did not see it)
+            is_new = cursor.rowcount == 1
+            pk, is_pinned = _rows(alias, row).values_list("pk", "pinned").get()
+    return Written(pk, bool(is_pinned), bool(is_new) and not was_there)
+
+
+def _rows(alias: str, row: CacheEntry) -> Any:
+    return type(row).objects.using(alias).filter(key=row.key)
 
 
 def _statement(connection: BaseDatabaseWrapper, model: type[CacheEntry]) -> Statement:
-    says_row = connection.features.can_return_columns_from_insert
+    # (MariaDB could, but would not say then whether it was there)
+    says_row = connection.features.can_return_columns_from_insert and connection.vendor != "mysql"
     kind = connection.vendor, says_row
     if kind not in _known:
         _known[kind] = _put_together(connection, model, says_row)
@@ -78,7 +87,7 @@ def _put_together(
     sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({places}) {conflict}"  # noqa: S608 - no input
     if says_row:
         # (a row of PostgreSQL that nobody has updated yet has no `xmax`)
-        is_new = "xmax = 0" if connection.vendor == "postgresql" else "0"
+        is_new = "xmax = 0" if connection.vendor == "postgresql" else "1"
         sql = f"{sql} RETURNING {quote('id')}, {quote('pinned')}, {is_new}"
     return Statement(sql, fields, says_row)
 

@@ -96,6 +96,37 @@ GUARDS: Final = (
         ),
     ),
     Guard(
+        "the doubt about copies that were sent",
+        "a copy that a slow network brings after an invalidation is served",
+        "llmcache/store/entries.py",
+        "if evictions.may_arrive(error):",
+        "if False:",
+        ("tests/test_late_answers.py::test_a_copy_that_comes_late",),
+    ),
+    Guard(
+        "the copies that are taken back",
+        "a copy outlives its row when the connection that held the row was lost",
+        "llmcache/store/entries.py",
+        "    if are_sent:\n",
+        "    if False:\n",
+        (
+            "tests/test_late_answers.py"
+            "::test_a_copy_is_taken_back_when_its_row_was_not_held_to_the_end",
+        ),
+    ),
+    Guard(
+        "the note of an older copy",
+        "what another process has stored is served after its invalidation, where this one had "
+        "given the hot tier a rest and stored in its place",
+        "llmcache/store/entries.py",
+        "self.noted = None if is_gone else evictions.note([self.key])",
+        "self.noted = None",
+        (
+            "tests/test_late_answers.py"
+            "::test_a_copy_that_others_have_made_while_the_tier_had_a_rest_here",
+        ),
+    ),
+    Guard(
         "the copies of rows that stay",
         "the copy of an answer that was replaced just before its removal outlives the invalidation",
         "llmcache/store/removal.py",
