@@ -785,7 +785,16 @@ def test_each_call_is_signalled(client: Any) -> None:
     assert [outcome for outcome, _ in heard] == ["miss", "hit"]
 
 
-@pytest.mark.parametrize("entry", [{"TTL": "soon"}, {"NAMESPACE": ""}, {"MAX_ENTRY_BYTES": -1}])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"TTL": "soon"},
+        {"NAMESPACE": ""},
+        {"MAX_ENTRY_BYTES": -1},
+        {"STALE_WHILE_REVALIDATE": "5 minutes"},
+        {"STALE_IF_ERROR": "5 minutes"},
+    ],
+)
 def test_a_wrong_setting_never_reaches_the_caller(
     model: StandIn, create: Callable[..., Any], settings: Any, entry: dict[str, Any]
 ) -> None:
