@@ -805,6 +805,17 @@ def test_a_wrong_setting_never_reaches_the_caller(
     assert not calls[0].stored
 
 
+def test_who_cannot_be_told_how_long_to_wait_asks_at_once(
+    model: StandIn, create: Callable[..., Any], settings: Any
+) -> None:
+    settings.LLMCACHE = {"CACHE": None, "WAIT_SECONDS": "two minutes"}
+    with llmcache.capture() as calls:
+        assert create(**CALL).title
+        assert create(**CALL).title
+    assert outcomes(calls) == [("miss", None), ("hit", "durable")]
+    assert "LLMCACHE['WAIT_SECONDS'] must be" in calls[0].reason
+
+
 def shout(request: dict[str, Any]) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": "REDACTED"}]}
 

@@ -138,7 +138,7 @@ def _turn(request: Request) -> Generator[Step, Any, tuple[Turn | None, Any]]:
     alone = not request.policy.mode.reads or request.asks_alone
     refused: Found | None = None
     for _ in range(2):
-        turn = yield Acquire(call.key, alone=alone, refused=refused)
+        turn = yield from _acquire(call, alone=alone, refused=refused)
         if isinstance(turn, Turn):
             return turn, NOTHING
         restored = _restore(request, turn)
@@ -148,6 +148,18 @@ def _turn(request: Request) -> Generator[Step, Any, tuple[Turn | None, Any]]:
             return None, restored
         refused = turn
     return Turn(None, None), NOTHING
+
+
+def _acquire(call: Call, *, alone: bool, refused: Found | None) -> Flow:
+    """The turn of this call, or `Found`. Where that cannot be told, it asks for itself alone."""
+    try:
+        return (yield Acquire(call.key, alone=alone, refused=refused))
+    except ImproperlyConfigured as error:
+        _add_reason(call, str(error))
+    except Exception as error:  # noqa: BLE001 - law A
+        _add_reason(call, f"it asked without waiting for others ({type(error).__name__})")
+        logger.warning("llmcache: a call does not wait for others: %r", error)
+    return Turn(None, None)
 
 
 def _serve_instead(request: Request, error: Exception) -> Flow:
