@@ -473,6 +473,17 @@ class TestHandingOver:
         assert set(told) == {llmcache.key_for(client, **CALL)}
         assert len(model.calls) == 2
 
+    def test_who_is_named_and_cannot_be_found_leaves_it_to_a_thread(
+        self, model: StandIn, settings: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        settings.LLMCACHE = {"CACHE": None, "REFRESH": "nowhere.to_be.found"}
+        client = make_client(model)
+        store_and_let_expire(model, client.create, cache_stale_while_revalidate=60)
+        assert client.create(**CALL, **REVALIDATE).title == "old"
+        wait_until(lambda: client.create(**CALL, **REVALIDATE).title == "new")
+        assert len(model.calls) == 2
+        assert "could not be handed over: ImproperlyConfigured" in caplog.text
+
 
 _told: list[str] = []
 
