@@ -223,7 +223,7 @@ async def ainvalidate(**arguments: Unpack[InvalidationArguments]) -> Invalidated
     work = partial(invalidate, **arguments)
     if await placement.acaller_is_the_writer():
         return await sync_to_async(work)()
-    return await placement.arun(work, patience=None)
+    return await placement.arun_to_the_end(work)
 
 
 def invalidate_selected(

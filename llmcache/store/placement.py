@@ -103,6 +103,19 @@ async def arun(
     return await asyncio.wait_for(asyncio.shield(future) if writing else future, patience)
 
 
+async def arun_to_the_end(work: Callable[[], T]) -> T:
+    """`arun` for work that says by itself what is wrong with the database.
+
+    Where no thread of ours can be had for it (there is no such database, or too much waits), that
+    of the caller does it.
+    """
+    future: Future[T] | None = None
+    with suppress(Exception):
+        if not (_testing() and await sync_to_async(stays_here)()):
+            future = _submit(work, writing=False)
+    return await (sync_to_async(work)() if future is None else asyncio.wrap_future(future))
+
+
 def later(work: Callable[[], object], *, writing: bool = False) -> None:
     """Do database work some time soon, without waiting for it."""
     _submit(work, writing=writing)
@@ -147,12 +160,11 @@ async def acaller_is_the_writer() -> bool:
     """`caller_is_the_writer` for a coroutine: a transaction around it is of the thread behind it.
 
     That is the thread that called `async_to_sync`, or on which `sync_to_async` runs. Only SQLite
-    takes the way there. False when that thread is busy, or gone.
+    takes the way there. False when that thread is busy, or gone, or there is no such database.
     """
-    if connections[database_alias()].vendor != "sqlite":
-        return False
     with suppress(Exception):
-        return await asyncio.wait_for(sync_to_async(caller_is_the_writer)(), HOP_SECONDS)
+        if connections[database_alias()].vendor == "sqlite":
+            return await asyncio.wait_for(sync_to_async(caller_is_the_writer)(), HOP_SECONDS)
     return False
 
 
