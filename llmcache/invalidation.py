@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, TypeVar, Unpack, get_origin
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.utils import timezone
 
@@ -219,7 +220,10 @@ async def ainvalidate(**arguments: Unpack[InvalidationArguments]) -> Invalidated
 
     `progress` is called on another thread.
     """
-    return await placement.arun(partial(invalidate, **arguments), patience=None)
+    work = partial(invalidate, **arguments)
+    if await placement.acaller_is_the_writer():
+        return await sync_to_async(work)()
+    return await placement.arun_to_the_end(work)
 
 
 def invalidate_selected(

@@ -785,7 +785,16 @@ def test_each_call_is_signalled(client: Any) -> None:
     assert [outcome for outcome, _ in heard] == ["miss", "hit"]
 
 
-@pytest.mark.parametrize("entry", [{"TTL": "soon"}, {"NAMESPACE": ""}, {"MAX_ENTRY_BYTES": -1}])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"TTL": "soon"},
+        {"NAMESPACE": ""},
+        {"MAX_ENTRY_BYTES": -1},
+        {"STALE_WHILE_REVALIDATE": "5 minutes"},
+        {"STALE_IF_ERROR": "5 minutes"},
+    ],
+)
 def test_a_wrong_setting_never_reaches_the_caller(
     model: StandIn, create: Callable[..., Any], settings: Any, entry: dict[str, Any]
 ) -> None:
@@ -794,6 +803,17 @@ def test_a_wrong_setting_never_reaches_the_caller(
         assert create(**CALL).title
     assert calls[0].reason
     assert not calls[0].stored
+
+
+def test_who_cannot_be_told_how_long_to_wait_asks_at_once(
+    model: StandIn, create: Callable[..., Any], settings: Any
+) -> None:
+    settings.LLMCACHE = {"CACHE": None, "WAIT_SECONDS": "two minutes"}
+    with llmcache.capture() as calls:
+        assert create(**CALL).title
+        assert create(**CALL).title
+    assert outcomes(calls) == [("miss", None), ("hit", "durable")]
+    assert "LLMCACHE['WAIT_SECONDS'] must be" in calls[0].reason
 
 
 def shout(request: dict[str, Any]) -> dict[str, Any]:

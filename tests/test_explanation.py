@@ -134,6 +134,22 @@ class TestOutcome:
         assert explanation.reason.startswith("nothing is stored under this key; CacheMiss")
         explanation = llmcache.explain(client, **CALL, cache_ttl=0)
         assert explanation.reason.endswith("nor would the answer be stored: cache_ttl is 0")
+
+    @pytest.mark.parametrize("wrong", [{"DATABASE": "nope"}, {"DATABASE": 7}], ids=str)
+    def test_a_wrong_database_in_the_settings(
+        self, client: Any, model: StandIn, settings: Any, wrong: dict[str, Any]
+    ) -> None:
+        settings.LLMCACHE = {"CACHE": None, **wrong}
+        explanation = llmcache.explain(client, **CALL)
+        assert "the durable tier failed to read" in explanation.reason
+        aclient = make_client(model, async_client=True)
+        assert asyncio.run(llmcache.aexplain(aclient, **CALL)) == explanation
+
+    def test_a_wrong_time_to_live_in_the_settings(self, client: Any, settings: Any) -> None:
+        settings.LLMCACHE = {"CACHE": None, "TTL": "soon"}
+        explanation = llmcache.explain(client, **CALL)
+        assert explanation.outcome == "miss"
+        assert "nor would the answer be stored: LLMCACHE['TTL'] must be" in explanation.reason
         with llmcache.override(mode="no-store"):
             assert llmcache.explain(client, **CALL).outcome == "bypass"
 

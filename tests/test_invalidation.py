@@ -14,6 +14,7 @@ from django.utils import timezone
 import llmcache
 from llmcache import invalidation, signals
 from llmcache.models import EntryTag, Invalidation
+from llmcache.outcomes import Tier
 from llmcache.store import durable, entries, hot, late, placement, removal
 from llmcache.store.entries import Found
 from tests.benchmarks import scale
@@ -99,6 +100,17 @@ def test_from_a_coroutine(backend: Backend) -> None:
     result = asyncio.run(llmcache.ainvalidate(tags=["t"]))
     assert (result.entries, result.pending) == (1, ())
     assert served() == set(range(8)) - {2}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("wrong", [{"DATABASE": "nope"}, {"DATABASE": 7}, []], ids=str)
+def test_a_wrong_setting_leaves_the_rows_pending(settings: Any, wrong: Any) -> None:
+    settings.LLMCACHE = wrong
+    nothing = invalidation.Invalidated(pending=(Tier.DURABLE,))
+    assert llmcache.invalidate(everything=True) == nothing
+    assert asyncio.run(llmcache.ainvalidate(everything=True)) == nothing
+    with pytest.raises(llmcache.InvalidArgument):
+        asyncio.run(llmcache.ainvalidate())
 
 
 def test_a_long_one_from_a_coroutine_is_waited_for(

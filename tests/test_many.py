@@ -387,6 +387,17 @@ def test_a_failing_tier_is_no_failure(many: Many, model: StandIn, monkeypatch: A
     assert "failed to write" in results[0].call.reason
 
 
+@pytest.mark.parametrize("wrong", [{"DATABASE": "nope"}, {"DATABASE": 7}, {"WAIT_SECONDS": ""}])
+def test_a_wrong_setting_is_no_failure(
+    many: Many, model: StandIn, settings: Any, wrong: dict[str, Any]
+) -> None:
+    settings.LLMCACHE = {"CACHE": None, **wrong}
+    results = many([request(0), request(1)])
+    assert [result.error for result in results] == [None, None]
+    assert all(result.call.reason for result in results)
+    assert len(model.calls) == 2
+
+
 def test_streams_and_what_has_no_key_pass_by(model: StandIn) -> None:
     client = make_client(model)
     requests = [request(context={"x": object()}), request(temperature=1)]

@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import Group
 from django.core.cache import caches
 from django.db import connections, transaction
@@ -178,6 +179,51 @@ def test_invalidating_inside_a_transaction(model: StandIn, database: str) -> Non
     # SQLite has one writer, the caller: others see it after the commit.
     assert result.pending == (("durable",) if database == "default" else ())
     assert not durable.entries().exists()
+
+
+def test_asynchronous_code_inside_a_transaction(model: StandIn, database: str) -> None:
+    """The transaction is one of another thread than that of the event loop."""
+    create = async_to_sync(make_client(model, async_client=True).create)
+    with suppress(Undo), transaction.atomic(using=database), llmcache.capture() as calls:
+        Group.objects.using(database).create(name="the caller is the writer")
+        create(**CALL)
+        raise Undo
+    assert (calls[0].stored, calls[0].reason) == (True, "")
+    assert calls[0].seconds < placement.WRITE_SECONDS
+    wait_until(durable.entries().exists)
+
+
+def test_invalidating_asynchronously_inside_a_transaction(model: StandIn, database: str) -> None:
+    make_client(model).create(**CALL)
+    ainvalidate = async_to_sync(llmcache.ainvalidate)
+    with transaction.atomic(using=database):
+        Group.objects.using(database).create(name="the caller is the writer")
+        started = time.perf_counter()
+        result = ainvalidate(everything=True)
+        assert time.perf_counter() - started < 5
+    assert result.entries == 1
+    assert result.pending == (("durable",) if database == "default" else ())
+    assert not durable.entries().exists()
+
+
+def test_a_busy_thread_keeps_no_coroutine_waiting_for_its_transaction(
+    model: StandIn, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "_testing", lambda: False)  # (it would wait for its own)
+    monkeypatch.setattr(placement, "_may_stay_open", lambda connection: False)
+    done = threading.Event()
+
+    async def main() -> float:
+        busy = asyncio.ensure_future(sync_to_async(done.wait)(20))
+        await asyncio.sleep(0)
+        with llmcache.capture() as calls:
+            await make_client(model, async_client=True).create(**CALL)
+        done.set()
+        await busy
+        assert calls[0].stored
+        return calls[0].seconds
+
+    assert asyncio.run(main()) < 5
 
 
 @pytest.mark.django_db

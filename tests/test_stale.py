@@ -413,6 +413,38 @@ class TestModes:
 
 
 @served_from_rows
+class TestWrongSettings:
+    """Nothing stale is served by them; all else goes on."""
+
+    @pytest.mark.parametrize("name", ["STALE_WHILE_REVALIDATE", "STALE_IF_ERROR"])
+    def test_what_is_fresh_is_served(self, model: StandIn, settings: Any, name: str) -> None:
+        client = make_client(model)
+        client.create(**CALL)
+        settings.LLMCACHE = {"CACHE": None, name: "5 minutes"}
+        with llmcache.capture() as calls:
+            client.create(**CALL)
+        assert seen(calls[0]) == ("hit", "durable", False)
+
+    def test_what_has_expired_is_a_miss_that_says_why(self, model: StandIn, settings: Any) -> None:
+        client = make_client(model)
+        store_and_let_expire(model, client.create, cache_stale_while_revalidate=60)
+        settings.LLMCACHE = {"CACHE": None, "STALE_WHILE_REVALIDATE": "5 minutes"}
+        with llmcache.capture() as calls:
+            assert client.create(**CALL).title == "new"
+        assert seen(calls[0]) == ("miss", None, False)
+        assert "LLMCACHE['STALE_WHILE_REVALIDATE'] must be" in calls[0].reason
+
+    def test_the_providers_error_is_raised_as_it_is(self, model: StandIn, settings: Any) -> None:
+        client = make_client(model, max_retries=0)
+        store_and_let_expire(model, client.create, cache_stale_if_error=60)
+        settings.LLMCACHE = {"CACHE": None, "STALE_IF_ERROR": "5 minutes"}
+        model.fail_with = 503
+        with llmcache.capture() as calls, pytest.raises(Exception, match="503"):
+            client.create(**CALL)
+        assert "was raised; LLMCACHE['STALE_IF_ERROR'] must be" in calls[0].reason
+
+
+@served_from_rows
 class TestHandingOver:
     def test_whoever_is_named_is_told_the_key(
         self, model: StandIn, settings: Any, told: list[str]
@@ -440,6 +472,17 @@ class TestHandingOver:
         # (who had looked before the new answer was stored may have told once more)
         assert set(told) == {llmcache.key_for(client, **CALL)}
         assert len(model.calls) == 2
+
+    def test_who_is_named_and_cannot_be_found_leaves_it_to_a_thread(
+        self, model: StandIn, settings: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        settings.LLMCACHE = {"CACHE": None, "REFRESH": "nowhere.to_be.found"}
+        client = make_client(model)
+        store_and_let_expire(model, client.create, cache_stale_while_revalidate=60)
+        assert client.create(**CALL, **REVALIDATE).title == "old"
+        wait_until(lambda: client.create(**CALL, **REVALIDATE).title == "new")
+        assert len(model.calls) == 2
+        assert "could not be handed over: ImproperlyConfigured" in caplog.text
 
 
 _told: list[str] = []

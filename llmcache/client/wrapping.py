@@ -230,7 +230,7 @@ def explain(client: Instructor, *, response_model: Any, **arguments: Any) -> Exp
 async def aexplain(client: Instructor, *, response_model: Any, **arguments: Any) -> Explanation:
     """`explain` for a coroutine: the same arguments; the event loop goes on meanwhile."""
     work = _explaining("aexplain", client, response_model, arguments)
-    return await placement.arun(work, patience=None)
+    return await placement.arun_to_the_end(work)
 
 
 def _explaining(

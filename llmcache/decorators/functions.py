@@ -83,7 +83,7 @@ class CachedFunction(Generic[P, R]):
     async def aexplain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
         """`explain` for a coroutine."""
         work = partial(explain_request, self._fitting_request(args, kwargs))
-        return await placement.arun(work, patience=None)
+        return await placement.arun_to_the_end(work)
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Invalidated:
         """Remove what is stored for these arguments, as `llmcache.invalidate` does.

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from django.core.exceptions import ImproperlyConfigured
+
 from llmcache.codec.envelope import ANSWER, unseal
 from llmcache.exceptions import CorruptEntry
 from llmcache.explanation.comparing import Comparison, Subject, at, compare, subject_of
@@ -87,8 +89,8 @@ def explain_call(
         return _explanation(subject, outcome, tier, reason)
     if policy.mode is CacheMode.ONLY_IF_CACHED:
         reason += '; CacheMiss would be raised: cache_mode is "only-if-cached"'
-    elif policy.ttl_seconds == 0:
-        reason += "; nor would the answer be stored: cache_ttl is 0"
+    elif refusal := _why_not_stored(policy):
+        reason += f"; nor would the answer be stored: {refusal}"
     neighbour = _nearest(subject) if outcome is Outcome.MISS else None
     return _explanation(subject, outcome, tier, reason, neighbour)
 
@@ -155,6 +157,13 @@ def _judge(
     if mode is CacheMode.FORCE_CACHE:
         reason += ', and cache_mode "force-cache" serves it'
     return Outcome.STALE, looked.tier, reason
+
+
+def _why_not_stored(policy: Policy) -> str:
+    try:
+        return "cache_ttl is 0" if policy.ttl_seconds == 0 else ""
+    except ImproperlyConfigured as error:
+        return str(error)
 
 
 def _found(

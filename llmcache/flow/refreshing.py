@@ -86,11 +86,9 @@ async def _arefresh(flight: Flight, again: Callable[[Lease], Any]) -> None:
 
 def _hand_over(key: str) -> bool:
     """Whether somebody else was told to refresh it, and will."""
-    hand_over = settings.refresh
-    if hand_over is None:
-        return False
     try:
-        taken = bool(hand_over(key))
+        hand_over = settings.refresh
+        taken = hand_over is not None and bool(hand_over(key))
     except Exception as error:  # noqa: BLE001 - then it is done here
         logger.warning("llmcache: a refresh could not be handed over: %r", error)
         return False

@@ -7,6 +7,8 @@ import time
 from collections.abc import Generator
 from typing import Any, Final
 
+from django.core.exceptions import ImproperlyConfigured
+
 from llmcache.codec.answers import receipt_in
 from llmcache.exceptions import CacheMiss
 from llmcache.failures import is_the_providers
@@ -24,7 +26,7 @@ from llmcache.flow.steps import (
 )
 from llmcache.leases import Ending, Lease
 from llmcache.outcomes import Call, Outcome
-from llmcache.policy import CacheMode, Policy
+from llmcache.policy import CacheMode
 from llmcache.store import entries
 from llmcache.store.durable import Draft
 from llmcache.store.entries import Found, Missing
@@ -46,7 +48,7 @@ def answer(request: Request) -> Flow:
     if call.reason:
         call.outcome = Outcome.BYPASS
     elif mode.reads:
-        found = yield Lookup(call.key, stale=_may_be_stale(request.policy))
+        found = yield Lookup(call.key, stale=_may_be_stale(request))
         served = _served(request, found)
         if served is not NOTHING:
             if call.outcome is Outcome.STALE and mode is CacheMode.DEFAULT:
@@ -62,20 +64,41 @@ def answer(request: Request) -> Flow:
 def _served(request: Request, found: Found | Missing) -> Any:
     """The stored answer, when there is one that may be served; else `NOTHING`."""
     if isinstance(found, Missing):
-        request.call.reason = found.reason
+        _add_reason(request.call, found.reason)
         return NOTHING
-    if found.stale_for and not _serves_stale(request.policy, found):
+    if found.stale_for and not _serves_stale(request, found):
         return NOTHING
     return _restore(request, found)
 
 
-def _may_be_stale(policy: Policy) -> bool:
-    return policy.mode is CacheMode.FORCE_CACHE or policy.revalidate_seconds > 0
+def _may_be_stale(request: Request) -> bool:
+    return request.policy.mode is CacheMode.FORCE_CACHE or _revalidate_seconds(request) > 0
 
 
-def _serves_stale(policy: Policy, found: Found) -> bool:
+def _serves_stale(request: Request, found: Found) -> bool:
     """Whether `found`, which has expired, may be served at once: within the bounds (RFC 5861)."""
-    return policy.mode is CacheMode.FORCE_CACHE or found.stale_for <= policy.revalidate_seconds
+    forced = request.policy.mode is CacheMode.FORCE_CACHE
+    return forced or found.stale_for <= _revalidate_seconds(request)
+
+
+def _revalidate_seconds(request: Request) -> float:
+    """How long after its expiry an answer is served at once: not at all by a wrong setting."""
+    try:
+        return request.policy.revalidate_seconds
+    except ImproperlyConfigured as error:
+        _add_reason(request.call, str(error))
+        return 0
+
+
+def _if_error_seconds(request: Request) -> float:
+    """How long after its expiry an answer will do in the place of the provider's error."""
+    if request.begun or not request.policy.mode.reads:
+        return 0
+    try:
+        return request.policy.if_error_seconds
+    except ImproperlyConfigured as error:
+        _add_reason(request.call, str(error))
+        return 0
 
 
 def _restore(request: Request, found: Found) -> Any:
@@ -115,7 +138,7 @@ def _turn(request: Request) -> Generator[Step, Any, tuple[Turn | None, Any]]:
     alone = not request.policy.mode.reads or request.asks_alone
     refused: Found | None = None
     for _ in range(2):
-        turn = yield Acquire(call.key, alone=alone, refused=refused)
+        turn = yield from _acquire(call, alone=alone, refused=refused)
         if isinstance(turn, Turn):
             return turn, NOTHING
         restored = _restore(request, turn)
@@ -127,13 +150,24 @@ def _turn(request: Request) -> Generator[Step, Any, tuple[Turn | None, Any]]:
     return Turn(None, None), NOTHING
 
 
+def _acquire(call: Call, *, alone: bool, refused: Found | None) -> Flow:
+    """The turn of this call, or `Found`. Where that cannot be told, it asks for itself alone."""
+    try:
+        return (yield Acquire(call.key, alone=alone, refused=refused))
+    except ImproperlyConfigured as error:
+        _add_reason(call, str(error))
+    except Exception as error:  # noqa: BLE001 - law A
+        _add_reason(call, f"it asked without waiting for others ({type(error).__name__})")
+        logger.warning("llmcache: a call does not wait for others: %r", error)
+    return Turn(None, None)
+
+
 def _serve_instead(request: Request, error: Exception) -> Flow:
     """What is stale will do when the provider has failed (``stale-if-error`` of RFC 5861).
 
     It is looked up only now: it may have been invalidated while the model was asked.
     """
-    policy, call = request.policy, request.call
-    bound = policy.if_error_seconds if policy.mode.reads and not request.begun else 0
+    call, bound = request.call, _if_error_seconds(request)
     if not bound or not is_the_providers(error):
         return NOTHING
     found = yield Lookup(call.key, stale=True)
@@ -188,7 +222,7 @@ def _ask(request: Request) -> Generator[Step, Any, tuple[Any, float]]:
         raised = f"{type(error).__name__} was raised"
         if isinstance(error, GeneratorExit):
             raised = "the stream was not read to its end"
-        call.reason = f"{call.reason}; {raised}" if call.reason else raised
+        _add_reason(call, raised)
         raise
     seconds = time.perf_counter() - started
     try:
@@ -204,6 +238,9 @@ def _draft(request: Request, result: Any, asked: float, latency: float) -> Draft
         return request.draft(result, asked, latency)
     except NotStorable as error:
         request.call.reason = str(error)
+    except ImproperlyConfigured as error:
+        request.call.reason = f"the answer could not be stored: {error}"
+        logger.warning("llmcache: an answer was not stored: %s", error)
     except Exception as error:
         request.call.reason = f"the answer could not be encoded ({type(error).__name__})"
         logger.warning("llmcache: an answer was not stored: %r", error, exc_info=True)
@@ -218,3 +255,7 @@ def _store(call: Call, draft: Draft, turn: Turn) -> Flow:
     call.size = len(draft.payload) if call.stored else 0
     call.reason = refusal or call.reason
     return call.stored
+
+
+def _add_reason(call: Call, reason: str) -> None:
+    call.reason = f"{call.reason}; {reason}" if call.reason and reason else call.reason or reason

@@ -216,6 +216,9 @@ async def asave(draft: Draft, since: int | None = None) -> str | None:
         if len(draft.payload) > settings.max_entry_bytes:
             return TOO_LARGE
         work = partial(_save, draft, since)
+        if await placement.acaller_is_the_writer():
+            placement.later(partial(_reporting, work), writing=True)
+            return None
         return await placement.arun(work, patience=_write_patience(), writing=True)
     return troubles[0]
 

@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -45,6 +46,8 @@ ERRAND_THREADS: Final = 2
 # written all the same, only later.
 READ_SECONDS: Final = 0.5
 WRITE_SECONDS: Final = 2.0
+# A coroutine waits at most so long for the thread that has its transaction, which may be busy.
+HOP_SECONDS: Final = 0.2
 # Our own connections wait at most so long for a lock, where the server knows no other bound.
 LOCK_SECONDS: Final = 5
 # A connection that was idle for longer is asked whether it still is one.
@@ -100,6 +103,19 @@ async def arun(
     return await asyncio.wait_for(asyncio.shield(future) if writing else future, patience)
 
 
+async def arun_to_the_end(work: Callable[[], T]) -> T:
+    """`arun` for work that says by itself what is wrong with the database.
+
+    Where no thread of ours can be had for it (there is no such database, or too much waits), that
+    of the caller does it.
+    """
+    future: Future[T] | None = None
+    with suppress(Exception):
+        if not (_testing() and await sync_to_async(stays_here)()):
+            future = _submit(work, writing=False)
+    return await (sync_to_async(work)() if future is None else asyncio.wrap_future(future))
+
+
 def later(work: Callable[[], object], *, writing: bool = False) -> None:
     """Do database work some time soon, without waiting for it."""
     _submit(work, writing=writing)
@@ -138,6 +154,18 @@ def caller_is_the_writer() -> bool:
         and not _is_worker()
         and not _is_in_memory(connection)
     )
+
+
+async def acaller_is_the_writer() -> bool:
+    """`caller_is_the_writer` for a coroutine: a transaction around it is of the thread behind it.
+
+    That is the thread that called `async_to_sync`, or on which `sync_to_async` runs. Only SQLite
+    takes the way there. False when that thread is busy, or gone, or there is no such database.
+    """
+    with suppress(Exception):
+        if connections[database_alias()].vendor == "sqlite":
+            return await asyncio.wait_for(sync_to_async(caller_is_the_writer)(), HOP_SECONDS)
+    return False
 
 
 def _is_free(connection: BaseDatabaseWrapper) -> bool:

@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from llmcache import expiry
 from llmcache.exceptions import InvalidArgument
+from llmcache.management.failing import failing_cleanly
 
 
 class Command(BaseCommand):
@@ -25,6 +26,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--dry-run", action="store_true", help="Count, and remove nothing.")
 
+    @failing_cleanly()
     def handle(self, *args: Any, **options: Any) -> None:
         dry_run = options["dry_run"]
         try:

@@ -13,6 +13,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from llmcache.explanation import Comparison, compare, explain_entry, find, look, nearest, subject_of
 from llmcache.explanation.differences import printable
+from llmcache.management.failing import failing_cleanly
 from llmcache.models import CacheEntry
 from llmcache.store.entries import Found
 
@@ -50,6 +51,7 @@ class Command(BaseCommand):
             "--format", choices=("text", "json"), default="text", help="Default: %(default)s."
         )
 
+    @failing_cleanly()
     def handle(self, *args: Any, **options: Any) -> None:
         entry = _entry(options["key"])
         explanation, comparison = explain_entry(entry), _compared(entry, options["other"])

@@ -23,6 +23,7 @@ from llmcache.invalidation import (
     invalidate,
     read_criteria,
 )
+from llmcache.management.failing import failing_cleanly
 from llmcache.outcomes import Tier
 
 AGE: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
@@ -55,6 +56,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--no-progress", action="store_true", help="Show no progress bar.")
 
+    @failing_cleanly()
     def handle(self, *args: Any, **options: Any) -> None:
         by = _login_name() if options["by"] is None else options["by"]
         shows_progress = self.stderr.isatty() and not options["no_progress"]

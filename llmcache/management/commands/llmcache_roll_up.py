@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from llmcache.management.failing import failing_cleanly
 from llmcache.statistics import roll_up_usage
 
 
@@ -15,5 +16,6 @@ class Command(BaseCommand):
         "much is stored in each namespace. For cron, where there is no Celery."
     )
 
+    @failing_cleanly()
     def handle(self, *args: Any, **options: Any) -> None:
         self.stdout.write(f"{roll_up_usage()} rows of hours became part of a day.")

@@ -12,6 +12,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.template.defaultfilters import filesizeformat
 
 from llmcache.exceptions import InvalidArgument
+from llmcache.management.failing import failing_cleanly
 from llmcache.models import CacheEntry
 from llmcache.pricing import dollars
 from llmcache.statistics import words
@@ -40,6 +41,7 @@ class Command(BaseCommand):
             "--format", choices=("text", "json"), default="text", help="Default: %(default)s."
         )
 
+    @failing_cleanly()
     def handle(self, *args: Any, **options: Any) -> None:
         period, top = _period(options), options["top"]
         if top < 1:
