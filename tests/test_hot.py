@@ -198,6 +198,27 @@ def test_the_alias_stays_as_it_is(use: Callable[..., None], backend_path: str) -
     assert timeouts(pools()[0].connection_kwargs) == (0.1, 0.1)
 
 
+@pytest.mark.parametrize(
+    ("backend_path", "join"),
+    [
+        (REDIS, list),
+        (REDIS, ",".join),
+        (REDIS, ";".join),
+        (DJANGO_REDIS, list),
+        (DJANGO_REDIS, ",".join),
+    ],
+)
+def test_reads_go_where_was_written(
+    use: Callable[..., None], redis: RedisServer, backend_path: str, join: Callable[..., Any]
+) -> None:
+    """The second location is in the place of a replica that lags: it has nothing yet."""
+    use(backend_path, LOCATION=join([redis.url, redis.url.replace("/0", "/7")]))
+    hot.write(KEY, b"copy", None)
+    assert hot.read(KEY) == b"copy"
+    assert hot.read_many([KEY]) == {KEY: b"copy"}
+    hot.delete([KEY])
+
+
 @both
 def test_two_aliases_with_one_url_have_their_own_timeouts(
     use: Callable[..., None], redis: RedisServer, settings: Any, backend_path: str

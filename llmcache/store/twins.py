@@ -8,6 +8,10 @@ keys and the same serializer, with connections that nobody else uses and that wa
 
 Backends of Django and django-redis that speak to Redis have a twin, and Django's that uses
 pymemcache. Others are used as they are.
+
+Of several locations the first is the one that both backends write to, and they read from the
+others, its replicas. These lag: what was invalidated would still be read there. So a twin has the
+first location only, unless a client of another class spreads its keys over all of them.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ ENDLESSLY: Final = 2**62
 
 REDIS: Final = "django.core.cache.backends.redis.RedisCache"
 DJANGO_REDIS: Final = "django_redis.cache.RedisCache"
+DEFAULT_CLIENT: Final = "django_redis.client.default.DefaultClient"
 OWN_FACTORY: Final = "llmcache.store.twins.connection_factory"
 THEIR_FACTORY: Final = "LLMCACHE_CONNECTION_FACTORY"
 
@@ -154,6 +159,7 @@ def _at_most(seconds: float, theirs: float | None) -> float:
 
 
 def _redis(backend: Any, location: Any, params: Options, options: Options) -> BaseCache:
+    from django.core.cache.backends.redis import RedisCacheClient
     from redis import ConnectionPool
 
     pools: list[Any] = []
@@ -164,9 +170,12 @@ def _redis(backend: Any, location: Any, params: Options, options: Options) -> Ba
     class Twin(backend):  # type: ignore[misc]
         llmcache_pools = pools
         _class: Any
+        _servers: Any
 
         def __init__(self, server: Any, params: Options) -> None:
             super().__init__(server, params)
+            if self._class is RedisCacheClient:
+                self._servers = self._servers[:1]
             self._class = _lasting(self._class)
 
     twin: BaseCache = Twin(location, params | {"OPTIONS": options})
@@ -201,9 +210,21 @@ def _django_redis(backend: Any, location: Any, params: Options, options: Options
 
     class Twin(backend):  # type: ignore[misc]
         llmcache_pools = pools
+        _client_cls: Any
+        _server: Any
+
+        def __init__(self, server: Any, params: Options) -> None:
+            super().__init__(server, params)
+            if path_of(self._client_cls) == DEFAULT_CLIENT:
+                self._server = _first_of(self._server)
 
     twin: BaseCache = Twin(location, params | {"OPTIONS": options})
     return twin
+
+
+def _first_of(location: Any) -> list[Any]:
+    """As django-redis splits it."""
+    return list(location.split(",") if isinstance(location, str) else location)[:1]
 
 
 def _bounded_sentinels(kwargs: Options) -> Options:
