@@ -316,6 +316,25 @@ def test_nobody_waits_long_for_a_connection(
     assert hot.read(KEY) is None
 
 
+@pytest.mark.parametrize(
+    ("backend_path", "options"),
+    [
+        (REDIS, {"socket_conect_timeout": 1}),
+        (REDIS, {"socket_conect_timeout": 1, "pool_class": "redis.BlockingConnectionPool"}),
+        (DJANGO_REDIS, {"CONNECTION_POOL_KWARGS": {"socket_conect_timeout": 1}}),
+    ],
+    ids=["redis", "redis by class", "django-redis"],
+)
+def test_an_unknown_option_is_the_same_error_each_time(
+    use: Callable[..., None], backend_path: str, options: dict[str, Any]
+) -> None:
+    """Each connection that could not be made took a place in the pool along."""
+    use(backend_path, options)
+    for _ in range(twins.CONNECTIONS + 20):
+        with pytest.raises(TypeError, match="socket_conect_timeout"):
+            hot.read(KEY)
+
+
 @both
 def test_a_process_of_many_threads_has_connections_for_all(
     use: Callable[..., None], backend_path: str

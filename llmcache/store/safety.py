@@ -21,11 +21,8 @@ D = TypeVar("D")
 
 logger = logging.getLogger("llmcache")
 
-# These tell of the settings, of our code, of one entry, or of how busy this process is. The tier
-# need not rest.
-NOT_THE_TIERS_FAULT: Final = (
-    TierResting,
-    NoneIsFree,
+# These tell of the settings, of our code or of one entry: trying again does not help.
+LASTING: Final = (
     ImproperlyConfigured,
     SynchronousOnlyOperation,
     DataError,
@@ -40,6 +37,8 @@ NOT_THE_TIERS_FAULT: Final = (
     TypeError,
     ValueError,
 )
+# The tier need not rest for them, nor for how busy this process is.
+NOT_THE_TIERS_FAULT: Final = (TierResting, NoneIsFree, *LASTING)
 
 
 @contextmanager

@@ -104,9 +104,15 @@ def bounded_pool(theirs: type[Any], pools: list[Any]) -> type[Any]:
     pool_class: Any = _taking_turns(theirs)
 
     class BoundedPool(pool_class):  # type: ignore[misc]
+        connection_class: Any
+        connection_kwargs: Options
+
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             # Here the options of the URL are among the others.
             super().__init__(*args, **_bounded(pool_class, kwargs))
+            # An option that is unknown is found out here. Later, each connection that cannot be
+            # made takes a place in the pool along, and then all wait for a turn that never comes.
+            self.connection_class(**self.connection_kwargs)
             pools.append(self)
 
         def get_connection(self, *args: Any, **kwargs: Any) -> Any:
