@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from billiard.exceptions import SoftTimeLimitExceeded
 from django.db import connections, transaction
 
 import llmcache
@@ -241,6 +243,25 @@ async def test_cancelled_while_it_claims_the_lease(monkeypatch: pytest.MonkeyPat
         await task
     go_on.set()
     await asyncio.to_thread(wait_until, lambda: len(freed) >= 4)
+    assert not flights._flights
+
+
+@pytest.mark.parametrize("backend", backend_parameters(["default"], [None, "redis"]), indirect=True)
+def test_a_soft_time_limit_of_celery_ends_the_waiting(backend: Backend, settings: Any) -> None:
+    """A signal raises it, while another process has the lease."""
+    settings.LLMCACHE = {**backend.llmcache, "WAIT_SECONDS": 10}
+
+    def leave(*_: object) -> None:
+        raise SoftTimeLimitExceeded
+
+    before = signal.signal(signal.SIGUSR1, leave)
+    assert places.claim(KEY, "of another process")[1] is None
+    threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGUSR1]).start()
+    try:
+        with pytest.raises(SoftTimeLimitExceeded):
+            leases.acquire(KEY, 10)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
     assert not flights._flights
 
 

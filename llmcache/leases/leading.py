@@ -20,7 +20,7 @@ from llmcache.leases.places import Place, Seen
 from llmcache.outcomes import Tier
 from llmcache.store import entries, placement
 from llmcache.store.entries import Found
-from llmcache.store.safety import failing_safe, report
+from llmcache.store.safety import ends_the_task, failing_safe, report
 
 # Whoever waits looks again after a twentieth of the time that it has waited, within these bounds:
 # it wakes soon after the answer, and a thousand who wait do not keep the tier busy.
@@ -110,12 +110,13 @@ def _lead(
     token = uuid4().hex
     try:
         return (yield from _contend(flight, token, ends, refused))
-    except Exception as error:  # noqa: BLE001 - law A: each process asks for itself then
+    except BaseException as error:
+        if not isinstance(error, Exception) or ends_the_task(error):
+            _abandon(flight, token)
+            raise
+        # (law A: each process asks for itself then)
         report(Tier.DURABLE, "lease from", error)
         return Lease(flight, None, token)
-    except BaseException:
-        _abandon(flight, token)
-        raise
 
 
 def _contend(

@@ -1,8 +1,12 @@
-"""The one place where a tier's failure stops: whatever a tier raises becomes a miss."""
+"""The one place where a tier's failure stops: whatever a tier raises becomes a miss.
+
+Only what a signal raises here to end what the caller is doing goes on to the caller.
+"""
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar, overload
@@ -133,6 +137,15 @@ def report(tier: Tier, operation: str, error: Exception) -> str:
     return trouble
 
 
+def ends_the_task(error: Exception) -> bool:
+    """Whether it is Celery's soft time limit, and no failure of ours.
+
+    A signal handler raises it in the middle of whatever a task is doing.
+    """
+    billiard = sys.modules.get("billiard.exceptions")
+    return isinstance(error, getattr(billiard, "SoftTimeLimitExceeded", ()))
+
+
 def _failed(
     breaker: Breaker | None,
     mark: int,
@@ -147,6 +160,8 @@ def _failed(
 
 
 def _note(tier: Tier, operation: str, error: Exception, troubles: list[str] | None) -> None:
+    if ends_the_task(error):
+        raise error
     # That it rests was said when it began to.
     resting = isinstance(error, TierResting)
     trouble = str(error) if resting else report(tier, operation, error)
