@@ -67,7 +67,8 @@ def acquire(key: str, seconds: float, refused: Found | None = None) -> Lease | F
         flight, leads = join(key)
         if leads:
             return _drive(_lead(flight, ends, refused))
-        flight.wait(ends - time.monotonic())
+        if flight.wait(ends - time.monotonic()) is None:
+            flight.give_up()
         if flight.serves(joined):
             return flight.found
 
@@ -80,7 +81,8 @@ async def aacquire(key: str, seconds: float, refused: Found | None = None) -> Le
         flight, leads = join(key)
         if leads:
             return await _adrive(_lead(flight, ends, refused))
-        await flight.await_(ends - time.monotonic())
+        if await flight.await_(ends - time.monotonic()) is None:
+            flight.give_up()
         if flight.serves(joined):
             return flight.found
 
@@ -169,6 +171,9 @@ def _held(flight: Flight, place: Place | None, token: str) -> Lease:
 
 
 def _renew(place: Place, flight: Flight, token: str) -> None:
+    if flight.is_given_up:
+        renewal.forget(token)
+        return
     places.renew(place, flight.key, token)
     if flight.ending is not None:  # it was freed meanwhile, and may be back
         places.free(place, flight.key, token, Ending.STORED)
