@@ -409,6 +409,20 @@ def test_sentinels_are_asked_briefly_and_once(use: Callable[..., None]) -> None:
     assert sentinel.get_retry().get_retries() == 0
 
 
+def test_sentinels_are_asked_for_the_primary_alone(use: Callable[..., None]) -> None:
+    """Of one location that client makes two: to write to the primary, and read from a replica."""
+    use(
+        DJANGO_REDIS,
+        {
+            "CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory",
+            "SENTINELS": [("127.0.0.1", 1)],
+            "CLIENT_CLASS": "django_redis.client.SentinelClient",
+        },
+        LOCATION="redis://service/0",
+    )
+    assert _pool_of(hot.backend()).is_master
+
+
 # A server that fails
 
 

@@ -46,6 +46,13 @@ ENDLESSLY: Final = 2**62
 REDIS: Final = "django.core.cache.backends.redis.RedisCache"
 DJANGO_REDIS: Final = "django_redis.cache.RedisCache"
 DEFAULT_CLIENT: Final = "django_redis.client.default.DefaultClient"
+# Those of django-redis that read from replicas. (The second makes two locations of one that is a
+# string, and takes a list as it is.)
+ASK_REPLICAS: Final = {
+    DEFAULT_CLIENT,
+    "django_redis.client.sentinel.SentinelClient",
+    "django_redis.client.herd.HerdClient",
+}
 OWN_FACTORY: Final = "llmcache.store.twins.connection_factory"
 THEIR_FACTORY: Final = "LLMCACHE_CONNECTION_FACTORY"
 
@@ -221,7 +228,7 @@ def _django_redis(backend: Any, location: Any, params: Options, options: Options
 
         def __init__(self, server: Any, params: Options) -> None:
             super().__init__(server, params)
-            if path_of(self._client_cls) == DEFAULT_CLIENT:
+            if path_of(self._client_cls) in ASK_REPLICAS:
                 self._server = _first_of(self._server)
 
     twin: BaseCache = Twin(location, params | {"OPTIONS": options})
