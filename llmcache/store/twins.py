@@ -45,6 +45,7 @@ ENDLESSLY: Final = 2**62
 
 REDIS: Final = "django.core.cache.backends.redis.RedisCache"
 DJANGO_REDIS: Final = "django_redis.cache.RedisCache"
+REDIS_CLIENT: Final = "django.core.cache.backends.redis.RedisCacheClient"
 DEFAULT_CLIENT: Final = "django_redis.client.default.DefaultClient"
 # Those of django-redis that read from replicas. (The second makes two locations of one that is a
 # string, and takes a list as it is.)
@@ -75,6 +76,23 @@ def twin_of(params: Mapping[str, Any]) -> BaseCache | None:
     rest = {name: value for name, value in params.items() if name not in {"BACKEND", "LOCATION"}}
     options = dict(params.get("OPTIONS") or {})
     return make(backend, params.get("LOCATION", ""), rest, options)
+
+
+def try_out(params: Mapping[str, Any]) -> None:
+    """Make a twin on Redis, and what it would speak through; no server is asked.
+
+    Raises what is wrong with this entry of ``CACHES``.
+    """
+    twin: Any = twin_of(params)
+    if DJANGO_REDIS in map(path_of, type(twin).__mro__):
+        layers = twin.client
+        client_class = type(layers)
+    else:
+        layers = twin._cache  # noqa: SLF001
+        client_class = type(layers).__mro__[1]
+    # (others may need a key to tell which server it is for)
+    if path_of(client_class) in {REDIS_CLIENT, *ASK_REPLICAS}:
+        layers.get_client(write=True)
 
 
 def close(twin: BaseCache) -> None:
