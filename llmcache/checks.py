@@ -67,7 +67,7 @@ def check_encryption(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
 
 @register("llmcache")
 def check_hot_tier(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """E003: no such alias; W002: per process; E004: it would unpickle what Redis holds."""
+    """E003: no such alias; W002: per process; E004: it would unpickle; E007: it cannot be used."""
     alias = _or_none("cache")
     if alias is None:
         return []
@@ -80,7 +80,8 @@ def check_hot_tier(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
                 id="llmcache.E003",
             )
         ]
-    return [*_per_process(alias, cache), *_unpickles(alias, cache)]
+    wrong = [*_per_process(alias, cache), *_unpickles(alias, cache)]
+    return wrong or [*_cannot_be_used(alias, cache)]
 
 
 @register("llmcache")
@@ -139,6 +140,22 @@ def _unpickles(alias: str, cache: Mapping[str, Any]) -> Iterator[CheckMessage]:
             "can run code here.",
             hint=HINT_SERIALIZER.format(option=option, alias=alias),
             id="llmcache.E004",
+        )
+
+
+def _cannot_be_used(alias: str, cache: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    from llmcache.store import twins  # it takes a while, and most starts check nothing
+
+    if not SERIALIZER_OPTIONS.keys() & set(_backend_and_its_bases(cache)):
+        return
+    try:
+        twins.try_out(cache)
+    except Exception as error:  # noqa: BLE001 - a backend's own classes may raise anything
+        yield Error(
+            f"CACHES[{alias!r}] cannot be used: {error} ({type(error).__name__}). "
+            "Answers come from the database.",
+            hint=f"Look for a typing error in LOCATION and OPTIONS of CACHES[{alias!r}].",
+            id="llmcache.E007",
         )
 
 

@@ -9,7 +9,7 @@ from celery.signals import worker_process_shutdown
 
 from llmcache import expiry, resumption, statistics
 from llmcache.client import rebuilding
-from llmcache.store import evictions, hits, ledger, runs
+from llmcache.store import evictions, hits, ledger, placement, runs
 
 
 @shared_task(name="llmcache.expire_entries", ignore_result=True)
@@ -33,10 +33,11 @@ def roll_up_usage() -> int:
 
 
 @worker_process_shutdown.connect
-def write_counts(**_: object) -> None:
+def write_the_rest(**_: object) -> None:
     """A worker's process ends without what Python does at the end of others."""
     ledger.flush()
     hits.flush()
+    placement.finish()
 
 
 # A stale entry that is still in use is handed over again.

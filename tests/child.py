@@ -88,6 +88,8 @@ def work(
     try:
         os.environ.update(environment, DJANGO_SETTINGS_MODULE="tests.settings")
         sender.send(task(**order))
+        # What is written at the end would come when the next test has begun.
+        os._exit(0)
     except BaseException:
         sender.send(traceback.format_exc())
         raise

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from billiard.exceptions import SoftTimeLimitExceeded
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DataError, OperationalError
 from hypothesis import settings as hypothesis_settings
@@ -316,6 +317,23 @@ def test_everything_else_counts(unwatched: list[Tier], error: Exception) -> None
     for _ in range(FAILURES):
         attempt(Tier.HOT, "read", partial(fail, error))
     assert unwatched == [Tier.HOT]
+
+
+@pytest.mark.parametrize("tier", [Tier.HOT, Tier.DURABLE])
+def test_a_soft_time_limit_of_celery_ends_the_task(unwatched: list[Tier], tier: Tier) -> None:
+    """An `Exception` that a signal raises in the middle of our work, and which is not ours."""
+
+    def work() -> None:
+        raise SoftTimeLimitExceeded
+
+    for _ in range(FAILURES):
+        with pytest.raises(SoftTimeLimitExceeded):
+            attempt(tier, "read", work)
+        with pytest.raises(SoftTimeLimitExceeded), failing_safe(tier, "read"):
+            work()
+        with pytest.raises(SoftTimeLimitExceeded), reporting(tier, "read"):
+            work()
+    assert unwatched == []
 
 
 def test_who_only_reports_says_nothing_of_the_tier(unwatched: list[Tier]) -> None:

@@ -158,8 +158,11 @@ class TestHotTier:
             [BYTES, f"{__name__}.OwnSerializer", BytesSerializer, OwnSerializer, BytesSerializer()],
             ids=str,
         )
-        def test_bytes_are_clean(self, backend: str, option: str, serializer: Any) -> None:
-            assert ids(**redis(backend, option, serializer)) == []
+        def test_bytes_do_not_unpickle(self, backend: str, option: str, serializer: Any) -> None:
+            # (django-redis takes a path only)
+            is_taken = isinstance(serializer, str) or option == "serializer"
+            expected = [] if is_taken else ["llmcache.E007"]
+            assert ids(**redis(backend, option, serializer)) == expected
 
         def test_the_option_of_the_other_backend_does_not_count(
             self, backend: str, option: str
@@ -171,6 +174,43 @@ class TestHotTier:
             for options in missing:
                 caches = {"hot": {"BACKEND": backend, **options}}
                 assert ids(CACHES=caches, LLMCACHE={"CACHE": "hot"}) == ["llmcache.E004"]
+
+
+class TestWhatCannotBeUsed:
+    @pytest.mark.parametrize(
+        ("backend", "option", "change"),
+        [
+            (DJANGO_REDIS, "SERIALIZER", {"LOCATION": "127.0.0.1:6379/0"}),
+            (DJANGO_REDIS, "SERIALIZER", {"LOCATION": ""}),
+            (DJANGOS_REDIS, "serializer", {"LOCATION": "127.0.0.1:6379/0"}),
+        ],
+    )
+    def test_e007_the_location(self, backend: str, option: str, change: dict[str, Any]) -> None:
+        settings = redis(backend, option, BYTES)
+        settings["CACHES"]["hot"] |= change
+        [message] = found(**settings)
+        assert message.id == "llmcache.E007"
+        assert "CACHES['hot']" in message.msg
+        assert message.hint
+
+    @pytest.mark.parametrize(
+        ("backend", "option", "options"),
+        [
+            (DJANGO_REDIS, "SERIALIZER", {"CONNECTION_POOL_KWARGS": {"socket_conect_timeout": 1}}),
+            (DJANGO_REDIS, "SERIALIZER", {"COMPRESSOR": "no.such.Compressor"}),
+            (DJANGOS_REDIS, "serializer", {"socket_conect_timeout": 1}),
+        ],
+    )
+    def test_e007_an_option(self, backend: str, option: str, options: dict[str, Any]) -> None:
+        settings = redis(backend, option, BYTES)
+        settings["CACHES"]["hot"]["OPTIONS"] |= options
+        [message] = found(**settings)
+        assert message.id == "llmcache.E007"
+
+    def test_keys_that_are_spread_over_servers_are_clean(self) -> None:
+        settings = redis(DJANGO_REDIS, "SERIALIZER", BYTES)
+        settings["CACHES"]["hot"]["OPTIONS"]["CLIENT_CLASS"] = "django_redis.client.ShardClient"
+        assert ids(**settings) == []
 
 
 class TestDatabase:

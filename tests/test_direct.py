@@ -123,11 +123,14 @@ def test_what_is_unusual_goes_through_the_backend(
     assert hot.read(KEYS[1]) == copy_of(KEYS[1])
 
 
-@both
-def test_two_servers_are_left_to_the_backend(
-    use: Callable[..., None], redis: RedisServer, backend_path: str
+@pytest.mark.filterwarnings("ignore:.*sharded client:UserWarning")  # (of django-redis itself)
+def test_keys_that_are_spread_over_servers_are_left_to_the_backend(
+    use: Callable[..., None], redis: RedisServer
 ) -> None:
-    use(backend_path, LOCATION=[url(redis), url(redis)])
+    servers = [url(redis), url(redis).replace("/3", "/4")]
+    use(DJANGO_REDIS, {"CLIENT_CLASS": "django_redis.client.ShardClient"}, LOCATION=servers)
+    with Redis.from_url(servers[1]) as second:
+        assert second.dbsize()
     assert direct() is None
     assert hot.read(KEYS[1]) == copy_of(KEYS[1])
 

@@ -198,6 +198,27 @@ def test_the_alias_stays_as_it_is(use: Callable[..., None], backend_path: str) -
     assert timeouts(pools()[0].connection_kwargs) == (0.1, 0.1)
 
 
+@pytest.mark.parametrize(
+    ("backend_path", "join"),
+    [
+        (REDIS, list),
+        (REDIS, ",".join),
+        (REDIS, ";".join),
+        (DJANGO_REDIS, list),
+        (DJANGO_REDIS, ",".join),
+    ],
+)
+def test_reads_go_where_was_written(
+    use: Callable[..., None], redis: RedisServer, backend_path: str, join: Callable[..., Any]
+) -> None:
+    """The second location is in the place of a replica that lags: it has nothing yet."""
+    use(backend_path, LOCATION=join([redis.url, redis.url.replace("/0", "/7")]))
+    hot.write(KEY, b"copy", None)
+    assert hot.read(KEY) == b"copy"
+    assert hot.read_many([KEY]) == {KEY: b"copy"}
+    hot.delete([KEY])
+
+
 @both
 def test_two_aliases_with_one_url_have_their_own_timeouts(
     use: Callable[..., None], redis: RedisServer, settings: Any, backend_path: str
@@ -295,6 +316,25 @@ def test_nobody_waits_long_for_a_connection(
     assert hot.read(KEY) is None
 
 
+@pytest.mark.parametrize(
+    ("backend_path", "options"),
+    [
+        (REDIS, {"socket_conect_timeout": 1}),
+        (REDIS, {"socket_conect_timeout": 1, "pool_class": "redis.BlockingConnectionPool"}),
+        (DJANGO_REDIS, {"CONNECTION_POOL_KWARGS": {"socket_conect_timeout": 1}}),
+    ],
+    ids=["redis", "redis by class", "django-redis"],
+)
+def test_an_unknown_option_is_the_same_error_each_time(
+    use: Callable[..., None], backend_path: str, options: dict[str, Any]
+) -> None:
+    """Each connection that could not be made took a place in the pool along."""
+    use(backend_path, options)
+    for _ in range(twins.CONNECTIONS + 20):
+        with pytest.raises(TypeError, match="socket_conect_timeout"):
+            hot.read(KEY)
+
+
 @both
 def test_a_process_of_many_threads_has_connections_for_all(
     use: Callable[..., None], backend_path: str
@@ -367,6 +407,20 @@ def test_sentinels_are_asked_briefly_and_once(use: Callable[..., None]) -> None:
     [sentinel] = pools()[0].sentinel_manager.sentinels
     assert timeouts(sentinel.connection_pool.connection_kwargs) == (0.1, 0.1)
     assert sentinel.get_retry().get_retries() == 0
+
+
+def test_sentinels_are_asked_for_the_primary_alone(use: Callable[..., None]) -> None:
+    """Of one location that client makes two: to write to the primary, and read from a replica."""
+    use(
+        DJANGO_REDIS,
+        {
+            "CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory",
+            "SENTINELS": [("127.0.0.1", 1)],
+            "CLIENT_CLASS": "django_redis.client.SentinelClient",
+        },
+        LOCATION="redis://service/0",
+    )
+    assert _pool_of(hot.backend()).is_master
 
 
 # A server that fails

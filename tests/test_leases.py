@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -11,12 +12,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from billiard.exceptions import SoftTimeLimitExceeded
 from django.db import connections, transaction
 
 import llmcache
 from llmcache import leases
 from llmcache.codec.envelope import ANSWER, seal
-from llmcache.leases import Ending, Lease, flights, places, renewal
+from llmcache.leases import Ending, Lease, flights, leading, places, renewal
 from llmcache.leases.places import HOT, ROWS, Place, Seen
 from llmcache.models import Lease as LeaseRow
 from llmcache.outcomes import Tier
@@ -242,6 +244,69 @@ async def test_cancelled_while_it_claims_the_lease(monkeypatch: pytest.MonkeyPat
     go_on.set()
     await asyncio.to_thread(wait_until, lambda: len(freed) >= 4)
     assert not flights._flights
+
+
+@pytest.mark.parametrize("backend", backend_parameters(["default"], [None, "redis"]), indirect=True)
+def test_a_soft_time_limit_of_celery_ends_the_waiting(backend: Backend, settings: Any) -> None:
+    """A signal raises it, while another process has the lease."""
+    settings.LLMCACHE = {**backend.llmcache, "WAIT_SECONDS": 10}
+
+    def leave(*_: object) -> None:
+        raise SoftTimeLimitExceeded
+
+    before = signal.signal(signal.SIGUSR1, leave)
+    assert places.claim(KEY, "of another process")[1] is None
+    threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGUSR1]).start()
+    try:
+        with pytest.raises(SoftTimeLimitExceeded):
+            leases.acquire(KEY, 10)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert not flights._flights
+
+
+def test_a_flight_that_lost_its_leader_is_waited_for_once(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal came after the leader had joined it, and before it led."""
+    monkeypatch.setattr(leading, "_drive", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        leases.acquire(KEY, 10)
+    monkeypatch.undo()
+    assert leases.acquire(KEY, 0.1) is None
+    lease = leases.acquire(KEY, 0.1)
+    assert isinstance(lease, Lease)
+    lease.end(Ending.ABANDONED)
+
+
+async def test_a_flight_that_lost_its_leader_is_waited_for_once_by_coroutines(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leading, "_drive", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        leases.acquire(KEY, 10)
+    monkeypatch.undo()
+    assert await leases.aacquire(KEY, 0.1) is None
+    lease = await leases.aacquire(KEY, 0.1)
+    assert isinstance(lease, Lease)
+    lease.end(Ending.ABANDONED)
+
+
+@pytest.mark.parametrize("backend", backend_parameters(["default"], [None, "redis"]), indirect=True)
+def test_a_lease_that_lost_its_holder_is_renewed_until_somebody_gives_up(
+    backend: Backend, settings: Any
+) -> None:
+    """A signal came after the leader had got it, and before it could give it back."""
+    settings.LLMCACHE = {**backend.llmcache, "LEASE_SECONDS": 1}
+    assert isinstance(leases.acquire(KEY, 10), Lease)
+    assert leases.acquire(KEY, 0.1) is None
+    lease = leases.acquire(KEY, 10)
+    assert isinstance(lease, Lease)
+    lease.end(Ending.ABANDONED)
+
+
+def interrupted(*_: Any) -> Any:
+    raise KeyboardInterrupt
 
 
 # Places

@@ -11,10 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
+from celery.signals import worker_process_shutdown
 from django.contrib.auth.models import Group
 from django.core.cache import caches
 from django.db import connections, transaction
@@ -496,31 +499,79 @@ def test_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert team.drain(10)
 
 
-def test_what_is_put_off_is_written_when_the_process_ends(model: StandIn, tmp_path: Any) -> None:
-    """A script on SQLite whose last act is a call inside of its own transaction."""
-    database = tmp_path / "script.sqlite3"
-    script = f"""
-import django
-from django.conf import settings
-settings.configure(
-    DATABASES={{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": {str(database)!r}}}}},
-    INSTALLED_APPS=["django.contrib.contenttypes", "llmcache"],
-    LLMCACHE={{"CACHE": None}},
-)
-django.setup()
-from django.core.management import call_command
-from django.db import transaction
-call_command("migrate", verbosity=0)
-import llmcache
-from pydantic import BaseModel
-class Ticket(BaseModel):
-    title: str
-client = llmcache.from_provider("openai/gpt-4.1-mini", api_key="k", base_url={model.url!r})
-from django.contrib.contenttypes.models import ContentType
-with transaction.atomic():
-    ContentType.objects.create(app_label="mine", model="mine")
-    client.create(response_model=Ticket, messages=[{{"role": "user", "content": "x"}}])
+SCRIPT = """
+import multiprocessing
+import sys
+
+METHOD, DATABASE, URL = sys.argv[1:]
+
+
+def set_up():
+    import django
+    from django.conf import settings
+
+    settings.configure(
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": DATABASE}},
+        INSTALLED_APPS=["django.contrib.contenttypes", "llmcache"],
+        LLMCACHE={"CACHE": None},
+    )
+    django.setup()
+
+
+def ask_in_a_transaction():
+    if METHOD in {"spawn", "forkserver"}:
+        set_up()
+    from django.contrib.contenttypes.models import ContentType
+    from django.db import transaction
+    from pydantic import BaseModel
+
+    import llmcache
+
+    Ticket = type("Ticket", (BaseModel,), {"__annotations__": {"title": str}})
+    client = llmcache.from_provider("openai/gpt-4.1-mini", api_key="k", base_url=URL)
+    with transaction.atomic():
+        ContentType.objects.create(app_label="mine", model="mine")
+        client.create(response_model=Ticket, messages=[{"role": "user", "content": "x"}])
+
+
+if __name__ == "__main__":
+    set_up()
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0)
+    if METHOD == "fork with llmcache":
+        import llmcache.store.ledger
+    if METHOD == "none":
+        ask_in_a_transaction()
+    else:
+        from django.db import connections
+
+        connections.close_all()
+        context = multiprocessing.get_context(METHOD.split()[0])
+        process = context.Process(target=ask_in_a_transaction)
+        process.start()
+        process.join()
 """
-    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("method", ["none", "fork", "fork with llmcache", "forkserver", "spawn"])
+def test_what_is_put_off_is_written_when_the_process_ends(
+    model: StandIn, tmp_path: Path, method: str
+) -> None:
+    """A script on SQLite, or a child of it, whose last act is a call inside of a transaction."""
+    database, script = tmp_path / "script.sqlite3", tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    options = ["-W", "ignore", str(script), method, str(database), model.url]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    subprocess.run([sys.executable, *options], check=True, timeout=60, env=environment)
     with closing(sqlite3.connect(database)) as rows:
         assert rows.execute("SELECT count(*) FROM llmcache_cacheentry").fetchone() == (1,)
+        assert rows.execute("SELECT sum(calls) FROM llmcache_usagehour").fetchone() == (1,)
+
+
+def test_a_worker_of_celery_writes_what_was_put_off_before_it_ends() -> None:
+    import llmcache.tasks  # noqa: F401 - connects the receiver
+
+    written = placement._writers.submit(partial(time.sleep, 0.3))
+    worker_process_shutdown.send(sender=None)
+    assert written.done()

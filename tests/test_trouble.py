@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from django.db import connections
 
 import llmcache
 from llmcache import signals
+from llmcache.leases import places
 from llmcache.outcomes import Call, Tier
 from llmcache.store import breaker
 from project.standin.server import StandIn
@@ -186,6 +188,28 @@ def test_invalidating_with_the_hot_tier_down_says_so(
     redis.stop()
     result = llmcache.invalidate(everything=True)
     assert (result.entries, result.pending) == (1, ("hot",))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"LOCATION": "127.0.0.1:6379/0"},
+        {"OPTIONS": {"SERIALIZER": "llmcache.serializers.BytesSerialiser"}},
+        {"OPTIONS": {"CONNECTION_POOL_KWARGS": {"socket_conect_timeout": 1}}},
+    ],
+    ids=["no scheme", "no such serializer", "no such option"],
+)
+@pytest.mark.redis
+def test_an_error_in_the_hot_alias_delays_no_call(
+    model: StandIn, database: str, settings: Any, change: dict[str, Any]
+) -> None:
+    """Trying for the lease again and again would not mend it."""
+    broken = {**settings.CACHES["redis"], **change}
+    settings.CACHES = {**settings.CACHES, "broken": broken}
+    settings.LLMCACHE = {"DATABASE": database, "CACHE": "broken"}
+    began = time.monotonic()
+    assert [call.outcome for call in ask(model, 2, is_async=False)] == ["miss", "hit"]
+    assert time.monotonic() - began < places.HOT.patience
 
 
 def test_settings_without_the_hot_alias(model: StandIn, database: str, settings: Any) -> None:

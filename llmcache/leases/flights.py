@@ -29,6 +29,8 @@ class Flight:
     def __init__(self, key: str) -> None:
         self.key = key
         self.ending: Ending | None = None
+        #: Whether somebody has waited for it for as long as he may.
+        self.is_given_up = False
         #: The stored answer, where it is at hand: it need not be looked up again.
         self.found: Found | None = None
         self._settled = 0.0
@@ -70,12 +72,24 @@ class Flight:
     def end(self, ending: Ending, found: Found | None = None) -> None:
         """Let the followers go."""
         with _lock:
-            if _flights.get(self.key) is self:
-                del _flights[self.key]
+            self._make_room()
             self.found, self.ending = found, ending
             wakers, self._wakers = self._wakers, []
         for wake in wakers:
             wake()
+
+    def give_up(self) -> None:
+        """Have another one lead the next: a signal may have ended the leader before it could `end`.
+
+        Those who wait for it go on waiting.
+        """
+        with _lock:
+            self._make_room()
+            self.is_given_up = True
+
+    def _make_room(self) -> None:
+        if _flights.get(self.key) is self:
+            del _flights[self.key]
 
     def _wake_by(self, wake: Callable[[], object]) -> bool:
         """Have `wake` called at the end; False: that was already."""

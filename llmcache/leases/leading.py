@@ -20,7 +20,7 @@ from llmcache.leases.places import Place, Seen
 from llmcache.outcomes import Tier
 from llmcache.store import entries, placement
 from llmcache.store.entries import Found
-from llmcache.store.safety import failing_safe, report
+from llmcache.store.safety import ends_the_task, failing_safe, report
 
 # Whoever waits looks again after a twentieth of the time that it has waited, within these bounds:
 # it wakes soon after the answer, and a thousand who wait do not keep the tier busy.
@@ -67,7 +67,8 @@ def acquire(key: str, seconds: float, refused: Found | None = None) -> Lease | F
         flight, leads = join(key)
         if leads:
             return _drive(_lead(flight, ends, refused))
-        flight.wait(ends - time.monotonic())
+        if flight.wait(ends - time.monotonic()) is None:
+            flight.give_up()
         if flight.serves(joined):
             return flight.found
 
@@ -80,7 +81,8 @@ async def aacquire(key: str, seconds: float, refused: Found | None = None) -> Le
         flight, leads = join(key)
         if leads:
             return await _adrive(_lead(flight, ends, refused))
-        await flight.await_(ends - time.monotonic())
+        if await flight.await_(ends - time.monotonic()) is None:
+            flight.give_up()
         if flight.serves(joined):
             return flight.found
 
@@ -110,12 +112,13 @@ def _lead(
     token = uuid4().hex
     try:
         return (yield from _contend(flight, token, ends, refused))
-    except Exception as error:  # noqa: BLE001 - law A: each process asks for itself then
+    except BaseException as error:
+        if not isinstance(error, Exception) or ends_the_task(error):
+            _abandon(flight, token)
+            raise
+        # (law A: each process asks for itself then)
         report(Tier.DURABLE, "lease from", error)
         return Lease(flight, None, token)
-    except BaseException:
-        _abandon(flight, token)
-        raise
 
 
 def _contend(
@@ -168,6 +171,9 @@ def _held(flight: Flight, place: Place | None, token: str) -> Lease:
 
 
 def _renew(place: Place, flight: Flight, token: str) -> None:
+    if flight.is_given_up:
+        renewal.forget(token)
+        return
     places.renew(place, flight.key, token)
     if flight.ending is not None:  # it was freed meanwhile, and may be back
         places.free(place, flight.key, token, Ending.STORED)

@@ -25,7 +25,7 @@ from llmcache.leases.flights import Ending
 from llmcache.outcomes import Tier
 from llmcache.store import gate, hot, placement
 from llmcache.store.breaker import FIRST_PAUSE, before_closing, is_down, is_up, trying
-from llmcache.store.safety import attempt
+from llmcache.store.safety import LASTING, attempt
 
 # So long the waiters have to notice that they are to ask for themselves.
 NOTICE_SECONDS: Final = 10
@@ -52,9 +52,9 @@ class Place(Protocol):
     """Where leases are kept. Each function may raise what the tier raises."""
 
     tier: Tier
-    #: What fails is tried again for so many seconds, unless the tier is known to be down. It may be
-    #: a moment's trouble (a thousand who ask at once); and elsewhere, another one would have the
-    #: lease as well.
+    #: What fails is tried again for so many seconds, unless the tier is known to be down, or the
+    #: trouble lasts (`safety.LASTING`). It may be a moment's (a thousand who ask at once); and
+    #: elsewhere, another one would have the lease as well.
     patience: float
 
     def claim(self, key: str, token: str) -> str | None:
@@ -203,12 +203,24 @@ def _is_worth_asking(place: Place) -> bool:
 def _insist(place: Place, operation: str, work: Callable[[], object]) -> Any:
     """What `work` returns; `FAILED` when it cannot be told. It is tried at least once."""
     ends = time.monotonic() + place.patience
+    lasting: list[Exception] = []
     with trying(place.tier):
         while True:
-            result = attempt(place.tier, operation, work, default=FAILED)
-            if result is not FAILED or is_down(place.tier) or time.monotonic() >= ends:
+            noted = partial(_noting, lasting, work)
+            result = attempt(place.tier, operation, noted, default=FAILED)
+            is_hopeless = lasting or is_down(place.tier) or time.monotonic() >= ends
+            if result is not FAILED or is_hopeless:
                 return result
             time.sleep(PAUSE_SECONDS)
+
+
+def _noting(lasting: list[Exception], work: Callable[[], object]) -> object:
+    """What `work` returns; a failure that no other try would mend is added to `lasting`."""
+    try:
+        return work()
+    except LASTING as error:
+        lasting.append(error)
+        raise
 
 
 def _leave_behind(place: Place, free: Callable[[], object]) -> None:

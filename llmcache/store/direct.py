@@ -18,7 +18,7 @@ from django.core.cache.backends.base import BaseCache, default_key_func
 
 from llmcache.keys import path_of
 from llmcache.serializers import BytesSerializer
-from llmcache.store.twins import CONNECTIONS, DJANGO_REDIS, REDIS
+from llmcache.store.twins import CONNECTIONS, DEFAULT_CLIENT, DJANGO_REDIS, REDIS
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from llmcache.store.getting import Direct
 
 IDENTITY: Final = "django_redis.compressors.identity.IdentityCompressor"
-DEFAULT_CLIENT: Final = "django_redis.client.default.DefaultClient"
 
 
 def direct_to(cache: BaseCache) -> Direct | None:

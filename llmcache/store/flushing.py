@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Final
 
 from llmcache.outcomes import Tier
 from llmcache.store import placement
+from llmcache.store.exits import at_exit
 from llmcache.store.safety import reporting
 
 FLUSH_SECONDS: Final = 2.0
@@ -39,7 +39,7 @@ class Flusher:
         #: Whether nothing will be written before somebody wakes it.
         self.is_asleep = True
         os.register_at_fork(after_in_child=self._start_anew)
-        atexit.register(self._at_exit)
+        at_exit(self._at_exit)
 
     def wake(self) -> None:
         """There is something to be written. Raises nothing, and waits for nobody."""
@@ -80,7 +80,8 @@ class Flusher:
     def _at_exit(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self.flush()
+        if placement.may_put_off():
+            self.flush()
 
     def _start_anew(self) -> None:
         self._lock, self._timer, self.is_asleep = threading.Lock(), None, True

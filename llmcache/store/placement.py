@@ -15,7 +15,6 @@ back with the test. And a SQLite database in memory is seen by its own connectio
 from __future__ import annotations
 
 import asyncio
-import atexit
 import os
 import sys
 import threading
@@ -34,6 +33,7 @@ from django.db.backends.signals import connection_created
 from llmcache.conf import settings
 from llmcache.outcomes import Tier
 from llmcache.store.breaker import is_up
+from llmcache.store.exits import at_exit
 from llmcache.store.workers import Workers
 
 T = TypeVar("T")
@@ -290,7 +290,7 @@ def _all() -> tuple[Workers, ...]:
     return _writer, _writers, _workers, _errands
 
 
-def _finish() -> None:
+def finish() -> None:
     """What was acknowledged as written later is written before the process ends."""
     ends = time.monotonic() + EXIT_SECONDS
     for workers in _all():
@@ -303,5 +303,5 @@ _writers: Workers
 _writer: Workers
 _start_anew()
 os.register_at_fork(before=_part, after_in_parent=_go_on, after_in_child=_start_anew)
-atexit.register(_finish)
+at_exit(finish)
 connection_created.connect(_bound_waiting)

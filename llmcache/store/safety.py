@@ -1,8 +1,12 @@
-"""The one place where a tier's failure stops: whatever a tier raises becomes a miss."""
+"""The one place where a tier's failure stops: whatever a tier raises becomes a miss.
+
+Only what a signal raises here to end what the caller is doing goes on to the caller.
+"""
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar, overload
@@ -21,11 +25,8 @@ D = TypeVar("D")
 
 logger = logging.getLogger("llmcache")
 
-# These tell of the settings, of our code, of one entry, or of how busy this process is. The tier
-# need not rest.
-NOT_THE_TIERS_FAULT: Final = (
-    TierResting,
-    NoneIsFree,
+# These tell of the settings, of our code or of one entry: trying again does not help.
+LASTING: Final = (
     ImproperlyConfigured,
     SynchronousOnlyOperation,
     DataError,
@@ -40,6 +41,8 @@ NOT_THE_TIERS_FAULT: Final = (
     TypeError,
     ValueError,
 )
+# The tier need not rest for them, nor for how busy this process is.
+NOT_THE_TIERS_FAULT: Final = (TierResting, NoneIsFree, *LASTING)
 
 
 @contextmanager
@@ -134,6 +137,15 @@ def report(tier: Tier, operation: str, error: Exception) -> str:
     return trouble
 
 
+def ends_the_task(error: Exception) -> bool:
+    """Whether it is Celery's soft time limit, and no failure of ours.
+
+    A signal handler raises it in the middle of whatever a task is doing.
+    """
+    billiard = sys.modules.get("billiard.exceptions")
+    return isinstance(error, getattr(billiard, "SoftTimeLimitExceeded", ()))
+
+
 def _failed(
     breaker: Breaker | None,
     mark: int,
@@ -148,6 +160,8 @@ def _failed(
 
 
 def _note(tier: Tier, operation: str, error: Exception, troubles: list[str] | None) -> None:
+    if ends_the_task(error):
+        raise error
     # That it rests was said when it began to.
     resting = isinstance(error, TierResting)
     trouble = str(error) if resting else report(tier, operation, error)

@@ -8,6 +8,10 @@ keys and the same serializer, with connections that nobody else uses and that wa
 
 Backends of Django and django-redis that speak to Redis have a twin, and Django's that uses
 pymemcache. Others are used as they are.
+
+Of several locations the first is the one that both backends write to, and they read from the
+others, its replicas. These lag: what was invalidated would still be read there. So a twin has the
+first location only, unless a client of another class spreads its keys over all of them.
 """
 
 from __future__ import annotations
@@ -41,6 +45,15 @@ ENDLESSLY: Final = 2**62
 
 REDIS: Final = "django.core.cache.backends.redis.RedisCache"
 DJANGO_REDIS: Final = "django_redis.cache.RedisCache"
+REDIS_CLIENT: Final = "django.core.cache.backends.redis.RedisCacheClient"
+DEFAULT_CLIENT: Final = "django_redis.client.default.DefaultClient"
+# Those of django-redis that read from replicas. (The second makes two locations of one that is a
+# string, and takes a list as it is.)
+ASK_REPLICAS: Final = {
+    DEFAULT_CLIENT,
+    "django_redis.client.sentinel.SentinelClient",
+    "django_redis.client.herd.HerdClient",
+}
 OWN_FACTORY: Final = "llmcache.store.twins.connection_factory"
 THEIR_FACTORY: Final = "LLMCACHE_CONNECTION_FACTORY"
 
@@ -63,6 +76,23 @@ def twin_of(params: Mapping[str, Any]) -> BaseCache | None:
     rest = {name: value for name, value in params.items() if name not in {"BACKEND", "LOCATION"}}
     options = dict(params.get("OPTIONS") or {})
     return make(backend, params.get("LOCATION", ""), rest, options)
+
+
+def try_out(params: Mapping[str, Any]) -> None:
+    """Make a twin on Redis, and what it would speak through; no server is asked.
+
+    Raises what is wrong with this entry of ``CACHES``.
+    """
+    twin: Any = twin_of(params)
+    if DJANGO_REDIS in map(path_of, type(twin).__mro__):
+        layers = twin.client
+        client_class = type(layers)
+    else:
+        layers = twin._cache  # noqa: SLF001
+        client_class = type(layers).__mro__[1]
+    # (others may need a key to tell which server it is for)
+    if path_of(client_class) in {REDIS_CLIENT, *ASK_REPLICAS}:
+        layers.get_client(write=True)
 
 
 def close(twin: BaseCache) -> None:
@@ -99,9 +129,15 @@ def bounded_pool(theirs: type[Any], pools: list[Any]) -> type[Any]:
     pool_class: Any = _taking_turns(theirs)
 
     class BoundedPool(pool_class):  # type: ignore[misc]
+        connection_class: Any
+        connection_kwargs: Options
+
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             # Here the options of the URL are among the others.
             super().__init__(*args, **_bounded(pool_class, kwargs))
+            # An option that is unknown is found out here. Later, each connection that cannot be
+            # made takes a place in the pool along, and then all wait for a turn that never comes.
+            self.connection_class(**self.connection_kwargs)
             pools.append(self)
 
         def get_connection(self, *args: Any, **kwargs: Any) -> Any:
@@ -154,6 +190,7 @@ def _at_most(seconds: float, theirs: float | None) -> float:
 
 
 def _redis(backend: Any, location: Any, params: Options, options: Options) -> BaseCache:
+    from django.core.cache.backends.redis import RedisCacheClient
     from redis import ConnectionPool
 
     pools: list[Any] = []
@@ -164,9 +201,12 @@ def _redis(backend: Any, location: Any, params: Options, options: Options) -> Ba
     class Twin(backend):  # type: ignore[misc]
         llmcache_pools = pools
         _class: Any
+        _servers: Any
 
         def __init__(self, server: Any, params: Options) -> None:
             super().__init__(server, params)
+            if self._class is RedisCacheClient:
+                self._servers = self._servers[:1]
             self._class = _lasting(self._class)
 
     twin: BaseCache = Twin(location, params | {"OPTIONS": options})
@@ -201,9 +241,21 @@ def _django_redis(backend: Any, location: Any, params: Options, options: Options
 
     class Twin(backend):  # type: ignore[misc]
         llmcache_pools = pools
+        _client_cls: Any
+        _server: Any
+
+        def __init__(self, server: Any, params: Options) -> None:
+            super().__init__(server, params)
+            if path_of(self._client_cls) in ASK_REPLICAS:
+                self._server = _first_of(self._server)
 
     twin: BaseCache = Twin(location, params | {"OPTIONS": options})
     return twin
+
+
+def _first_of(location: Any) -> list[Any]:
+    """As django-redis splits it."""
+    return list(location.split(",") if isinstance(location, str) else location)[:1]
 
 
 def _bounded_sentinels(kwargs: Options) -> Options:
