@@ -87,8 +87,12 @@ def work(
 ) -> None:
     try:
         os.environ.update(environment, DJANGO_SETTINGS_MODULE="tests.settings")
-        sender.send(task(**order))
+        result = task(**order)
+        from llmcache.store import placement
+
         # What is written at the end would come when the next test has begun.
+        placement.finish()
+        sender.send(result)
         os._exit(0)
     except BaseException:
         sender.send(traceback.format_exc())
