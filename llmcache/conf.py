@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
@@ -99,6 +99,20 @@ def _read_price(value: Any) -> Decimal:
     if not 0 <= price <= HIGHEST_PRICE:
         raise ValueError("a price is not less than 0, nor absurd")
     return price
+
+
+def of_project(name: str, default: Any = None) -> Any:
+    """The project's setting of that name."""
+    # Where Django keeps what was read before: each hit reads some settings, and an attribute of
+    # Django's lazy object takes ten times as long.
+    try:
+        return _read_before[name]
+    except KeyError:
+        return getattr(django_settings, name, default)
+
+
+# (It is emptied when a setting is changed.)
+_read_before: Final = vars(django_settings)
 
 
 class Settings:
@@ -246,7 +260,7 @@ class Settings:
             raise self._off("PRICES", wanted) from error
 
     def _value(self, name: str) -> Any:
-        entries = getattr(django_settings, "LLMCACHE", {})
+        entries = of_project("LLMCACHE", {})
         if type(entries) is not dict and not isinstance(entries, Mapping):
             raise ImproperlyConfigured("LLMCACHE must be a dictionary.")
         return entries.get(name, DEFAULTS[name])

@@ -22,7 +22,7 @@ from django.core.cache.backends.db import DatabaseCache
 from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
 
-from llmcache.conf import settings
+from llmcache.conf import of_project, settings
 from llmcache.outcomes import Tier
 from llmcache.store import placement, twins
 from llmcache.store.breaker import State, breakers, must_be_up
@@ -223,7 +223,7 @@ def _cache(alias: str, known: _Backend) -> BaseCache | None:
 def _known(alias: str) -> _Backend:
     known = _backends.get(alias)
     # Settings that were overridden are other objects.
-    if known is not None and known.params is django_settings.CACHES.get(alias):
+    if known is not None and known.params is of_project("CACHES").get(alias):
         return known
     with _lock:
         known = _backends.get(alias)
