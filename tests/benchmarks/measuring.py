@@ -24,7 +24,7 @@ from django.conf import settings
 from pydantic import BaseModel
 
 import llmcache
-from llmcache.store import hits
+from llmcache.store import hits, placement
 from tests.benchmarks.rows import Ask, Bench, Row, is_async
 
 # Before each turn, and not counted: the caches of the CPU still hold what the last row used.
@@ -120,7 +120,9 @@ class Measurement:
     def _subject(self, row: Row) -> Subject:
         with llmcache_settings(row):
             ask = row.prepare(self.bench)
-            return Subject(row, ask, content(self._ask_once(ask)))
+            answer = content(self._ask_once(ask))
+            placement.finish()  # the hot copy is made behind the call
+            return Subject(row, ask, answer)
 
     def _turn_of_hits(self, subject: Subject, calls: int) -> list[int]:
         """A turn; of a peer, which now and then asks the model all the same, one of hits alone."""

@@ -44,7 +44,7 @@ def measure(bench: Bench, rounds: int) -> Misses:
             took = _asked(bench, client.create, f"{number}")
             if number:
                 times.append(took)
-        _settle()
+        placement.finish()  # not during the calls of the other
     del settings.LLMCACHE
     return misses
 
@@ -58,9 +58,3 @@ def _asked(bench: Bench, create: Callable[..., Any], mark: str) -> float:
         create(response_model=bench.question.response_model, messages=messages)
         times.append((time.perf_counter() - started) * 1000)
     return median(times)
-
-
-def _settle() -> None:
-    """Leases are freed behind the callers: not during the calls of the other."""
-    for workers in placement._all():
-        workers.drain(5.0)
