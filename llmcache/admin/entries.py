@@ -118,7 +118,10 @@ class CacheEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_paginator(self, request: HttpRequest, *args: Any, **kwargs: Any) -> CappedPaginator:
         paginator = CappedPaginator(*args, **kwargs)
-        paginator.is_search = bool(request.GET.get(SEARCH_VAR))
+        term = request.GET.get(SEARCH_VAR, "").strip()
+        paginator.is_search = bool(term)
+        may_read = self.has_content_permission(request)
+        paginator.is_of_words = bool(term) and search.is_of_words(term, may_read=may_read)
         return paginator
 
     def get_search_results(

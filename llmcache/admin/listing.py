@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from django.contrib.admin.views.main import ORDER_VAR, ChangeList
 from django.core.paginator import Page, Paginator
-from django.db import connections
 from django.db.models import OrderBy
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
@@ -40,8 +39,9 @@ ORDERS: Final[dict[str, tuple[str, ...]]] = {
 class CappedPaginator(Paginator):  # type: ignore[type-arg]
     """Counts no further than `MOST_COUNTED`."""
 
-    #: Whether its rows are what a search has found.
+    #: Whether its rows are what a search has found, and whether that was for words of prompts.
     is_search = False
+    is_of_words = False
 
     @cached_property
     def _counted(self) -> int:
@@ -58,20 +58,17 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
         return self._counted > MOST_COUNTED
 
     def page(self, number: int | str) -> Page[Any]:
-        if self.is_search and (not self.is_more or _are_few(self.object_list)):
+        if self.is_search and (not self.is_more or self._are_few_words()):
             self.object_list = _sorted_afterwards(self.object_list)
         return super().page(number)
 
-
-def _are_few(rows: Any) -> bool:
-    """Whether the database takes `rows` for few enough to be sorted; it knows without reading them.
-
-    Only PostgreSQL has searches for which that matters, those of prompts.
-    """
-    if connections[rows.db].vendor != "postgresql":
-        return False
-    [plan] = json.loads(rows.order_by().explain(format="json"))
-    return bool(plan["Plan"]["Plan Rows"] <= MOST_SORTED)
+    def _are_few_words(self) -> bool:
+        """Whether words are in so few prompts that they can be sorted, as PostgreSQL estimates."""
+        if not self.is_of_words:
+            return False
+        rows: Any = self.object_list
+        [plan] = json.loads(rows.order_by().explain(format="json"))
+        return bool(plan["Plan"]["Plan Rows"] <= MOST_SORTED)
 
 
 def _sorted_afterwards(rows: Any) -> Any:

@@ -39,6 +39,12 @@ def find(rows: CacheEntryQuerySet, term: str, *, may_read: bool) -> CacheEntryQu
     return rows.filter(_named(term) | _asking(term, may_read))
 
 
+def is_of_words(term: str, *, may_read: bool) -> bool:
+    """Whether `find` looks for the words of `term` in prompts, and for hardly anything else."""
+    named = term.startswith(TAG) or KEY_PREFIX.fullmatch(term)
+    return may_read and can_search(database_alias()) and not named
+
+
 def help_text(may_read: bool) -> str:
     """What the search finds here, and why it does not find prompts."""
     found = _("Finds keys, namespaces and models by their beginning, and tags as in “tag:doc:42”.")
