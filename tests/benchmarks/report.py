@@ -261,8 +261,9 @@ call; and the model, an offline stand-in, is asked by no call at all. (LiteLLM o
 asks it all the same; such a turn of a peer does not count, and is taken again.) llmcache writes its
 counts of hits to the rows in batches; here, between the turns.
 
-A miss is compared with the same call past any cache, in turns, each with a question of its own. What
-is done behind the caller (the lease, the hot copy) is waited for between two calls, and not counted.
+A miss is compared with the same call past any cache, in turns, each with a question of its own.
+What is done behind the caller (the lease, the hot copy) is waited for between two calls, and not
+counted.
 instructor's caches are given a namespace, without which no two clients share an answer. DSPy's
 caches are asked for text, which nobody validates.
 
