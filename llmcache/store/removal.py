@@ -40,7 +40,7 @@ PAUSE_SECONDS: Final = 0.01
 PATIENCE_SECONDS: Final = 30.0
 
 # A batch is to hold its locks about so long.
-BATCH_SECONDS: Final = 0.05
+BATCH_SECONDS: Final = 0.03
 FIRST_ROWS: Final = 500
 FEWEST_ROWS: Final = 50
 
