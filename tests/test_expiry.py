@@ -155,9 +155,9 @@ def test_what_else_has_outlived_its_use(database: str) -> None:
 def test_a_batch_is_as_large_as_its_time_allows() -> None:
     pace = removal.Pace(most=5000)
     assert pace.rows == 500
-    pace.note(500, 0.1)
+    pace.note(500, 0.06)
     assert pace.rows == 250
-    pace.note(250, 0.04)
+    pace.note(250, 0.024)
     assert pace.rows == 312
     for _ in range(20):
         pace.note(pace.rows, 9.9)
