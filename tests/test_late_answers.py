@@ -34,6 +34,8 @@ from tests.test_invalidation import KEYS, fill
 from tests.test_store import draft
 from tests.ticket import Ticket
 
+pytestmark = pytest.mark.slow
+
 LATENCY = 1.0
 MODEL = "gpt-4.1-mini"
 

@@ -20,6 +20,8 @@ from tests import child
 from tests.conftest import Backend
 from tests.test_client import CALL, make_client
 
+pytestmark = pytest.mark.slow
+
 OLD, NEW = {"title": "old", "priority": 1}, {"title": "new", "priority": 2}
 REVALIDATE: dict[str, Any] = {"cache_ttl": 60, "cache_stale_while_revalidate": 60}
 IF_ERROR: dict[str, Any] = {"cache_ttl": 60, "cache_stale_if_error": 60}
