@@ -44,8 +44,7 @@ lint: install
 	$(BIN)/python -W error manage.py check --fail-level WARNING
 
 unit: install
-	$(BIN)/python -m pytest -m "$(UNIT)" --ignore tests/project --ignore tests/faults \
-		--numprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "$(UNIT)" --ignore tests/project
 
 bench: install ## measure against other caches; writes docs/benchmarks.md
 	$(PIP) install -r requirements-bench.txt
