@@ -326,7 +326,7 @@ def _batches(selections: Sequence[Selection], newest: int) -> Iterator[removal.B
     pace = removal.Pace(most=BATCH_ROWS)
     for select in selections:
         for window in removal.windows(select, newest):
-            yield from removal.remove(window, "created_at", pace)
+            yield from removal.remove(window, pace)
 
 
 def _pending_until(pending: Collection[Tier]) -> datetime | None:

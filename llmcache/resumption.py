@@ -69,7 +69,7 @@ def _remove(pk: int, token: str, until: float) -> bool:
     select = Criteria.of(row.criteria).select
     pace = removal.Pace(most=BATCH_ROWS)
     for window in removal.windows(select, row.newest, row.reached):
-        for batch in removal.remove(window, "created_at", pace):
+        for batch in removal.remove(window, pace):
             evictions.evict_when_committed(batch.keys, batch.noted)
             if not instalments.note(pk, token, batch) or time.monotonic() > until:
                 return False

@@ -88,7 +88,7 @@ def test_the_expiry_is_checked_again_before_the_delete(
     fill(expired=2, fresh=0, for_ever=0)
     windows = removal.outlived_windows
 
-    def refresh_one_in_between(now: datetime) -> Iterator[dict[int, str]]:
+    def refresh_one_in_between(now: datetime) -> Iterator[list[int]]:
         for window in windows(now):
             later = timezone.now() + timedelta(hours=1)
             durable.entries().filter(key=f"{0:064x}").update(stale_until=later)
@@ -157,7 +157,9 @@ def test_a_batch_is_as_large_as_its_time_allows() -> None:
     assert pace.rows == 500
     pace.note(500, 0.06)
     assert pace.rows == 250
-    pace.note(250, 0.024)
+    pace.note(250, 0.016)
+    assert pace.rows == 312
+    pace.note(0, 0.001)
     assert pace.rows == 312
     for _ in range(20):
         pace.note(pace.rows, 9.9)
@@ -170,7 +172,12 @@ def test_a_batch_is_as_large_as_its_time_allows() -> None:
 
 # Not MariaDB: on a small table its DELETE reads, and waits for, rows beside those it was given.
 @pytest.mark.parametrize("backend", backend_parameters(["postgres"], [None]), indirect=True)
-def test_rows_that_another_run_holds_are_left_to_it(backend: Backend) -> None:
+def test_rows_that_another_run_holds_are_left_to_it(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And do not count for how many the next batch takes, which would be more and more."""
+    noted: list[int] = []
+    monkeypatch.setattr(removal.Pace, "note", lambda _, rows, seconds: noted.append(rows))
     fill()
     held = durable.entries().filter(key=f"{0:064x}").select_for_update()
     released, locked = threading.Event(), threading.Event()
@@ -191,6 +198,7 @@ def test_rows_that_another_run_holds_are_left_to_it(backend: Backend) -> None:
         released.set()
         holder.join()
     assert expiry.expire_entries() == 1
+    assert noted == [4, 1]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -280,7 +280,7 @@ def test_an_invalidation_ends_after_the_copies_that_another_is_removing(backend:
     fill()
     _, newest = removal.begin({}, "the other one")
     for window in removal.windows(lambda rows: rows, newest):
-        assert [batch.removed for batch in removal.remove(window, "created_at", Pace(100))] == [8]
+        assert [batch.removed for batch in removal.remove(window, Pace(100))] == [8]
     assert hot.read(KEYS[0]) is not None
     assert llmcache.invalidate(everything=True).pending == ()
     assert hot.read_many(KEYS) == {}

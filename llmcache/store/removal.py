@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -33,28 +33,30 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # So many primary keys are read at once.
-WINDOW_ROWS: Final = 20_000
+WINDOW_ROWS: Final = 5_000
 # What met a deadlock or a busy SQLite is tried so often, and given so long.
 ATTEMPTS: Final = 8
 PAUSE_SECONDS: Final = 0.01
 PATIENCE_SECONDS: Final = 30.0
 
 # A batch is to hold its locks about so long.
-BATCH_SECONDS: Final = 0.03
+BATCH_SECONDS: Final = 0.02
 FIRST_ROWS: Final = 500
-FEWEST_ROWS: Final = 50
+FEWEST_ROWS: Final = 200
 
 
 class Batch(NamedTuple):
-    """What one transaction has done: how many rows it removed, and whose hot copies are to go.
+    """What one transaction has done.
 
-    `noted` is the note about these copies.
+    It removed `removed` of the rows that it `locked`, and held them for `seconds`, until the end of
+    its commit. The hot copies under `keys` are to go; `noted` is the note about them.
     """
 
     removed: int
-    keys: list[str]
-    noted: int | None
+    locked: int
     seconds: float
+    keys: Sequence[str] = ()
+    noted: int | None = None
 
 
 class Begun(NamedTuple):
@@ -75,7 +77,10 @@ class Pace:
         self.rows = min(self.rows, self.most)
 
     def note(self, rows: int, seconds: float) -> None:
-        """A batch of so many rows took so long."""
+        """A batch locked so many rows, for so long."""
+        if not rows:
+            # What another run has removed, or holds, says nothing of the next batch.
+            return
         wanted = int(rows * BATCH_SECONDS / max(seconds, 0.001))
         # By half or the double at most: one batch that had to wait says little.
         bounded = max(self.rows // 2, min(wanted, self.rows * 2))
@@ -116,35 +121,31 @@ def windows(select: Selection, newest: int, after: int = 0) -> Iterator[dict[int
         after = max(window)
 
 
-def outlived_windows(now: datetime) -> Iterator[dict[int, str]]:
-    """What has been of no use since before `now`, the oldest first: since when, for each row."""
+def outlived_windows(now: datetime) -> Iterator[list[int]]:
+    """What has been of no use since before `now`, the oldest first."""
     after: tuple[datetime, int] | None = None
     while window := persistently(partial(_outlived_window, now, after)):
-        yield {pk: text for _, pk, text in window}
-        after = window[-1][:2]
+        yield [pk for _, pk in window]
+        after = window[-1]
 
 
-def remove(
-    seen: Mapping[int, str],
-    column: str,
-    pace: Pace,
-    *,
-    evict: bool = True,
-    skip_locked: bool = False,
-) -> Iterator[Batch]:
-    """Remove the rows in whose `column` still is what was seen, batch by batch, and their tags.
+def remove(seen: Mapping[int, str], pace: Pace) -> Iterator[Batch]:
+    """Remove the rows that were asked for when it was `seen`, and their tags, batch by batch.
 
-    `evict`: write down, in the same transaction, that their hot copies are to go. `skip_locked`
-    leaves rows alone that another transaction holds, where the database can. Raises what the
+    That their hot copies are to go is written down in the same transaction. Raises what the
     database raises, after some attempts.
     """
-    ids, done = list(seen), 0
-    while done < len(ids):
-        some = {pk: seen[pk] for pk in ids[done : done + pace.rows]}
-        batch = persistently(partial(_remove_batch, some, column, evict, skip_locked))
-        pace.note(len(some), batch.seconds)
-        done += len(some)
-        yield batch
+    yield from _in_batches(list(seen), pace, partial(_remove_seen, seen))
+
+
+def remove_outlived(ids: Sequence[int], now: datetime, pace: Pace) -> Iterator[Batch]:
+    """Remove the rows that have been of no use since before `now`, and their tags, in batches.
+
+    Rows that another transaction holds are left alone, where the database can. Hot copies need no
+    removing: they were given no longer than the entry had. Raises what the database raises, after
+    some attempts.
+    """
+    yield from _in_batches(ids, pace, partial(_remove_outlived, now))
 
 
 def persistently(work: Callable[[], T]) -> T:
@@ -180,42 +181,66 @@ def _begin(criteria: dict[str, Any], by: str, total: int | None) -> Begun:
 
 def _window(select: Selection, after: int, newest: int) -> dict[int, str]:
     rows = select(durable.entries()).filter(pk__gt=after, pk__lte=newest).order_by("pk")
-    return dict(rows.values_list("pk", _as_text("created_at"))[:WINDOW_ROWS])
+    return dict(rows.values_list("pk", Cast("created_at", CharField()))[:WINDOW_ROWS])
 
 
 def _outlived_window(
     now: datetime, after: tuple[datetime, int] | None
-) -> list[tuple[datetime, int, str]]:
+) -> list[tuple[datetime, int]]:
     rows = durable.entries().outlived(now)
     if after is not None:
         moment, pk = after
         rows = rows.filter(Q(stale_until__gt=moment) | Q(pk__gt=pk), stale_until__gte=moment)
-    picked: Any = rows.order_by("stale_until", "pk")
-    return list(picked.values_list("stale_until", "pk", _as_text("stale_until"))[:WINDOW_ROWS])
+    picked: Any = rows.order_by("stale_until", "pk").values_list("stale_until", "pk")
+    return list(picked[:WINDOW_ROWS])
 
 
-def _as_text(column: str) -> Cast:
-    # To be compared only: to make a `datetime` of each takes longer than all the rest.
-    return Cast(column, CharField())
+def _in_batches(
+    ids: Sequence[int], pace: Pace, remove_batch: Callable[[Sequence[int]], Batch]
+) -> Iterator[Batch]:
+    done = 0
+    while done < len(ids):
+        some = ids[done : done + pace.rows]
+        batch = persistently(partial(remove_batch, some))
+        pace.note(batch.locked, batch.seconds)
+        done += len(some)
+        yield batch
 
 
-def _remove_batch(seen: Mapping[int, str], column: str, evict: bool, skip_locked: bool) -> Batch:
-    alias, started = placement.database_alias(), time.monotonic()
+def _remove_seen(seen: Mapping[int, str], ids: Sequence[int]) -> Batch:
+    alias = placement.database_alias()
     with transaction.atomic(using=alias):
-        rows = locked(durable.numbered(durable.entries(), list(seen)), alias, skip_locked)
-        found: Any = rows.order_by("pk").values_list("pk", "key", _as_text(column))
+        rows = locked(durable.numbered(durable.entries(), ids), alias)
+        started = time.monotonic()
+        # The moment as text, to be compared only: to make a `datetime` of each takes longer than
+        # all the rest.
+        found: Any = rows.order_by("pk").values_list("pk", "key", Cast("created_at", CharField()))
         there = list(found)
-        doomed = [pk for pk, _, text in there if text == seen[pk]]
         # Also those of rows that stay: what took the row of an older answer may have no copy yet,
         # and until it has, the older one's is there.
         keys = [key for _, key, _ in there]
-        noted = evictions.note(keys) if evict else None
-        durable.delete(doomed)
-    return Batch(len(doomed), keys, noted, time.monotonic() - started)
+        noted = evictions.note(keys)
+        removed = durable.delete([pk for pk, _, text in there if text == seen[pk]])
+    return Batch(removed, len(there), time.monotonic() - started, keys, noted)
 
 
-def locked(rows: CacheEntryQuerySet, alias: str, skip_locked: bool = False) -> CacheEntryQuerySet:
-    """`rows`, which are locked when they are read, until the transaction ends."""
+def _remove_outlived(now: datetime, ids: Sequence[int]) -> Batch:
+    alias = placement.database_alias()
+    with transaction.atomic(using=alias):
+        rows = locked(durable.numbered(durable.entries().outlived(now), ids), alias, skip=True)
+        started = time.monotonic()
+        # Nothing but their numbers: while other threads compute, each part of what the database
+        # sends waits for its turn, and the locks are held.
+        found: Any = rows.order_by("pk").values_list("pk", flat=True)
+        removed = durable.delete(list(found))
+    return Batch(removed, removed, time.monotonic() - started)
+
+
+def locked(rows: CacheEntryQuerySet, alias: str, skip: bool = False) -> CacheEntryQuerySet:
+    """`rows`, which are locked when they are read, until the transaction ends.
+
+    `skip` those that are locked, where the database can.
+    """
     connection = connections[alias]
     if not connection.features.has_select_for_update:
         gate.take_write_lock(alias)
@@ -226,7 +251,7 @@ def locked(rows: CacheEntryQuerySet, alias: str, skip_locked: bool = False) -> C
                 "SELECT set_config('lock_timeout', %s, true)", [f"{placement.LOCK_SECONDS}s"]
             )
     can_skip = connection.features.has_select_for_update_skip_locked
-    return rows.select_for_update(skip_locked=skip_locked and can_skip)
+    return rows.select_for_update(skip_locked=skip and can_skip)
 
 
 def invalidations() -> Any:
