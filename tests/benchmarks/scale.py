@@ -8,12 +8,13 @@ the page of the benchmarks.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -267,20 +268,45 @@ def measure_expiry(alias: str, rows: int) -> Iterator[Figure]:
 
 
 def measure_two_expiries(alias: str, rows: int) -> Iterator[Figure]:
+    """As two workers, and as two threads of one, which also wait for each other's turns."""
     from llmcache.expiry import expire_entries
 
-    empty(alias)
-    fill(alias, rows, tag="some")
-    analyse(alias)
+    def figure(what: str, work: Callable[[], tuple[list[int], list[float]]]) -> Figure:
+        empty(alias)
+        fill(alias, rows, tag="some")
+        analyse(alias)
+        (removed, locks), seconds = timed(work)
+        shares = " and ".join(f"{number:,}" for number in removed)
+        remark = f"{shares}; left: {expire_entries(dry_run=True)}"
+        return Figure(what, sum(removed), seconds, locks, remark)
+
+    yield figure("two expiries at once", expire_in_processes)
+    yield figure("the same on two threads", expire_on_threads)
+
+
+def expire_in_processes() -> tuple[list[int], list[float]]:
+    connections.close_all()  # (none is to be shared with a child)
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as workers:
+        runs = [workers.submit(expire_and_watch) for _ in range(2)]
+        removed, locks = zip(*(run.result() for run in runs), strict=True)
+    return list(removed), list(chain(*locks))
+
+
+def expire_and_watch() -> tuple[int, list[float]]:
+    from llmcache.expiry import expire_entries
+
+    locks: list[float] = []
+    with watching_locks(locks):
+        return expire_entries(), locks
+
+
+def expire_on_threads() -> tuple[list[int], list[float]]:
+    from llmcache.expiry import expire_entries
+
     locks: list[float] = []
     with watching_locks(locks), ThreadPoolExecutor(2) as threads:
-        started = time.perf_counter()
         runs = [threads.submit(expire_entries) for _ in range(2)]
-        removed = [run.result() for run in runs]
-        seconds = time.perf_counter() - started
-    shares = " and ".join(f"{number:,}" for number in removed)
-    left = expire_entries(dry_run=True)
-    yield Figure("two expiries at once", sum(removed), seconds, locks, f"{shares}; left: {left}")
+        return [run.result() for run in runs], locks
 
 
 def measure_invalidation(alias: str, rows: int, doomed: int) -> Iterator[Figure]:
