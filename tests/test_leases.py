@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 
 import llmcache
 from llmcache import leases
@@ -387,8 +387,14 @@ def redis(settings: Any) -> Iterator[RedisServer]:
         yield server
 
 
-def test_a_claim_that_nobody_heard_of_keeps_nobody_waiting(redis: RedisServer) -> None:
-    """What a server was sent before it hung, it carries out when it goes on."""
+def test_a_claim_that_nobody_heard_of_keeps_nobody_waiting(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a server was sent before it hung, it carries out when it goes on.
+
+    Even where whoever sent it has ended since, and frees nothing.
+    """
+    monkeypatch.setattr(places, "free_later", lambda *_: None)
     places.claim(OTHER_KEY, "to have a connection")
     redis.pause()
     assert places.claim(KEY, "first")[0] is ROWS
@@ -410,17 +416,39 @@ def test_what_could_not_be_freed_is_freed_when_the_tier_is_back(redis: RedisServ
 
 @pytest.mark.usefixtures("redis")
 def test_a_claim_whose_reply_was_lost_is_freed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
     def lose_the_reply(*_: Any) -> bool:
+        seen.append(HOT.look(KEY, "first"))
         raise TimeoutError
 
     monkeypatch.setattr(places, "CLAIM_SECONDS", 60)
     monkeypatch.setattr(HOT, "patience", 0.05)
-    with monkeypatch.context() as patch:
-        patch.setattr(hot, "touch", lose_the_reply)
-        assert places.claim(KEY, "first") == (ROWS, None)
-    assert HOT.look(KEY, "first") is Seen.ASKING
-    places._free_left_behind(Tier.HOT)
-    assert HOT.look(KEY, "first") is Seen.GONE
+    monkeypatch.setattr(hot, "touch", lose_the_reply)
+    assert places.claim(KEY, "first") == (ROWS, None)
+    assert seen[0] is Seen.ASKING
+    wait_until(lambda: HOT.look(KEY, "first") is Seen.GONE, seconds=LEASE_SECONDS / 2)
+
+
+@pytest.mark.parametrize("place", [HOT, ROWS], ids=["hot", "rows"])
+@pytest.mark.usefixtures("redis")
+def test_what_fails_to_be_freed_for_a_moment_keeps_nobody_waiting(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free, failures = place.free, iter([OperationalError("database is locked")] * 2)
+
+    def fail_twice(*args: Any) -> None:
+        for failure in failures:
+            raise failure
+        free(*args)
+
+    monkeypatch.setattr(places, "_places", lambda: [place])
+    monkeypatch.setattr(place, "free", fail_twice)
+    lease = leases.acquire(KEY, 1)
+    assert isinstance(lease, Lease)
+    assert place.look(KEY, lease.token) is Seen.ASKING
+    lease.end(Ending.STORED)
+    wait_until(lambda: place.look(KEY, lease.token) is Seen.GONE, seconds=LEASE_SECONDS / 2)
 
 
 @pytest.mark.usefixtures("redis")

@@ -181,8 +181,7 @@ def _renew(place: Place, flight: Flight, token: str) -> None:
 
 def _give_back(place: Place | None, key: str, token: str, ending: Ending) -> None:
     if place is not None:
-        with failing_safe(place.tier, "free a lease in"):
-            placement.run_errand_later(partial(places.free, place, key, token, ending))
+        places.free_later(place, key, token, ending)
 
 
 def _claim(flight: Flight, token: str) -> tuple[Place | None, str | None]:

@@ -25,14 +25,15 @@ from llmcache.leases.flights import Ending
 from llmcache.outcomes import Tier
 from llmcache.store import gate, hot, placement
 from llmcache.store.breaker import FIRST_PAUSE, before_closing, is_down, is_up, trying
-from llmcache.store.safety import LASTING, attempt
+from llmcache.store.safety import LASTING, attempt, failing_safe
 
 # So long the waiters have to notice that they are to ask for themselves.
 NOTICE_SECONDS: Final = 10
 # So long a lease in SQLite waits for the write lock: a call is not held up for it.
 LOCK_SECONDS: Final = 0.2
-# Between two tries.
+# Between two tries: at least so long, and a quarter of the time since the first one.
 PAUSE_SECONDS: Final = 0.02
+PAUSES: Final = 4
 # So long a claim in the hot tier lasts until it is confirmed. A server that hung carries out what
 # nobody knows of any more, and all would wait for its end.
 CLAIM_SECONDS: Final = 2
@@ -52,9 +53,8 @@ class Place(Protocol):
     """Where leases are kept. Each function may raise what the tier raises."""
 
     tier: Tier
-    #: What fails is tried again for so many seconds, unless the tier is known to be down, or the
-    #: trouble lasts (`safety.LASTING`). It may be a moment's (a thousand who ask at once); and
-    #: elsewhere, another one would have the lease as well.
+    #: A claim that fails is tried again for so many seconds: it may be a moment's trouble (a
+    #: thousand who ask at once), and elsewhere, another one would have the lease as well.
     patience: float
 
     def claim(self, key: str, token: str) -> str | None:
@@ -168,11 +168,12 @@ def claim(key: str, token: str) -> tuple[Place | None, str | None]:
     """
     for place in _places():
         if _is_worth_asking(place):
-            holder = _insist(place, "lease from", partial(place.claim, key, token))
+            claim = partial(place.claim, key, token)
+            holder = _insist(place, "lease from", claim, place.patience)
             if holder is not FAILED:
                 return place, holder
             # (it may have been claimed all the same, and the reply was lost)
-            _leave_behind(place, partial(place.free, key, token, Ending.ABANDONED))
+            free_later(place, key, token, Ending.ABANDONED)
     return None, None
 
 
@@ -190,28 +191,41 @@ def renew(place: Place, key: str, token: str) -> None:
 
 
 def free(place: Place, key: str, token: str, ending: Ending) -> None:
-    """Let the next one have it; where the tier fails, once it is found well again."""
+    """Let the next one have it; where the tier fails, once it is found well again.
+
+    What fails for a moment is tried until the lease would vanish by itself: others wait for it.
+    """
     work = partial(place.free, key, token, ending)
-    if _insist(place, "free a lease in", work) is FAILED:
+    if _insist(place, "free a lease in", work, settings.lease_seconds) is FAILED:
         _leave_behind(place, work)
+
+
+def free_later(place: Place, key: str, token: str, ending: Ending) -> None:
+    """`free` behind the caller."""
+    with failing_safe(place.tier, "free a lease in"):
+        placement.run_errand_later(partial(free, place, key, token, ending))
 
 
 def _is_worth_asking(place: Place) -> bool:
     return not is_down(place.tier) if place.patience else is_up(place.tier)
 
 
-def _insist(place: Place, operation: str, work: Callable[[], object]) -> Any:
-    """What `work` returns; `FAILED` when it cannot be told. It is tried at least once."""
-    ends = time.monotonic() + place.patience
+def _insist(place: Place, operation: str, work: Callable[[], object], seconds: float) -> Any:
+    """What `work` returns; `FAILED` when it cannot be told.
+
+    It is tried at least once, and what fails again for so many seconds, unless the tier is known to
+    be down, or the trouble lasts (`safety.LASTING`).
+    """
+    began = time.monotonic()
     lasting: list[Exception] = []
     with trying(place.tier):
         while True:
             noted = partial(_noting, lasting, work)
             result = attempt(place.tier, operation, noted, default=FAILED)
-            is_hopeless = lasting or is_down(place.tier) or time.monotonic() >= ends
-            if result is not FAILED or is_hopeless:
+            tried = time.monotonic() - began
+            if result is not FAILED or lasting or is_down(place.tier) or tried >= seconds:
                 return result
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(max(PAUSE_SECONDS, tried / PAUSES))
 
 
 def _noting(lasting: list[Exception], work: Callable[[], object]) -> object:
