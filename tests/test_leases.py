@@ -354,6 +354,12 @@ class TestPlaces:
         assert place.look(KEY, "first") is Seen.RELEASED
         assert place.look(KEY, "second") is Seen.ASKING
 
+    def test_nobody_waits_for_nobody(self, place: Place) -> None:
+        """A claim fails, and before it is read who has the lease, that one lets it go."""
+        places.claim(KEY, "first")
+        places.free(place, KEY, "first", Ending.RELEASED)
+        assert place.look(KEY, "") is Seen.GONE
+
     def test_it_vanishes_with_its_holder(self, place: Place, settings: Any) -> None:
         settings.LLMCACHE = {**settings.LLMCACHE, "LEASE_SECONDS": 1}
         places.claim(KEY, "first")

@@ -58,7 +58,10 @@ class Place(Protocol):
     patience: float
 
     def claim(self, key: str, token: str) -> str | None:
-        """Take the lease for `key`. None: it is ours; else the token of its holder."""
+        """Take the lease for `key`. None: it is ours; else the token of its holder.
+
+        That is empty where the holder has just let it go: nobody has it.
+        """
 
     def look(self, key: str, holder: str) -> Seen: ...
 
@@ -149,7 +152,7 @@ class RowsPlace:
 
     def _look(self, key: str, holder: str) -> Seen:
         row = _rows().filter(key=key).first()
-        if row is not None and row.token == holder and row.expires_at > timezone.now():
+        if row is not None and holder and row.token == holder and row.expires_at > timezone.now():
             return Seen.ASKING
         return Seen.RELEASED if row is not None and row.released == holder else Seen.GONE
 
