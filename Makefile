@@ -12,6 +12,9 @@ UNIT   := not (slow or postgres or mariadb or redis or rabbitmq or browser)
 COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet \
 	--strip-extras --no-emit-options --annotation-style=line $(UPGRADE)
 
+# Compiled once, not again by each process that runs tests, whatever the shell says.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check lint unit bench faults worker services requirements clean
 .SILENT:
@@ -44,7 +47,7 @@ lint: install
 	$(BIN)/python -W error manage.py check --fail-level WARNING
 
 unit: install
-	$(BIN)/python -m pytest -m "$(UNIT)" --ignore tests/project
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "$(UNIT)" --ignore tests/project
 
 bench: install ## measure against other caches; writes docs/benchmarks.md
 	$(PIP) install -r requirements-bench.txt

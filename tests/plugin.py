@@ -31,13 +31,13 @@ left_out: list[str] = []
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     options = early_config.known_args_namespace
-    if "not (slow" in options.markexpr:
-        return
     if IS_WORKER:
         os.environ.pop("LLMCACHE_TEST_DIRECTORY", None)
     elif options.numprocesses:
         # (sets are in one order in all workers, and so are the tests that are made of them)
         os.environ.setdefault("PYTHONHASHSEED", str(random.randrange(2**32)))
+    if "not (slow" in options.markexpr:
+        return
     for variable, server_class in SERVERS.items():
         reason = server_class.available()
         if reason is not None:

@@ -58,6 +58,10 @@ DIRECTORY = Path(
     os.environ.setdefault("LLMCACHE_TEST_DIRECTORY", tempfile.mkdtemp(prefix="llmcache-tests-"))
 )
 
+# The models that tests ask speak no TLS. To read all certificates of the machine for each client
+# that is made would take as long as all else in many a test.
+os.environ["SSL_CERT_DIR"] = str(DIRECTORY)
+
 
 def _database(url: str) -> dict[str, Any]:
     database: dict[str, Any] = {**dj_database_url.parse(url)}

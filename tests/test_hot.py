@@ -441,6 +441,7 @@ def test_a_paused_server_keeps_nobody_waiting(
     assert hot.read(KEY) == b"copy"
 
 
+@pytest.mark.slow
 @both
 def test_client_pause_keeps_nobody_waiting(
     use: Callable[..., None], redis: RedisServer, backend_path: str

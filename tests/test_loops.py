@@ -85,6 +85,7 @@ def test_large_replies_come_in_pieces() -> None:
     assert asyncio.run(read_all(KEYS[:3])) == [large, copy_of(KEYS[1]), copy_of(KEYS[2])]
 
 
+@pytest.mark.slow
 def test_more_is_asked_than_the_kernel_takes_at_once() -> None:
     keys = KEYS * 1_500
     assert asyncio.run(read_all(keys)) == [copy_of(key) for key in keys]

@@ -554,6 +554,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["none", "fork", "fork with llmcache", "forkserver", "spawn"])
 def test_what_is_put_off_is_written_when_the_process_ends(
     model: StandIn, tmp_path: Path, method: str

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import instructor
 import openai
@@ -34,7 +33,6 @@ class Contact(BaseModel):
 
 @pytest.fixture(autouse=True)
 def _only_clients_of_this_test() -> Iterator[None]:
-    gc.collect()
     rebuilding._origins.clear()
     rebuilding._made_of_the_environment.cache_clear()
     yield
@@ -164,8 +162,12 @@ class TestTheClientOfTheEnvironment:
         monkeypatch.setenv("OPENAI_BASE_URL", model.url)
         make_client(model).create(**CALL)
         rebuilding._origins.clear()
-        assert ask_again(the_row()).stored
+        row = the_row()
+        assert ask_again(row).stored
         assert model.calls[1].headers["authorization"] == "Bearer of the environment"
+        made = rebuilding._made_of_the_environment(row.provider, row.model, row.mode)
+        assert made is not None
+        cast(Any, made.client).client.close()
 
     @pytest.mark.parametrize("key", ["of the environment", None])
     def test_is_not_sent_where_a_row_says(

@@ -31,9 +31,10 @@ from llmcache.store.safety import LASTING, attempt, failing_safe
 NOTICE_SECONDS: Final = 10
 # So long a lease in SQLite waits for the write lock: a call is not held up for it.
 LOCK_SECONDS: Final = 0.2
-# Between two tries: at least so long, and a quarter of the time since the first one.
-PAUSE_SECONDS: Final = 0.02
-PAUSES: Final = 4
+# Between two claims; and between two tries to free a lease, for which nobody waits. Those are to
+# outlast a moment's trouble, not to count as the failures in a row that have a tier given a rest.
+CLAIM_PAUSE: Final = 0.02
+FREE_PAUSE: Final = 0.3
 # So long a claim in the hot tier lasts until it is confirmed. A server that hung carries out what
 # nobody knows of any more, and all would wait for its end.
 CLAIM_SECONDS: Final = 2
@@ -172,7 +173,7 @@ def claim(key: str, token: str) -> tuple[Place | None, str | None]:
     for place in _places():
         if _is_worth_asking(place):
             claim = partial(place.claim, key, token)
-            holder = _insist(place, "lease from", claim, place.patience)
+            holder = _insist(place, "lease from", claim, place.patience, CLAIM_PAUSE)
             if holder is not FAILED:
                 return place, holder
             # (it may have been claimed all the same, and the reply was lost)
@@ -199,7 +200,7 @@ def free(place: Place, key: str, token: str, ending: Ending) -> None:
     What fails for a moment is tried until the lease would vanish by itself: others wait for it.
     """
     work = partial(place.free, key, token, ending)
-    if _insist(place, "free a lease in", work, settings.lease_seconds) is FAILED:
+    if _insist(place, "free a lease in", work, settings.lease_seconds, FREE_PAUSE) is FAILED:
         _leave_behind(place, work)
 
 
@@ -213,11 +214,13 @@ def _is_worth_asking(place: Place) -> bool:
     return not is_down(place.tier) if place.patience else is_up(place.tier)
 
 
-def _insist(place: Place, operation: str, work: Callable[[], object], seconds: float) -> Any:
+def _insist(
+    place: Place, operation: str, work: Callable[[], object], seconds: float, pause: float
+) -> Any:
     """What `work` returns; `FAILED` when it cannot be told.
 
-    It is tried at least once, and what fails again for so many seconds, unless the tier is known to
-    be down, or the trouble lasts (`safety.LASTING`).
+    It is tried at least once, and what fails again for so many seconds, with pauses, unless the
+    tier is known to be down, or the trouble lasts (`safety.LASTING`).
     """
     began = time.monotonic()
     lasting: list[Exception] = []
@@ -225,10 +228,10 @@ def _insist(place: Place, operation: str, work: Callable[[], object], seconds: f
         while True:
             noted = partial(_noting, lasting, work)
             result = attempt(place.tier, operation, noted, default=FAILED)
-            tried = time.monotonic() - began
-            if result is not FAILED or lasting or is_down(place.tier) or tried >= seconds:
+            is_hopeless = lasting or is_down(place.tier) or time.monotonic() - began >= seconds
+            if result is not FAILED or is_hopeless:
                 return result
-            time.sleep(max(PAUSE_SECONDS, tried / PAUSES))
+            time.sleep(pause)
 
 
 def _noting(lasting: list[Exception], work: Callable[[], object]) -> object:

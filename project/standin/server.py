@@ -90,7 +90,7 @@ class StandIn:
     def start(self) -> Self:
         """Serve from a thread of its own."""
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), name="stand-in", daemon=True
+            target=self._server.serve_forever, args=(0.01,), name="stand-in", daemon=True
         )
         self._thread.start()
         return self
