@@ -219,19 +219,20 @@ def _insist(
 ) -> Any:
     """What `work` returns; `FAILED` when it cannot be told.
 
-    It is tried at least once, and what fails again for so many seconds, with pauses, unless the
-    tier is known to be down, or the trouble lasts (`safety.LASTING`).
+    It is tried at least once, and what fails again for so many seconds, with pauses, while the tier
+    is worth asking, unless the trouble lasts (`safety.LASTING`).
     """
-    began = time.monotonic()
+    ends = time.monotonic() + seconds
     lasting: list[Exception] = []
-    with trying(place.tier):
-        while True:
-            noted = partial(_noting, lasting, work)
+    noted = partial(_noting, lasting, work)
+    while True:
+        with trying(place.tier):
             result = attempt(place.tier, operation, noted, default=FAILED)
-            is_hopeless = lasting or is_down(place.tier) or time.monotonic() - began >= seconds
-            if result is not FAILED or is_hopeless:
-                return result
-            time.sleep(pause)
+        if result is not FAILED or lasting or not _is_worth_asking(place):
+            return result
+        if time.monotonic() >= ends:
+            return FAILED
+        time.sleep(pause)
 
 
 def _noting(lasting: list[Exception], work: Callable[[], object]) -> object:
