@@ -13,10 +13,11 @@ from typing import Any
 import instructor
 import pytest
 from asgiref.sync import async_to_sync
+from billiard.exceptions import SoftTimeLimitExceeded
 from django.core.cache import caches
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 import llmcache
 from llmcache.client.many import Result
@@ -290,6 +291,27 @@ def test_a_stop_iteration_is_a_failure_like_any_other() -> None:
     client = llmcache.wrap(made, model="m", endpoint="none")
     [result] = llmcache.create_many(client, [request()])
     assert isinstance(result.error, StopIteration)
+
+
+def test_a_soft_time_limit_of_celery_ends_all(many: Many, model: StandIn) -> None:
+    """A signal raises it in the middle of whatever is done; it is no failure of one request."""
+    ends: list[Exception] = []
+
+    class Slow(BaseModel):
+        title: str
+
+        @field_validator("title")
+        @classmethod
+        def _take_time(cls, title: str) -> str:
+            for error in ends:
+                raise error
+            return title
+
+    many([request(response_model=Slow)])
+    ends.append(SoftTimeLimitExceeded())
+    with pytest.raises(SoftTimeLimitExceeded):
+        many([request(response_model=Slow)])
+    assert len(model.calls) == 1
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])

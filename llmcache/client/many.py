@@ -29,6 +29,7 @@ from llmcache.outcomes import Call
 from llmcache.policy import CacheMode
 from llmcache.store import entries
 from llmcache.store.entries import Found, Missing
+from llmcache.store.safety import ends_the_task
 
 Progress = Callable[[int, int], object]
 
@@ -275,7 +276,9 @@ def _answering(batch: _Batch, group: _Group) -> _Answering:
         flow = drive_but_asking(request, request.ask, group.shared)
         try:
             answer = yield from _asking_once(group, flow)
-        except Exception as error:  # noqa: BLE001 - the caller finds it in the result
+        except Exception as error:  # (the caller finds it in the result)
+            if ends_the_task(error):
+                raise
             result = Result(None, _as_raised(error), request.call)
         else:
             result = Result(answer, None, request.call)
@@ -329,7 +332,9 @@ async def _answer(batch: _Batch, group: _Group, slots: asyncio.Semaphore) -> Non
             ask = partial(_ask_once, group, request, _turn(slots, taken=not late))
             try:
                 answer = await adrive(request, ask, group.shared)
-            except Exception as error:  # noqa: BLE001 - the caller finds it in the result
+            except Exception as error:  # (the caller finds it in the result)
+                if ends_the_task(error):
+                    raise
                 result = Result(None, error, request.call)
             else:
                 result = Result(answer, None, request.call)

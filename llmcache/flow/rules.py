@@ -30,6 +30,7 @@ from llmcache.policy import CacheMode
 from llmcache.store import entries
 from llmcache.store.durable import Draft
 from llmcache.store.entries import Found, Missing
+from llmcache.store.safety import ends_the_task
 
 logger = logging.getLogger("llmcache")
 
@@ -106,7 +107,10 @@ def _restore(request: Request, found: Found) -> Any:
     call = request.call
     try:
         restored = request.restore(found)
-    except Exception as error:  # noqa: BLE001 - a validator may raise anything
+    except Exception as error:
+        # (a validator may raise anything)
+        if ends_the_task(error):
+            raise
         call.reason = f"the entry does not validate any more ({type(error).__name__})"
         entries.refuse(call.key, found.tier, error)
         return NOTHING
@@ -156,7 +160,9 @@ def _acquire(call: Call, *, alone: bool, refused: Found | None) -> Flow:
         return (yield Acquire(call.key, alone=alone, refused=refused))
     except ImproperlyConfigured as error:
         _add_reason(call, str(error))
-    except Exception as error:  # noqa: BLE001 - law A
+    except Exception as error:  # (law A)
+        if ends_the_task(error):
+            raise
         _add_reason(call, f"it asked without waiting for others ({type(error).__name__})")
         logger.warning("llmcache: a call does not wait for others: %r", error)
     return Turn(None, None)
@@ -242,6 +248,8 @@ def _draft(request: Request, result: Any, asked: float, latency: float) -> Draft
         request.call.reason = f"the answer could not be stored: {error}"
         logger.warning("llmcache: an answer was not stored: %s", error)
     except Exception as error:
+        if ends_the_task(error):
+            raise
         request.call.reason = f"the answer could not be encoded ({type(error).__name__})"
         logger.warning("llmcache: an answer was not stored: %r", error, exc_info=True)
     return None
