@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, TypeVar, Unpack, 
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
+from django.utils.connection import ConnectionDoesNotExist
 
 from llmcache import signals
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType
@@ -404,10 +407,12 @@ def _read_text(text: str | None) -> str | None:
         raise InvalidArgumentType(f"text takes words, not {text!r}.")
     if not text.strip():
         raise InvalidArgument("text takes at least one word.")
-    if not can_search(placement.database_alias()):
-        raise InvalidArgument(
-            "prompts cannot be searched on this database: text= takes PostgreSQL."
-        )
+    # (that there is no such database is no error of the caller's: law A)
+    with suppress(ImproperlyConfigured, ConnectionDoesNotExist):
+        if not can_search(placement.database_alias()):
+            raise InvalidArgument(
+                "prompts cannot be searched on this database: text= takes PostgreSQL."
+            )
     return columns.text(text)
 
 

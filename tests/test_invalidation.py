@@ -109,6 +109,7 @@ def test_a_wrong_setting_leaves_the_rows_pending(settings: Any, wrong: Any) -> N
     nothing = invalidation.Invalidated(pending=(Tier.DURABLE,))
     assert llmcache.invalidate(everything=True) == nothing
     assert asyncio.run(llmcache.ainvalidate(everything=True)) == nothing
+    assert llmcache.invalidate(text="fire") == nothing
     with pytest.raises(llmcache.InvalidArgument):
         asyncio.run(llmcache.ainvalidate())
 
