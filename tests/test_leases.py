@@ -22,7 +22,7 @@ from llmcache.leases import Ending, Lease, flights, leading, places, renewal
 from llmcache.leases.places import HOT, ROWS, Place, Seen
 from llmcache.models import Lease as LeaseRow
 from llmcache.outcomes import Tier
-from llmcache.store import durable, entries, hits, hot, placement
+from llmcache.store import durable, entries, gate, hits, hot, placement
 from llmcache.store.breaker import trying
 from llmcache.store.entries import Found
 from project.standin.server import StandIn
@@ -434,6 +434,18 @@ def test_a_claim_whose_reply_was_lost_is_freed_too(monkeypatch: pytest.MonkeyPat
     assert places.claim(KEY, "first") == (ROWS, None)
     assert seen[0] is Seen.ASKING
     wait_until(lambda: HOT.look(KEY, "first") is Seen.GONE, seconds=LEASE_SECONDS / 2)
+
+
+def test_what_was_not_claimed_while_another_one_writes_is_not_freed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each free would wait for the writer of SQLite as long as it may, and keep others waiting."""
+    freed: list[object] = []
+    monkeypatch.setattr(places, "free_later", lambda *args: freed.append(args))
+    with transaction.atomic(), ThreadPoolExecutor(1) as thread:
+        gate.take_write_lock("default")
+        assert thread.submit(places.claim, KEY, "first").result(10) == (None, None)
+    assert freed == []
 
 
 @pytest.mark.parametrize("place", [HOT, ROWS], ids=["hot", "rows"])

@@ -31,7 +31,7 @@ from llmcache.store.safety import LASTING, attempt, failing_safe
 NOTICE_SECONDS: Final = 10
 # So long a lease in SQLite waits for the write lock: a call is not held up for it.
 LOCK_SECONDS: Final = 0.2
-# Between two claims; and between two tries to free a lease, for which nobody waits. Those are to
+# Between two claims; and between two tries to free a lease, behind all callers. Those are to
 # outlast a moment's trouble, not to count as the failures in a row that have a tier given a rest.
 CLAIM_PAUSE: Final = 0.02
 FREE_PAUSE: Final = 0.3
@@ -48,6 +48,21 @@ class Seen(Enum):
     ASKING = auto()
     RELEASED = auto()
     GONE = auto()
+
+
+class Failed:
+    """What could not be done, and the error that it met."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def noting(self, work: Callable[[], object]) -> object:
+        """What `work` returns. Raises what it raises."""
+        try:
+            return work()
+        except Exception as error:
+            self.error = error
+            raise
 
 
 class Place(Protocol):
@@ -172,12 +187,14 @@ def claim(key: str, token: str) -> tuple[Place | None, str | None]:
     """
     for place in _places():
         if _is_worth_asking(place):
-            claim = partial(place.claim, key, token)
-            holder = _insist(place, "lease from", claim, place.patience, CLAIM_PAUSE)
-            if holder is not FAILED:
+            work = partial(place.claim, key, token)
+            holder = _insist(place, "lease from", work, place.patience, CLAIM_PAUSE)
+            if not isinstance(holder, Failed):
                 return place, holder
-            # (it may have been claimed all the same, and the reply was lost)
-            free_later(place, key, token, Ending.ABANDONED)
+            # It may have been claimed all the same, and the reply was lost. (Not where the one
+            # writer of SQLite was another one: each free would wait for that one as well.)
+            if not isinstance(holder.error, gate.Busy):
+                free_later(place, key, token, Ending.ABANDONED)
     return None, None
 
 
@@ -200,7 +217,8 @@ def free(place: Place, key: str, token: str, ending: Ending) -> None:
     What fails for a moment is tried until the lease would vanish by itself: others wait for it.
     """
     work = partial(place.free, key, token, ending)
-    if _insist(place, "free a lease in", work, settings.lease_seconds, FREE_PAUSE) is FAILED:
+    freed = _insist(place, "free a lease in", work, settings.lease_seconds, FREE_PAUSE)
+    if isinstance(freed, Failed):
         _leave_behind(place, work)
 
 
@@ -217,31 +235,21 @@ def _is_worth_asking(place: Place) -> bool:
 def _insist(
     place: Place, operation: str, work: Callable[[], object], seconds: float, pause: float
 ) -> Any:
-    """What `work` returns; `FAILED` when it cannot be told.
+    """What `work` returns; `Failed` when it cannot be told.
 
     It is tried at least once, and what fails again for so many seconds, with pauses, while the tier
     is worth asking, unless the trouble lasts (`safety.LASTING`).
     """
     ends = time.monotonic() + seconds
-    lasting: list[Exception] = []
-    noted = partial(_noting, lasting, work)
     while True:
+        failed = Failed()
         with trying(place.tier):
-            result = attempt(place.tier, operation, noted, default=FAILED)
-        if result is not FAILED or lasting or not _is_worth_asking(place):
+            noting = partial(failed.noting, work)
+            result = attempt(place.tier, operation, noting, default=failed)
+        is_hopeless = isinstance(failed.error, LASTING) or not _is_worth_asking(place)
+        if result is not failed or is_hopeless or time.monotonic() >= ends:
             return result
-        if time.monotonic() >= ends:
-            return FAILED
         time.sleep(pause)
-
-
-def _noting(lasting: list[Exception], work: Callable[[], object]) -> object:
-    """What `work` returns; a failure that no other try would mend is added to `lasting`."""
-    try:
-        return work()
-    except LASTING as error:
-        lasting.append(error)
-        raise
 
 
 def _leave_behind(place: Place, free: Callable[[], object]) -> None:
@@ -258,7 +266,6 @@ def _free_left_behind(tier: Tier) -> None:
             work()
 
 
-FAILED: Final[Any] = object()
 HOT: Final = HotPlace()
 ROWS: Final = RowsPlace()
 EVERYWHERE: Final[tuple[Place, ...]] = (HOT, ROWS)
