@@ -301,13 +301,13 @@ class PendingEviction(models.Model):
 class Lease(models.Model):
     """The right to ask the model for one key, while there is no shared hot tier to keep it in.
 
-    `token` is the holder's; `released` that of the last holder whose waiters are to ask for
-    themselves, because its call failed or its answer was not to be stored.
+    `token` is the holder's; `released` those of the last holders whose waiters are to ask for
+    themselves, because their calls failed or their answers were not to be stored.
     """
 
     key = ExactCharField(_("key"), max_length=64, unique=True)
     token = models.CharField(_("token"), max_length=32, blank=True)
-    released = models.CharField(_("released"), max_length=32, blank=True)
+    released = models.CharField(_("released"), max_length=1000, blank=True)
     expires_at = models.DateTimeField(_("expires"), db_index=True)
 
     class Meta:

@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -31,6 +33,7 @@ from tests.conftest import Backend, backend_parameters, use_backend
 from tests.servers import RedisServer, require
 from tests.test_client import CALL, make_client
 from tests.test_placement import wait_until
+from tests.test_store import in_deadlocks
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
@@ -59,6 +62,15 @@ def ask_in_threads(client: Any, number: int, **arguments: Any) -> list[Future[An
 
 def outcomes(futures: list[Future[Any]]) -> list[str]:
     return sorted(str(future.result(30).outcome) for future in futures)
+
+
+async def cancel_after(turns: int, task: asyncio.Task[Any]) -> None:
+    """So many turns of the loop later it has heard of it, and may not have gone on yet."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if task.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
 async def ask_in_tasks(client: Any, number: int) -> list[str]:
@@ -115,7 +127,7 @@ def test_an_answer_that_came_after_the_lookup_is_found(
         assert client.create(**CALL) == client.create(**CALL)
     assert [call.outcome for call in calls] == ["miss", "hit", "hit"]
     assert len(model.calls) == 1
-    assert placement._errands.drain(10)
+    assert placement._errands[Tier.DURABLE].drain(10)
     assert places.claim(calls[0].key, "next")[1] is None
     hits.flush()
     assert durable.entries().get().hits == 2
@@ -354,6 +366,17 @@ class TestPlaces:
         assert place.look(KEY, "first") is Seen.RELEASED
         assert place.look(KEY, "second") is Seen.ASKING
 
+    def test_waiters_of_earlier_ones_are_told_too(self, place: Place) -> None:
+        """Who looks only now waited for the first; the others came, and failed, in between."""
+        names = [uuid4().hex for _ in range(2 * places.MOST_RELEASED)]
+        for name in names:
+            places.claim(KEY, name)
+            places.free(place, KEY, name, Ending.RELEASED)
+        places.claim(KEY, "next")
+        latest = names[-places.MOST_RELEASED :]
+        assert {place.look(KEY, name) for name in latest} == {Seen.RELEASED}
+        assert place.look(KEY, "next") is Seen.ASKING
+
     def test_nobody_waits_for_nobody(self, place: Place) -> None:
         """A claim fails, and before it is read who has the lease, that one lets it go."""
         places.claim(KEY, "first")
@@ -436,6 +459,15 @@ def test_a_claim_whose_reply_was_lost_is_freed_too(monkeypatch: pytest.MonkeyPat
     wait_until(lambda: HOT.look(KEY, "first") is Seen.GONE, seconds=LEASE_SECONDS / 2)
 
 
+def test_a_claim_that_met_a_deadlock_is_made_again(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ROWS, "_claim", in_deadlocks(2, ROWS._claim))
+    assert places.claim(KEY, "first") == (ROWS, None)
+    monkeypatch.setattr(ROWS, "_claim", in_deadlocks(99, ROWS._claim))
+    assert places.claim(KEY, "second") == (None, None)
+
+
 def test_what_was_not_claimed_while_another_one_writes_is_not_freed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -446,6 +478,52 @@ def test_what_was_not_claimed_while_another_one_writes_is_not_freed(
         gate.take_write_lock("default")
         assert thread.submit(places.claim, KEY, "first").result(10) == (None, None)
     assert freed == []
+
+
+@pytest.mark.parametrize("turns", range(1, 5))
+async def test_who_is_cancelled_as_a_result_comes_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    result: Future[str] = Future()
+    monkeypatch.setattr(placement, "_testing", lambda: False)
+    monkeypatch.setattr(placement, "_submit", lambda *_, **__: result)
+    caller = asyncio.create_task(placement.arun(lambda: "result"))
+    await asyncio.sleep(0.01)
+    result.set_result("result")
+    await cancel_after(turns, caller)
+
+
+@pytest.mark.usefixtures("redis")
+async def test_a_database_that_hangs_holds_up_no_lease_of_the_hot_tier(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever is cancelled while another one has the lease gives back what he may have."""
+    answers = threading.Event()
+    monkeypatch.setattr(ROWS, "free", lambda *_: answers.wait(60))
+    assert places.claim(KEY, "of another process")[1] is None
+    for _ in range(4):
+        waiter = asyncio.create_task(leases.aacquire(KEY, 10))
+        await asyncio.sleep(0.1)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+    lease = await leases.aacquire(OTHER_KEY, 1)
+    assert isinstance(lease, Lease)
+    try:
+        lease.end(Ending.RELEASED)
+        look = partial(HOT.look, OTHER_KEY, lease.token)
+        await asyncio.to_thread(wait_until, lambda: look() is Seen.RELEASED, LEASE_SECONDS / 2)
+    finally:
+        answers.set()
+
+
+@pytest.mark.parametrize("turns", range(1, 5))
+async def test_who_is_cancelled_as_the_answer_comes_is_cancelled(turns: int) -> None:
+    flight = flights.Flight(KEY)
+    follower = asyncio.create_task(flight.await_(10))
+    await asyncio.sleep(0.01)
+    flight.end(Ending.STORED)
+    await cancel_after(turns, follower)
 
 
 @pytest.mark.parametrize("place", [HOT, ROWS], ids=["hot", "rows"])
@@ -594,7 +672,7 @@ def test_a_forked_child_leads_its_own_flights() -> None:
 
 def test_the_lease_is_gone_when_the_answer_is_there(model: StandIn, database: str) -> None:
     make_client(model).create(**CALL)
-    assert placement._errands.drain(10)
+    assert placement._errands[Tier.DURABLE].drain(10)
     assert not LeaseRow.objects.using(database).exists()
     assert not renewal._renewal._held
 

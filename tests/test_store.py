@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import OperationalError, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -65,6 +67,29 @@ def test_saving_again_replaces_the_entry_and_its_tags(backend: Backend) -> None:
     row = durable.entries().get()
     assert sorted(row.tags.values_list("tag", flat=True)) == ["b", "c"]
     assert row.hits == 0
+
+
+def in_deadlocks(number: int, work: Callable[..., Any]) -> Callable[..., Any]:
+    """`work` that meets so many deadlocks, as MariaDB reports them, after it is done."""
+    left = [OperationalError(1213, "Deadlock found when trying to get lock")] * number
+
+    def meet(*args: Any, **kwargs: Any) -> Any:
+        with transaction.atomic(using=placement.database_alias()):
+            done = work(*args, **kwargs)
+            if left:
+                raise left.pop()
+        return done
+
+    return meet
+
+
+def test_what_met_a_deadlock_is_written_again(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was paid for, and others wait for it."""
+    monkeypatch.setattr(durable, "write", in_deadlocks(2, durable.write))
+    assert entries.save(draft()) is None
+    assert body_of(entries.lookup(KEY)) == b"answer"
 
 
 def test_an_expired_entry_is_not_served_although_it_is_still_there(backend: Backend) -> None:

@@ -66,7 +66,8 @@ class Flight:
 
         if self._wake_by(wake):
             with suppress(TimeoutError):
-                await asyncio.wait_for(event.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await event.wait()
         return self.ending
 
     def end(self, ending: Ending, found: Found | None = None) -> None:

@@ -20,7 +20,7 @@ from llmcache.leases.places import Place, Seen
 from llmcache.outcomes import Tier
 from llmcache.store import entries, placement
 from llmcache.store.entries import Found
-from llmcache.store.safety import ends_the_task, failing_safe, report
+from llmcache.store.safety import ends_the_task, report
 
 # Whoever waits looks again after a twentieth of the time that it has waited, within these bounds:
 # it wakes soon after the answer, and a thousand who wait do not keep the tier busy.
@@ -176,7 +176,7 @@ def _renew(place: Place, flight: Flight, token: str) -> None:
         return
     places.renew(place, flight.key, token)
     if flight.ending is not None:  # it was freed meanwhile, and may be back
-        places.free(place, flight.key, token, Ending.STORED)
+        places.free_later(place, flight.key, token, Ending.STORED)
 
 
 def _give_back(place: Place | None, key: str, token: str, ending: Ending) -> None:
@@ -187,20 +187,19 @@ def _give_back(place: Place | None, key: str, token: str, ending: Ending) -> Non
 def _claim(flight: Flight, token: str) -> tuple[Place | None, str | None]:
     claimed = places.claim(flight.key, token)
     if flight.ending is not None:  # whoever wanted it went away meanwhile
-        _free(flight, token)
+        _free_everywhere(flight, token)
     return claimed
 
 
 def _abandon(flight: Flight, token: str) -> None:
     """Let another one lead. The claim may be under way on another thread, or have succeeded."""
     flight.end(Ending.ABANDONED)
-    with failing_safe(Tier.DURABLE, "free a lease in"):
-        placement.run_errand_later(partial(_free, flight, token))
+    _free_everywhere(flight, token)
 
 
-def _free(flight: Flight, token: str) -> None:
+def _free_everywhere(flight: Flight, token: str) -> None:
     for place in places.EVERYWHERE:
-        places.free(place, flight.key, token, Ending.ABANDONED)
+        places.free_later(place, flight.key, token, Ending.ABANDONED)
 
 
 def _drive(steps: Generator[Step, Any, Lease | Found | None]) -> Lease | Found | None:

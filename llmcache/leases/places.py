@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from enum import Enum, auto
 from functools import partial
@@ -17,7 +18,8 @@ from typing import Any, Final, Protocol
 
 from django.apps import apps
 from django.db import connections
-from django.db.models import Q
+from django.db.models import Q, Value
+from django.db.models.functions import Concat, Left
 from django.utils import timezone
 
 from llmcache.conf import settings
@@ -29,6 +31,9 @@ from llmcache.store.safety import LASTING, attempt, failing_safe
 
 # So long the waiters have to notice that they are to ask for themselves.
 NOTICE_SECONDS: Final = 10
+# So many of them fit into a row. (A waiter looks every `leading.LONGEST_PAUSE` seconds, and from a
+# claim to its release it takes some milliseconds at least.)
+MOST_RELEASED: Final = 30
 # So long a lease in SQLite waits for the write lock: a call is not held up for it.
 LOCK_SECONDS: Final = 0.2
 # Between two claims; and between two tries to free a lease, behind all callers. Those are to
@@ -55,6 +60,11 @@ class Failed:
 
     def __init__(self) -> None:
         self.error: Exception | None = None
+
+    @property
+    def lasts(self) -> bool:
+        """Whether to try again would not help."""
+        return isinstance(self.error, LASTING)
 
     def noting(self, work: Callable[[], object]) -> object:
         """What `work` returns. Raises what it raises."""
@@ -149,7 +159,7 @@ class RowsPlace:
         placement.run(partial(self._free, key, token, ending))
 
     def _claim_for(self, given_up: threading.Event, key: str, token: str) -> str | None:
-        holder = self._claim(key, token)
+        holder = gate.past_deadlocks(partial(self._claim, key, token))
         # (nobody knows of a lease that came too late: all would wait for it)
         if given_up.is_set():
             self._free(key, token, Ending.ABANDONED)
@@ -170,12 +180,16 @@ class RowsPlace:
         row = _rows().filter(key=key).first()
         if row is not None and holder and row.token == holder and row.expires_at > timezone.now():
             return Seen.ASKING
-        return Seen.RELEASED if row is not None and row.released == holder else Seen.GONE
+        return Seen.RELEASED if row is not None and holder in row.released.split() else Seen.GONE
 
     def _free(self, key: str, token: str, ending: Ending) -> None:
         ours = _rows().filter(key=key, token=token)
         if ending is Ending.RELEASED:
-            ours.update(token="", released=token, expires_at=_after(NOTICE_SECONDS))
+            # (the latest first; those who wait for an earlier one have not looked yet)
+            released = Left(
+                Concat(Value(f"{token} "), "released"), MOST_RELEASED * (len(token) + 1)
+            )
+            ours.update(token="", released=released, expires_at=_after(NOTICE_SECONDS))
         else:
             ours.delete()
 
@@ -187,8 +201,7 @@ def claim(key: str, token: str) -> tuple[Place | None, str | None]:
     """
     for place in _places():
         if _is_worth_asking(place):
-            work = partial(place.claim, key, token)
-            holder = _insist(place, "lease from", work, place.patience, CLAIM_PAUSE)
+            holder = _insist_on(place, key, token)
             if not isinstance(holder, Failed):
                 return place, holder
             # It may have been claimed all the same, and the reply was lost. (Not where the one
@@ -216,40 +229,69 @@ def free(place: Place, key: str, token: str, ending: Ending) -> None:
 
     What fails for a moment is tried until the lease would vanish by itself: others wait for it.
     """
-    work = partial(place.free, key, token, ending)
-    freed = _insist(place, "free a lease in", work, settings.lease_seconds, FREE_PAUSE)
-    if isinstance(freed, Failed):
-        _leave_behind(place, work)
+    _free(place, key, token, ending, time.monotonic() + settings.lease_seconds)
 
 
 def free_later(place: Place, key: str, token: str, ending: Ending) -> None:
-    """`free` behind the caller."""
+    """`free` behind the caller, and beside those of other tiers: a tier that hangs holds up its own
+    leases only."""
     with failing_safe(place.tier, "free a lease in"):
-        placement.run_errand_later(partial(free, place, key, token, ending))
+        placement.run_errand_later(partial(free, place, key, token, ending), tier=place.tier)
+
+
+def _free(place: Place, key: str, token: str, ending: Ending, ends: float) -> None:
+    work = partial(place.free, key, token, ending)
+    if not _is_worth_asking(place):
+        _leave_behind(place, work)
+        return
+    failed = _try(place, "free a lease in", work)
+    if not isinstance(failed, Failed):
+        return
+    if failed.lasts or not _is_worth_asking(place) or time.monotonic() >= ends:
+        _leave_behind(place, work)
+    else:
+        _in_a_moment(place, partial(_free, place, key, token, ending, ends))
+
+
+def _in_a_moment(place: Place, work: Callable[[], object]) -> None:
+    """Have an errand done a little later; no thread that others need waits for that."""
+
+    def begin() -> None:
+        with failing_safe(place.tier, "free a lease in"):
+            placement.run_errand_later(work, tier=place.tier)
+
+    timer = threading.Timer(FREE_PAUSE, begin)
+    timer.daemon = True
+    # (no more threads: the process ends, and the lease by itself)
+    with suppress(RuntimeError):
+        timer.start()
 
 
 def _is_worth_asking(place: Place) -> bool:
     return not is_down(place.tier) if place.patience else is_up(place.tier)
 
 
-def _insist(
-    place: Place, operation: str, work: Callable[[], object], seconds: float, pause: float
-) -> Any:
-    """What `work` returns; `Failed` when it cannot be told.
+def _insist_on(place: Place, key: str, token: str) -> Any:
+    """What `place.claim` returns; `Failed` when it cannot be told.
 
-    It is tried at least once, and what fails again for so many seconds, with pauses, while the tier
-    is worth asking, unless the trouble lasts (`safety.LASTING`).
+    It is tried at least once, and what fails again for `place.patience` seconds, while the tier is
+    worth asking, unless the trouble lasts (`safety.LASTING`).
     """
-    ends = time.monotonic() + seconds
+    ends = time.monotonic() + place.patience
     while True:
-        failed = Failed()
-        with trying(place.tier):
-            noting = partial(failed.noting, work)
-            result = attempt(place.tier, operation, noting, default=failed)
-        is_hopeless = isinstance(failed.error, LASTING) or not _is_worth_asking(place)
-        if result is not failed or is_hopeless or time.monotonic() >= ends:
-            return result
-        time.sleep(pause)
+        holder = _try(place, "lease from", partial(place.claim, key, token))
+        if not isinstance(holder, Failed) or holder.lasts or not _is_worth_asking(place):
+            return holder
+        if time.monotonic() >= ends:
+            return holder
+        time.sleep(CLAIM_PAUSE)
+
+
+def _try(place: Place, operation: str, work: Callable[[], object]) -> Any:
+    """What `work` returns; `Failed`, and it is reported, when it raises."""
+    failed = Failed()
+    with trying(place.tier):
+        return attempt(place.tier, operation, partial(failed.noting, work), default=failed)
 
 
 def _leave_behind(place: Place, free: Callable[[], object]) -> None:

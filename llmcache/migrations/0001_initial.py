@@ -43,7 +43,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('key', llmcache.models.ExactCharField(max_length=64, unique=True, verbose_name='key')),
                 ('token', models.CharField(blank=True, max_length=32, verbose_name='token')),
-                ('released', models.CharField(blank=True, max_length=32, verbose_name='released')),
+                ('released', models.CharField(blank=True, max_length=1000, verbose_name='released')),
                 ('expires_at', models.DateTimeField(db_index=True, verbose_name='expires')),
             ],
             options={

@@ -396,7 +396,7 @@ def _reporting(work: Callable[[], object]) -> None:
 def _save(draft: Draft, since: int | None) -> str | None:
     """Store an entry in both tiers; why not, where it must not be stored."""
     older = _OlderCopy(draft.key)
-    refusal = _write_patiently(draft, since, older.remove)
+    refusal = gate.past_deadlocks(partial(_write_patiently, draft, since, older.remove))
     if older.is_gone() and refusal is None:
         _promote_later(draft.key)
     local.drop([draft.key])

@@ -7,15 +7,19 @@ see the other. It waits at the gate instead, for a moment, until all who are sto
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 from django.apps import apps
 from django.db import OperationalError, connections
 
 from llmcache.store.placement import LOCK_SECONDS
 
+T = TypeVar("T")
+
+# So often it is begun anew: of those who meet in a deadlock, one always goes on.
+DEADLOCKS: Final = 5
 # The name of the advisory locks: "llmc" and "gate" as numbers.
 POSTGRESQL_LOCK: Final = (0x6C6C6D63, 0x67617465)
 
@@ -99,6 +103,17 @@ def impatient(alias: str, seconds: float = 0.0) -> Iterator[None]:
             raise
         finally:
             cursor.execute(f"PRAGMA busy_timeout = {int(usual)}")
+
+
+def past_deadlocks(work: Callable[[], T]) -> T:
+    """Do `work`, a transaction, again where the database undid it so that others may go on."""
+    for _ in range(DEADLOCKS):
+        try:
+            return work()
+        except OperationalError as error:
+            if "deadlock" not in str(error).lower():
+                raise
+    return work()
 
 
 def is_busy(error: OperationalError) -> bool:

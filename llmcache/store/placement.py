@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 # A process holds at most so many connections for reading, and as many for writing.
 POOL_THREADS: Final = 4
-# Those need one only where the hot tier cannot be used.
+# So many let those go who wait at a tier. (At the hot tier, none needs a connection.)
 ERRAND_THREADS: Final = 2
 # A caller waits at most so long for something to be read, or to be written. What is written is
 # written all the same, only later.
@@ -100,7 +100,9 @@ async def arun(
     if _testing() and await sync_to_async(stays_here)():
         return await sync_to_async(run)(work)
     future = asyncio.wrap_future(_submit(work, writing=writing))
-    return await asyncio.wait_for(asyncio.shield(future) if writing else future, patience)
+    # (not `wait_for`: Python 3.11's forgets that it was cancelled where the result has just come)
+    async with asyncio.timeout(patience):
+        return await (asyncio.shield(future) if writing else future)
 
 
 async def arun_to_the_end(work: Callable[[], T]) -> T:
@@ -126,9 +128,9 @@ def runs_here() -> bool:
     return _is_worker() or stays_here()
 
 
-def run_errand_later(work: Callable[[], object]) -> None:
-    """`later` for work that mostly needs the hot tier only, and is not to wait for the rows."""
-    _errands.submit(lambda: _on_own_connection(work))
+def run_errand_later(work: Callable[[], object], *, tier: Tier = Tier.HOT) -> None:
+    """`later` for what others wait for, and which `tier` alone can hold up."""
+    _errands[tier].submit(lambda: _on_own_connection(work))
 
 
 def may_put_off() -> bool:
@@ -164,7 +166,8 @@ async def acaller_is_the_writer() -> bool:
     """
     with suppress(Exception):
         if connections[database_alias()].vendor == "sqlite":
-            return await asyncio.wait_for(sync_to_async(caller_is_the_writer)(), HOP_SECONDS)
+            async with asyncio.timeout(HOP_SECONDS):
+                return await sync_to_async(caller_is_the_writer)()
     return False
 
 
@@ -281,13 +284,16 @@ def _start_anew() -> None:
     """At the start, and in a forked child, which has none of the threads."""
     global _workers, _writers, _writer, _errands
     _workers = Workers("rows", POOL_THREADS, leave=connections.close_all)
-    _errands = Workers("errands", ERRAND_THREADS, leave=connections.close_all)
+    _errands = {
+        tier: Workers(f"errands {tier}", ERRAND_THREADS, leave=connections.close_all)
+        for tier in (Tier.HOT, Tier.DURABLE)
+    }
     _writers = Workers("writers", POOL_THREADS, leave=connections.close_all)
     _writer = Workers("writer", 1, leave=connections.close_all)
 
 
 def _all() -> tuple[Workers, ...]:
-    return _writer, _writers, _workers, _errands
+    return _writer, _writers, _workers, *_errands.values()
 
 
 def finish() -> None:
@@ -298,7 +304,7 @@ def finish() -> None:
 
 
 _workers: Workers
-_errands: Workers
+_errands: dict[Tier, Workers]
 _writers: Workers
 _writer: Workers
 _start_anew()
