@@ -100,9 +100,21 @@ async def arun(
     if _testing() and await sync_to_async(stays_here)():
         return await sync_to_async(run)(work)
     future = asyncio.wrap_future(_submit(work, writing=writing))
-    # (not `wait_for`: Python 3.11's forgets that it was cancelled where the result has just come)
-    async with asyncio.timeout(patience):
-        return await (asyncio.shield(future) if writing else future)
+    return await _result_of(asyncio.shield(future) if writing else future, patience)
+
+
+async def _result_of(future: asyncio.Future[T], seconds: float | None) -> T:
+    """`asyncio.wait_for`, but that of Python 3.11 forgets to be cancelled when a result has come.
+
+    (Newer ones forget a result that came in time, when the loop was too busy to see it.)
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await future
+    except TimeoutError:
+        if future.done() and not future.cancelled():
+            return future.result()
+        raise
 
 
 async def arun_to_the_end(work: Callable[[], T]) -> T:
