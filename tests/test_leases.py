@@ -32,7 +32,7 @@ from tests import child
 from tests.conftest import Backend, backend_parameters, use_backend
 from tests.servers import RedisServer, require
 from tests.test_client import CALL, make_client
-from tests.test_placement import wait_until
+from tests.test_placement import cancel_after, wait_until
 from tests.test_store import in_deadlocks
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
@@ -62,15 +62,6 @@ def ask_in_threads(client: Any, number: int, **arguments: Any) -> list[Future[An
 
 def outcomes(futures: list[Future[Any]]) -> list[str]:
     return sorted(str(future.result(30).outcome) for future in futures)
-
-
-async def cancel_after(turns: int, task: asyncio.Task[Any]) -> None:
-    """So many turns of the loop later it has heard of it, and may not have gone on yet."""
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    if task.cancel():
-        with pytest.raises(asyncio.CancelledError):
-            await task
 
 
 async def ask_in_tasks(client: Any, number: int) -> list[str]:
@@ -478,32 +469,6 @@ def test_what_was_not_claimed_while_another_one_writes_is_not_freed(
         gate.take_write_lock("default")
         assert thread.submit(places.claim, KEY, "first").result(10) == (None, None)
     assert freed == []
-
-
-@pytest.mark.parametrize("turns", range(1, 5))
-async def test_who_is_cancelled_as_a_result_comes_is_cancelled(
-    monkeypatch: pytest.MonkeyPatch, turns: int
-) -> None:
-    result: Future[str] = Future()
-    monkeypatch.setattr(placement, "_testing", lambda: False)
-    monkeypatch.setattr(placement, "_submit", lambda *_, **__: result)
-    caller = asyncio.create_task(placement.arun(lambda: "result"))
-    await asyncio.sleep(0.01)
-    result.set_result("result")
-    await cancel_after(turns, caller)
-
-
-async def test_a_result_that_came_in_time_counts_although_the_loop_was_busy(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    result: Future[str] = Future()
-    monkeypatch.setattr(placement, "_testing", lambda: False)
-    monkeypatch.setattr(placement, "_submit", lambda *_, **__: result)
-    caller = asyncio.create_task(placement.arun(lambda: "result", patience=0.05))
-    await asyncio.sleep(0.01)
-    result.set_result("result")
-    time.sleep(0.1)  # noqa: ASYNC251 - that is the point
-    assert await caller == "result"
 
 
 @pytest.mark.usefixtures("redis")

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,15 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+async def cancel_after(turns: int, task: asyncio.Task[Any]) -> None:
+    """So many turns of the loop later it has heard of it, and may not have gone on yet."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if task.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
 class Undo(Exception):
@@ -448,6 +458,32 @@ def test_nobody_waits_for_long(database: str) -> None:
     with pytest.raises(TimeoutError):
         placement.run(slowly, patience=0.05, writing=True)
     assert done.wait(10)
+
+
+@pytest.mark.parametrize("turns", range(1, 5))
+async def test_who_is_cancelled_as_a_result_comes_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    result: Future[str] = Future()
+    monkeypatch.setattr(placement, "_testing", lambda: False)
+    monkeypatch.setattr(placement, "_submit", lambda *_, **__: result)
+    caller = asyncio.create_task(placement.arun(lambda: "result"))
+    await asyncio.sleep(0.01)
+    result.set_result("result")
+    await cancel_after(turns, caller)
+
+
+async def test_a_result_that_came_in_time_counts_although_the_loop_was_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    result: Future[str] = Future()
+    monkeypatch.setattr(placement, "_testing", lambda: False)
+    monkeypatch.setattr(placement, "_submit", lambda *_, **__: result)
+    caller = asyncio.create_task(placement.arun(lambda: "result", patience=0.05))
+    await asyncio.sleep(0.01)
+    result.set_result("result")
+    time.sleep(0.1)  # noqa: ASYNC251 - that is the point
+    assert await caller == "result"
 
 
 def test_a_thread_that_is_stuck_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,8 +233,7 @@ def free(place: Place, key: str, token: str, ending: Ending) -> None:
 
 
 def free_later(place: Place, key: str, token: str, ending: Ending) -> None:
-    """`free` behind the caller, and beside those of other tiers: a tier that hangs holds up its own
-    leases only."""
+    """`free` behind the caller. A tier that hangs holds up its own leases only."""
     with failing_safe(place.tier, "free a lease in"):
         placement.run_errand_later(partial(free, place, key, token, ending), tier=place.tier)
 
