@@ -16,7 +16,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint unit bench faults worker services requirements clean
+.PHONY: help install demo test check lint unit matrix docs bench faults worker services requirements clean
 .SILENT:
 
 help: ## say what there is
@@ -25,8 +25,10 @@ help: ## say what there is
 install: .venv/.requirements ## make the environment in .venv
 
 .venv/.requirements: requirements.txt
+	echo "Making the environment in .venv of what requirements.txt names: some minutes, once."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install -r requirements.txt
+	echo "The environment is there."
 	touch $@
 
 demo: install ## run the example site, on SQLite and an offline stand-in for the model
@@ -48,6 +50,13 @@ lint: install
 
 unit: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "$(UNIT)" --ignore tests/project
+
+matrix: ## run the unit tests on Python 3.11, 3.12 and 3.13 with Django 5.2, 6.0 and 6.1
+	.ci/matrix --numprocesses 2 --dist loadfile -m "$(UNIT)" --ignore tests/project
+
+docs: install ## build the site from docs/ into build/site; a warning is an error
+	$(PIP) install -r requirements-docs.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: install ## measure against other caches; writes docs/benchmarks.md
 	$(PIP) install -r requirements-bench.txt
@@ -71,6 +80,7 @@ requirements: install ## pin what pyproject.toml asks for; UPGRADE=--upgrade tak
 	$(COMPILE) --extra redis,celery,prices,zstd,encryption,progress,demo,test,lint -o requirements.txt pyproject.toml
 	$(COMPILE) --constraint requirements.txt -o requirements-mariadb.txt requirements-mariadb.in
 	$(COMPILE) --constraint requirements.txt -o requirements-bench.txt requirements-bench.in
+	$(COMPILE) --constraint requirements.txt -o requirements-docs.txt requirements-docs.in
 
 clean: ## remove caches, builds and the example site's data
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist var
+	rm -rf .matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist var

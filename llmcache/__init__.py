@@ -26,10 +26,12 @@ if TYPE_CHECKING:
         InvalidArgument,
         LLMCacheError,
         UncacheableRequest,
+        UnsupportedEventLoop,
     )
-    from llmcache.invalidation import ainvalidate, invalidate
     from llmcache.outcomes import capture
     from llmcache.policy import override
+    from llmcache.removal.invalidate import ainvalidate, invalidate
+    from llmcache.usage.buffer import aflush, flush
 
 __version__ = "0.1.0"
 
@@ -37,6 +39,8 @@ _HOMES = {
     "DjangoCache": "adapter",
     "acreate_many": "client",
     "aexplain": "client",
+    "aflush": "usage.buffer",
+    "flush": "usage.buffer",
     "create_many": "client",
     "explain": "client",
     "from_provider": "client",
@@ -47,8 +51,9 @@ _HOMES = {
     "InvalidArgument": "exceptions",
     "LLMCacheError": "exceptions",
     "UncacheableRequest": "exceptions",
-    "ainvalidate": "invalidation",
-    "invalidate": "invalidation",
+    "UnsupportedEventLoop": "exceptions",
+    "ainvalidate": "removal.invalidate",
+    "invalidate": "removal.invalidate",
     "capture": "outcomes",
     "override": "policy",
 }
@@ -59,13 +64,16 @@ __all__ = [
     "InvalidArgument",
     "LLMCacheError",
     "UncacheableRequest",
+    "UnsupportedEventLoop",
     "acreate_many",
     "aexplain",
+    "aflush",
     "ainvalidate",
     "cached",
     "capture",
     "create_many",
     "explain",
+    "flush",
     "from_provider",
     "invalidate",
     "key_for",

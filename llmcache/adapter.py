@@ -3,6 +3,13 @@
 For code that is built on ``instructor.from_provider(..., cache=...)``. `llmcache.from_provider`
 does more: the adapter is handed a hash and JSON, so it can neither tell what was asked nor check
 an answer, and instructor calls it synchronously even from its asynchronous client.
+
+What it is handed is stored in the first of these forms in which it comes back, so that people can
+read the entry:
+
+    instructor's  JSON around two texts: the answer, and the provider's response or None
+    text          as it is
+    a value       as JSON; bytes in it as ``{"llmcache bytes": base64}``
 """
 
 from __future__ import annotations
@@ -11,21 +18,29 @@ import hashlib
 import json
 import logging
 import time
+from base64 import b64decode, b64encode
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from instructor.cache import BaseCache
 
+from llmcache import store
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import Dumped
 from llmcache.codec.envelope import ANSWER, seal
-from llmcache.outcomes import Call, Outcome, Receipt, Tier
-from llmcache.policy import TTL, UNSET, Policy, Unset, read_ttl
-from llmcache.pricing import receipt
-from llmcache.store import entries, ledger
+from llmcache.codec.equality import same
+from llmcache.discretion import without_content
+from llmcache.exceptions import InvalidArgument, UncacheableRequest
+from llmcache.outcomes import Call, Outcome, Receipt
+from llmcache.policy import TTL, UNSET, CacheMode, Policy, Unset, overridden, read_ttl
+from llmcache.providers.admission import why_unfinished
+from llmcache.providers.pricing import receipt
+from llmcache.removal.invalidate import invalidate
+from llmcache.resilience.failsafe import ends_the_task
 from llmcache.store.drafts import expiry
-from llmcache.store.durable import Draft
-from llmcache.store.entries import Found
+from llmcache.store.records import Draft, Found
+from llmcache.usage import ledger
 
 logger = logging.getLogger("llmcache")
 
@@ -34,6 +49,14 @@ PROVIDER: Final = "instructor"
 # So many questions are remembered that instructor has asked and not answered yet.
 MOST_ASKING: Final = 10_000
 
+# The form of an entry, where the fields set of a model would be noted; none: instructor's.
+TEXT: Final = b"text"
+VALUE: Final = b"value"
+# What takes the place of bytes.
+BYTES: Final = "llmcache bytes"
+
+UNEQUAL: Final = "it would not come back as it is"
+
 
 class DjangoCache(BaseCache):
     """A cache for ``instructor.from_provider(..., cache=DjangoCache(), cache_namespace="...")``.
@@ -41,7 +64,8 @@ class DjangoCache(BaseCache):
     Without ``cache_namespace`` instructor makes up one for each client, and nothing is shared.
 
     Args:
-        namespace: the namespace of the entries. Default: ``LLMCACHE["NAMESPACE"]``.
+        namespace: the namespace of the entries, where neither an `override` nor the request names
+            another one. Default: ``LLMCACHE["NAMESPACE"]``.
         ttl: how long answers stay fresh when the call names no ``cache_ttl``: seconds, a
             `timedelta`, or None for ever. Default: ``LLMCACHE["TTL"]``.
 
@@ -55,67 +79,101 @@ class DjangoCache(BaseCache):
         self._asking: dict[str, _Asked] = {}
 
     def get(self, key: str) -> Any | None:
-        """What was stored under instructor's key; None for a miss or for trouble."""
+        """What was stored under `key`, equal and of the same type; None: a miss, or trouble.
+
+        Raises `InvalidArgument` where ``LLMCACHE["REQUIRE_NAMESPACE"]`` asks for a namespace.
+        """
         started = time.perf_counter()
         try:
             own_key = self._key(key)
-            found = entries.lookup(own_key)
+            reads = overridden(self._policy).mode.reads
+            found = store.lookup(own_key) if reads else None
             if not isinstance(found, Found):
                 self._note_asking(own_key)
                 return None
             stored = StoredAnswer.unpack(found.body)
-            self._record_hit(own_key, found.tier, stored, started)
-            return _value(stored)
-        except Exception as error:  # noqa: BLE001 - a miss, whatever it is
-            logger.warning("llmcache: DjangoCache could not read: %r", error)
+            value = _value(stored)
+            self._record_hit(own_key, found, stored, started)
+            return value
+        except InvalidArgument:
+            raise
+        except UncacheableRequest as error:
+            self._record_bypass(error)
+            return None
+        except Exception as error:
+            if ends_the_task(error):
+                raise
+            logger.warning("llmcache: DjangoCache could not read: %s", without_content(error))
             return None
 
     def set(self, key: str, value: Any, ttl: int | None = None) -> None:
-        """Store what instructor made of an answer. Never raises: the answer was paid for."""
+        """Store `value` for `ttl` seconds; None: as long as this cache was told. Never raises.
+
+        Instructor gives text; None, bool, numbers, text, bytes, and lists and dicts of them will do
+        as well. What would come back otherwise (a tuple as a list) is not stored, and what was
+        under `key` is gone then.
+        """
         try:
-            seconds = self._policy.ttl_seconds if ttl is None else read_ttl(ttl)
-            if seconds != 0:
+            seconds = self._policy.ttl_seconds if ttl is None else read_ttl(ttl, "cache_ttl")
+            if seconds != 0 and overridden(self._policy).mode is not CacheMode.NO_STORE:
                 self._save(self._key(key), value, seconds)
-        except Exception as error:  # noqa: BLE001 - as the docstring says
-            logger.warning("llmcache: DjangoCache could not store: %r", error)
+        except UncacheableRequest:
+            return  # (`get` has told of it)
+        except Exception as error:
+            if ends_the_task(error):
+                raise
+            logger.warning("llmcache: DjangoCache could not store: %s", without_content(error))
 
     def _note_asking(self, key: str) -> None:
         """Instructor asks the model now: what is invalidated meanwhile is not to be stored."""
         if len(self._asking) >= MOST_ASKING:
             self._asking.clear()  # (most of them failed; the others go by the clock)
-        self._asking[key] = _Asked(entries.generation(), time.perf_counter())
+        self._asking[key] = _Asked(store.generation(), time.perf_counter())
 
-    def _record_hit(self, key: str, tier: Tier, stored: StoredAnswer, started: float) -> None:
+    def _record_hit(self, key: str, found: Found, stored: StoredAnswer, started: float) -> None:
         call = self._call(key, _completion(stored))
-        call.outcome, call.tier, call.receipt = Outcome.HIT, tier, stored.receipt
+        call.outcome, call.tier, call.receipt = Outcome.HIT, found.tier, stored.receipt
+        call.created, call.expires = found.created, found.expires
         ledger.record(call, started)
 
-    def _save(self, key: str, value: str, ttl: float | None) -> None:
+    def _record_bypass(self, error: UncacheableRequest) -> None:
+        call = Call(provider=PROVIDER, outcome=Outcome.BYPASS, reason=str(error))
+        ledger.record(call, time.perf_counter())
+
+    def _save(self, key: str, value: Any, ttl: float | None) -> None:
         """Store an answer. Only now is it known what was asked, so the miss is told only now."""
         asked = self._asking.pop(key, None) or _Asked(None, time.perf_counter())
-        stored = _stored(value)
+        in_a_form = _stored(value)
+        stored = in_a_form or StoredAnswer(b"null")
         completion = _completion(stored)
         call = self._call(key, completion)
         call.spent = receipt(completion, provider=PROVIDER, seconds=asked.ago)
         draft = self._draft(call, stored, call.spent, ttl)
-        refusal = entries.save(draft, asked.generation)
-        if refusal:
-            logger.warning("llmcache: DjangoCache did not store: %s", refusal)
+        unfit = why_unfinished(completion) if in_a_form else UNEQUAL
+        if unfit:  # (other trouble is told by who has it)
+            logger.warning("llmcache: DjangoCache did not store: %s", unfit)
+        refusal = unfit or store.save(draft, asked.generation)
+        if refusal in {UNEQUAL, store.TOO_LARGE} and isinstance(store.peek(key), Found):
+            invalidate(keys=[key])  # (it would be taken for what was to be stored)
         call.reason, call.stored = refusal or "", not refusal
-        call.size = len(draft.payload) if call.stored else 0
+        call.spoils = refusal not in {None, store.TOO_LARGE}
+        if call.stored:
+            call.size = len(draft.payload)
+            call.created, call.expires = draft.created, draft.expires
         ledger.record(call, asked.started)
 
     def _call(self, key: str, completion: dict[str, Any]) -> Call:
+        model = completion.get("model")
         return Call(
             key=key,
-            namespace=self._policy.namespace_name,
+            namespace=overridden(self._policy).namespace_name,
             provider=PROVIDER,
-            model=str(completion.get("model") or ""),
+            model=model if isinstance(model, str) else "",
         )
 
     def _key(self, key: str) -> str:
         # Of our own: an entry of the adapter is never taken for one of the client.
-        namespace = self._policy.namespace_name.encode()
+        namespace = overridden(self._policy).namespace_name.encode()
         content = b"llmcache adapter %d:%b%b" % (len(namespace), namespace, key.encode())
         return hashlib.sha256(content).hexdigest()
 
@@ -138,7 +196,7 @@ class DjangoCache(BaseCache):
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """When a question was asked: its generation (see `llmcache.store.late`), and the moment."""
+    """When a question was asked: its generation (see `store.rows.late_answers`), and the moment."""
 
     generation: int | None
     started: float
@@ -148,21 +206,49 @@ class _Asked:
         return time.perf_counter() - self.started
 
 
-def _stored(value: str) -> StoredAnswer:
-    """Instructor's JSON around two JSON texts, taken apart, so that people can read the entry."""
-    parts = json.loads(value)
+def _stored(value: Any) -> StoredAnswer | None:
+    """`value` in the first form in which it comes back; None where there is none."""
+    for in_form in (_of_instructor, _of_text, _of_value):
+        # (of any value: that is what it takes to see that it has not this form)
+        with suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            stored = in_form(value)
+            if same(_value(stored), value):
+                return stored
+    return None
+
+
+def _of_instructor(text: str) -> StoredAnswer:
+    parts = json.loads(text)
     raw = parts["raw"]
-    return StoredAnswer(
-        parts["model"].encode(), None if raw is None else Dumped(PROVIDER, raw.encode())
-    )
+    response = None if raw is None else Dumped(PROVIDER, raw.encode())
+    return StoredAnswer(parts["model"].encode(), response)
+
+
+def _of_text(text: str) -> StoredAnswer:
+    return StoredAnswer(text.encode(), fields_set=TEXT)
+
+
+def _of_value(value: Any) -> StoredAnswer:
+    data = json.dumps(value, default=lambda found: {BYTES: b64encode(found).decode()})
+    return StoredAnswer(data.encode(), fields_set=VALUE)
 
 
 def _completion(stored: StoredAnswer) -> dict[str, Any]:
-    """The provider's response; empty where there is none."""
-    completion = json.loads(stored.completion.data) if stored.completion else None
+    """The provider's response; empty where there is none, or instructor wrote it as Python does."""
+    completion = None
+    with suppress(ValueError, RecursionError):
+        completion = json.loads(stored.completion.data) if stored.completion else None
     return completion if isinstance(completion, dict) else {}
 
 
-def _value(stored: StoredAnswer) -> str:
-    raw = None if stored.completion is None else stored.completion.data.decode()
-    return json.dumps({"model": stored.answer.decode(), "raw": raw})
+def _value(stored: StoredAnswer) -> Any:
+    answer, response = stored.answer.decode(), stored.completion
+    if stored.fields_set == TEXT:
+        return answer
+    if stored.fields_set == VALUE:
+        return json.loads(answer, object_hook=_with_bytes)
+    return json.dumps({"model": answer, "raw": response and response.data.decode()})
+
+
+def _with_bytes(found: dict[str, Any]) -> Any:
+    return b64decode(found[BYTES]) if found.keys() == {BYTES} else found

@@ -1,4 +1,4 @@
-"""The Django app: registers the system checks, nothing else."""
+"""The Django app: registers the system checks, and what rows that go take along."""
 
 from __future__ import annotations
 
@@ -13,3 +13,6 @@ class LLMCacheConfig(AppConfig):
 
     def ready(self) -> None:
         from llmcache import checks  # noqa: F401  # needs the registry that is ready now
+        from llmcache.store import deletions
+
+        deletions.watch(self)

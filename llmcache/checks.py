@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, router
 from django.utils.module_loading import import_string
 
-from llmcache.conf import DEFAULTS, Settings, settings
+from llmcache.conf import DEFAULTS, Settings, entry, settings
 from llmcache.serializers import BytesSerializer
 
 PER_PROCESS: Final = {
@@ -26,7 +26,16 @@ DJANGOS_REDIS: Final = "django.core.cache.backends.redis.RedisCache"
 # The option that names the serializer, by backend.
 SERIALIZER_OPTIONS: Final = {DJANGO_REDIS: "SERIALIZER", DJANGOS_REDIS: "serializer"}
 
-HINT_SETTINGS: Final = "See the table of settings in llmcache's README."
+# The module of each queue, and how to get it.
+QUEUES: Final = {
+    "celery": ("celery", 'Install it: pip install "django-llmcache[celery]".'),
+    "django": ("django.tasks", 'It takes Django 6.0 or newer; before, use "celery" or None.'),
+}
+REFRESH_LATER: Final = "llmcache.tasks.refresh_later"
+
+MIDDLEWARE: Final = "llmcache.middleware.NamespaceMiddleware"
+
+HINT_SETTINGS: Final = "See llmcache's docs/reference/settings.md."
 HINT_SERIALIZER: Final = (
     'Add "OPTIONS": {{"{option}": "llmcache.serializers.BytesSerializer"}} to '
     "CACHES[{alias!r}], and use that alias for llmcache alone."
@@ -101,9 +110,45 @@ def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     return [*_routed_elsewhere(alias)]
 
 
+@register("llmcache")
+def check_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """E008: the queue that work is to be handed over to is not there."""
+    entries = getattr(django_settings, "LLMCACHE", {})
+    is_wanted = isinstance(entries, Mapping) and (
+        "TASKS" in entries or entries.get("REFRESH") == REFRESH_LATER
+    )
+    module, hint = QUEUES.get(_or_none("tasks"), ("", ""))
+    if not is_wanted or not module or find_spec(module) is not None:
+        return []
+    said = f"The queue of LLMCACHE['TASKS'], {settings.tasks!r}, is not installed."
+    return [Error(said, hint=hint, id="llmcache.E008")]
+
+
+@register("llmcache")
+def check_middleware(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W004: the namespace of requests is told, and nobody asks; or the other way round."""
+    try:
+        is_told = settings.request_namespace is not None
+    except ImproperlyConfigured:  # (`check_settings` says so)
+        return []
+    is_asked = any(MIDDLEWARE in _class_and_its_bases(path) for path in django_settings.MIDDLEWARE)
+    if is_told == is_asked:
+        return []
+    there, missing = "LLMCACHE['REQUEST_NAMESPACE']", f"{MIDDLEWARE!r} in MIDDLEWARE"
+    if is_asked:
+        there, missing = missing, there
+    return [
+        CheckWarning(
+            f"There is {there}, but no {missing}: requests have no namespace of their own.",
+            hint="Add the one, after what the function needs of the request, or remove the other.",
+            id="llmcache.W004",
+        )
+    ]
+
+
 def _entries_that_are_off() -> Iterator[CheckMessage]:
     for name, attribute in vars(Settings).items():
-        if isinstance(attribute, property):
+        if isinstance(attribute, entry):
             try:
                 getattr(settings, name)
             except ImproperlyConfigured as error:
@@ -144,12 +189,12 @@ def _unpickles(alias: str, cache: Mapping[str, Any]) -> Iterator[CheckMessage]:
 
 
 def _cannot_be_used(alias: str, cache: Mapping[str, Any]) -> Iterator[CheckMessage]:
-    from llmcache.store import twins  # it takes a while, and most starts check nothing
+    from llmcache.store.hot import backends  # it takes a while, and most starts check nothing
 
     if not SERIALIZER_OPTIONS.keys() & set(_backend_and_its_bases(cache)):
         return
     try:
-        twins.try_out(cache)
+        backends.try_out(cache)
     except Exception as error:  # noqa: BLE001 - a backend's own classes may raise anything
         yield Error(
             f"CACHES[{alias!r}] cannot be used: {error} ({type(error).__name__}). "
@@ -160,12 +205,17 @@ def _cannot_be_used(alias: str, cache: Mapping[str, Any]) -> Iterator[CheckMessa
 
 
 def _backend_and_its_bases(cache: Mapping[str, Any]) -> list[str]:
-    """The dotted paths of a backend's class and what it inherits from; none when it has none."""
+    return _class_and_its_bases(cache.get("BACKEND", ""))
+
+
+def _class_and_its_bases(path: str) -> list[str]:
+    """The dotted paths of a class and what it inherits from; none when there is no such class."""
     try:
-        backend = import_string(cache.get("BACKEND", ""))
+        found = import_string(path)
     except ImportError:
         return []
-    return [f"{base.__module__}.{base.__qualname__}" for base in backend.__mro__]
+    bases = getattr(found, "__mro__", ())
+    return [f"{base.__module__}.{base.__qualname__}" for base in bases]
 
 
 def _is_bytes_serializer(serializer: Any) -> bool:

@@ -1,26 +1,30 @@
-"""The settings: ``LLMCACHE = {...}`` in the project's settings, read at each access.
+"""The settings: ``LLMCACHE = {...}`` in the project's settings.
 
-Nothing is remembered between two accesses, so `override_settings` works and nothing is read at
-import. `llmcache.checks` reads every property below and turns what it raises into a system check.
+Each entry is read once for each such dictionary, so `override_settings` works, nothing is read at
+import, and a hit does not pay for it. (A dictionary that is changed in place is the same one.)
+`llmcache.checks` reads every entry below and turns what it raises into a system check.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Generic, Self, TypeVar, overload
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 DEFAULTS: dict[str, Any] = {
     "CACHE": "default",
     "DATABASE": None,
     "NAMESPACE": "default",
+    "REQUIRE_NAMESPACE": False,
+    "REQUEST_NAMESPACE": None,
     "TTL": timedelta(days=30),
     "HOT_TTL": timedelta(hours=1),
     "LOCAL_TTL": 0,
@@ -28,14 +32,17 @@ DEFAULTS: dict[str, Any] = {
     "STALE_WHILE_REVALIDATE": 0,
     "STALE_IF_ERROR": 0,
     "REFRESH": None,
+    "TASKS": "celery",
     "LEASE_SECONDS": 10,
     "WAIT_SECONDS": 120,
     "MAX_ENTRY_BYTES": 1024 * 1024,
     "STORE_REQUESTS": "full",
     "ADMIT": None,
+    "FINISHED_REASONS": (),
     "ENCRYPTION_KEYS": (),
     "COMPRESS_ABOVE": 4096,
     "PRICES": {},
+    "KEY_HEADERS": (),
 }
 
 LONGEST_TTL = timedelta(days=36_525)
@@ -43,9 +50,12 @@ LONGEST_SECONDS = LONGEST_TTL.total_seconds()
 LONGEST_NAME = 255
 HIGHEST_PRICE = 1_000_000
 
+T = TypeVar("T")
+
 Redactor = Callable[[dict[str, Any]], dict[str, Any]]
 Admit = Callable[[Any, Any], bool]
 Refresh = Callable[[str], object]
+RequestNamespace = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,33 +125,88 @@ def of_project(name: str, default: Any = None) -> Any:
 _read_before: Final = vars(django_settings)
 
 
+class entry(Generic[T]):  # noqa: N801 - it is used as `property` is
+    """A property that is read once for each dictionary `LLMCACHE`. What it raises is not kept."""
+
+    def __init__(self, read: Callable[[Any], T]) -> None:
+        self._read = read
+        self._name = read.__name__
+        self.__doc__ = read.__doc__
+
+    @overload
+    def __get__(self, holder: None, owner: Any) -> Self: ...
+    @overload
+    def __get__(self, holder: Settings, owner: Any) -> T: ...
+    def __get__(self, holder: Settings | None, owner: Any) -> Self | T:
+        if holder is None:
+            return self
+        entries, known = holder.known
+        # (a call of `of_project` is what most have no need of)
+        if entries is not (_read_before.get("LLMCACHE") or of_project("LLMCACHE", NOTHING)):
+            known = holder.start_anew()
+        if self._name not in known:
+            known[self._name] = self._read(holder)
+        return known[self._name]  # type: ignore[no-any-return]
+
+
+NOTHING: Final[Mapping[str, Any]] = {}
+
+
 class Settings:
     """`LLMCACHE`, a typed property for each entry; each raises `ImproperlyConfigured` when off."""
 
-    @property
+    #: A dictionary `LLMCACHE`, and what was read of it by now.
+    known: tuple[Any, dict[str, Any]] = (None, {})
+
+    def start_anew(self) -> dict[str, Any]:
+        """Forget what was read of another dictionary."""
+        self.known = of_project("LLMCACHE", NOTHING), {}
+        return self.known[1]
+
+    @entry
     def cache(self) -> str | None:
         """Alias of the hot tier in `CACHES`; None: rows only."""
         return self._alias("CACHE")
 
-    @property
+    @entry
     def database(self) -> str | None:
         """Alias of the database for the rows; None: what the routers say."""
         return self._alias("DATABASE")
 
-    @property
-    def namespace(self) -> str:
-        """The namespace of clients that name none."""
-        value = self._value("NAMESPACE")
-        if not is_name(value):
-            raise self._off("NAMESPACE", f"a printable string of 1 to {LONGEST_NAME} characters")
-        return str(value)
+    @entry
+    def namespace(self) -> str | None:
+        """The namespace of clients that name none; None: such calls are not cached.
 
-    @property
+        Where requests have namespaces, what is outside of them has none, unless it is said here.
+        """
+        value = self._value("NAMESPACE")
+        entries = of_project("LLMCACHE", NOTHING)
+        if entries.get("REQUEST_NAMESPACE") and "NAMESPACE" not in entries:
+            return None
+        if value is not None and not is_name(value):
+            wanted = f"a printable string of 1 to {LONGEST_NAME} characters, or None"
+            raise self._off("NAMESPACE", wanted)
+        return None if value is None else str(value)
+
+    @entry
+    def require_namespace(self) -> bool:
+        """Whether a call without a namespace of its own is an error."""
+        value = self._value("REQUIRE_NAMESPACE")
+        if not isinstance(value, bool):
+            raise self._off("REQUIRE_NAMESPACE", "True or False")
+        return value
+
+    @entry
+    def request_namespace(self) -> RequestNamespace | None:
+        """The function that tells the namespace of a request; None: requests have none."""
+        return self._function("REQUEST_NAMESPACE")
+
+    @entry
     def ttl(self) -> float | None:
         """Seconds that an answer stays fresh when the call does not say; None: for ever."""
         return self._seconds("TTL")
 
-    @property
+    @entry
     def hot_ttl(self) -> float:
         """The longest that a hot copy lives, in seconds."""
         seconds = self._seconds("HOT_TTL")
@@ -149,38 +214,40 @@ class Settings:
             raise self._off("HOT_TTL", "more than 0 seconds")
         return seconds
 
-    @property
+    @entry
     def local_ttl(self) -> float:
         """The longest that a copy in this process lives, in seconds; 0: there are none."""
         return self._finite_seconds("LOCAL_TTL")
 
-    @property
+    @entry
     def local_entries(self) -> int:
         """The most copies that a process holds."""
         return self._count("LOCAL_ENTRIES", "entries")
 
-    @property
+    @entry
     def stale_while_revalidate(self) -> float:
         """Seconds after its expiry that an answer is still served, while a new one is fetched."""
         return self._finite_seconds("STALE_WHILE_REVALIDATE")
 
-    @property
+    @entry
     def stale_if_error(self) -> float:
         """Seconds after its expiry that an answer is served when the provider fails."""
         return self._finite_seconds("STALE_IF_ERROR")
 
-    @property
+    @entry
     def refresh(self) -> Refresh | None:
         """What is told the key of a stale entry that is to be refreshed; None: a thread does it."""
-        value = self._value("REFRESH")
-        if value is None:
-            return None
-        refresh = self._imported(value)
-        if refresh is None:
-            raise self._off("REFRESH", "None or the dotted path to a function")
-        return refresh
+        return self._function("REFRESH")
 
-    @property
+    @entry
+    def tasks(self) -> str | None:
+        """The queue that work is handed over to: ``"celery"``, ``"django"``, or None for none."""
+        value = self._value("TASKS")
+        if value not in ("celery", "django", None):
+            raise self._off("TASKS", '"celery", "django" or None')
+        return None if value is None else str(value)
+
+    @entry
     def lease_seconds(self) -> float:
         """How long the right to ask for a key outlives its holder. It is renewed meanwhile."""
         seconds = self._finite_seconds("LEASE_SECONDS")
@@ -188,22 +255,22 @@ class Settings:
             raise self._off("LEASE_SECONDS", "1 second or more")
         return seconds
 
-    @property
+    @entry
     def wait_seconds(self) -> float:
         """The longest that a call waits for another one's answer, before it asks for itself."""
         return self._finite_seconds("WAIT_SECONDS")
 
-    @property
+    @entry
     def max_entry_bytes(self) -> int:
         """Larger answers are returned, not stored."""
         return self._count("MAX_ENTRY_BYTES")
 
-    @property
+    @entry
     def compress_above(self) -> int:
         """Payloads of more bytes are compressed."""
         return self._count("COMPRESS_ABOVE")
 
-    @property
+    @entry
     def store_requests(self) -> str | Redactor:
         """``"full"``, ``"digest"`` (no prompt at rest), or the function that the path names."""
         value = self._value("STORE_REQUESTS")
@@ -214,18 +281,23 @@ class Settings:
             raise self._off("STORE_REQUESTS", '"full", "digest" or the dotted path to a function')
         return redactor
 
-    @property
+    @entry
     def admit(self) -> Admit | None:
         """The team's own rule over answer and completion; None: there is none."""
-        value = self._value("ADMIT")
-        if value is None:
-            return None
-        admit = self._imported(value)
-        if admit is None:
-            raise self._off("ADMIT", "None or the dotted path to a function")
-        return admit
+        return self._function("ADMIT")
 
-    @property
+    @entry
+    def finished_reasons(self) -> frozenset[str]:
+        """Words of a gateway for an answer that is whole, in lower case, besides the known ones."""
+        value = self._value("FINISHED_REASONS")
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            value = ("",)
+        words = tuple(value)
+        if not all(isinstance(word, str) and word for word in words):
+            raise self._off("FINISHED_REASONS", 'a list of words, as in ["eos"]')
+        return frozenset(map(str.lower, words))
+
+    @entry
     def encryption_keys(self) -> tuple[bytes, ...]:
         """AES keys, newest first; base64 of 16, 24 or 32 bytes in the settings."""
         value = self._value("ENCRYPTION_KEYS")
@@ -245,7 +317,7 @@ class Settings:
             )
         return keys
 
-    @property
+    @entry
     def prices(self) -> dict[str, Prices]:
         """The team's own prices, by the name of the model; they win over those of genai-prices."""
         value = self._value("PRICES")
@@ -259,11 +331,28 @@ class Settings:
             )
             raise self._off("PRICES", wanted) from error
 
+    @entry
+    def key_headers(self) -> frozenset[str]:
+        """Headers that count in the key besides the known ones, by their names in lower case."""
+        value = self._value("KEY_HEADERS")
+        if not isinstance(value, list | tuple | set | frozenset) or not all(map(is_name, value)):
+            raise self._off("KEY_HEADERS", "a list of names of HTTP headers")
+        return frozenset({name.lower() for name in value})
+
     def _value(self, name: str) -> Any:
-        entries = of_project("LLMCACHE", {})
-        if type(entries) is not dict and not isinstance(entries, Mapping):
+        entries = of_project("LLMCACHE", NOTHING)
+        if not isinstance(entries, Mapping):
             raise ImproperlyConfigured("LLMCACHE must be a dictionary.")
         return entries.get(name, DEFAULTS[name])
+
+    def _function(self, name: str) -> Callable[..., Any] | None:
+        value = self._value(name)
+        if value is None:
+            return None
+        function = self._imported(value)
+        if function is None:
+            raise self._off(name, "None or the dotted path to a function")
+        return function
 
     def _imported(self, path: Any) -> Callable[..., Any] | None:
         """The function with this dotted path; None when there is none."""
@@ -292,8 +381,6 @@ class Settings:
             raise self._off(name, "seconds, a timedelta or None") from error
 
     def _finite_seconds(self, name: str) -> float:
-        if self._value(name) is DEFAULTS[name] == 0:  # as it mostly is, and each hit asks
-            return 0.0
         seconds = self._seconds(name)
         if seconds is None:
             raise self._off(name, "seconds or a timedelta")
@@ -306,3 +393,12 @@ class Settings:
 
 
 settings = Settings()
+
+
+def _settings_changed(*, setting: str, **_: Any) -> None:
+    """A test may have put the same dictionary back, with more in it."""
+    if setting == "LLMCACHE":
+        settings.start_anew()
+
+
+setting_changed.connect(_settings_changed)

@@ -2,11 +2,20 @@
 
 None of them ever replaces an answer: they are raised for arguments that cannot be meant, or
 because the caller asked for an error (``cache_mode="only-if-cached"``).
+
+Errors of others are written down by `llmcache.discretion`: their texts may hold a prompt.
 """
+
+from __future__ import annotations
+
+from typing import ClassVar
 
 
 class LLMCacheError(Exception):
     """The root of all errors of llmcache."""
+
+    #: Whether the text is made of rules and names alone, so that it may be written down.
+    is_without_content: ClassVar[bool] = False
 
 
 class InvalidArgument(LLMCacheError, ValueError):
@@ -15,6 +24,21 @@ class InvalidArgument(LLMCacheError, ValueError):
 
 class InvalidArgumentType(InvalidArgument, TypeError):
     """An argument has a type that cannot be meant. Raised before the model is asked."""
+
+
+class UnsupportedEventLoop(LLMCacheError, RuntimeError):
+    """A coroutine of llmcache runs on another event loop than asyncio's, such as trio's.
+
+    Raised before anybody is asked.
+    """
+
+    is_without_content = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Coroutines of llmcache run on event loops of asyncio (as uvloop's), and here is none. "
+            "Under trio, ask a synchronous client: await trio.to_thread.run_sync(...)."
+        )
 
 
 class UncacheableRequest(LLMCacheError):
@@ -52,3 +76,5 @@ class CacheMiss(LLMCacheError, LookupError):
 
 class CorruptEntry(LLMCacheError):
     """Stored bytes are damaged, tampered with, of another key, or of another format."""
+
+    is_without_content = True

@@ -94,6 +94,12 @@ class Call:
     spent: Receipt | None = None
     #: The packed receipt of the copy that was served. Most are never looked at.
     receipt: bytes = field(default=b"", repr=False)
+    #: For what is made of this answer (see `Inside`): when it was asked for, as stored (0: it may
+    #: not be), when it expires, and that it must not be stored itself: never, or without a ttl.
+    created: float = field(default=0.0, repr=False)
+    expires: float | None = field(default=None, repr=False)
+    spoils: bool = field(default=False, repr=False)
+    needs_ttl: bool = field(default=False, repr=False)
 
     @property
     def saved(self) -> Receipt | None:
@@ -122,11 +128,68 @@ def capture() -> Iterator[list[Call]]:
     those of the blocks inside.
     """
     calls: list[Call] = []
+    with noted_in(calls):
+        yield calls
+
+
+@contextmanager
+def noted_in(calls: list[Call]) -> Iterator[None]:
+    """`capture` into a list that is there."""
     token = _captures.set((*_captures.get(), calls))
     try:
-        yield calls
+        yield
     finally:
         _captures.reset(token)
+
+
+class Inside(list[Call]):
+    """The calls that one answer is made of, hits included. It fills as the list of `capture` does.
+
+    `streams` are those that were begun: one that is not read to its end is told too late, or never.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.streams: list[Call] = []
+
+    def spoiler(self, *, has_ttl: bool) -> Call | None:
+        """The call because of which the answer is not to be stored, if there is one.
+
+        One that failed is none when it was repeated, and answered then. `has_ttl`: somebody has
+        said how long the answer stays fresh.
+        """
+        answered = {call.key for call in self if _is_answered(call)} - {""}
+        calls: list[Call] = [*self, *self.streams]
+        for call in calls:
+            failed = not _is_answered(call) and call.key not in answered
+            spoils = call.spoils or (call.needs_ttl and not has_ttl)
+            if failed or spoils or call.outcome is Outcome.STALE:
+                return call
+        return None
+
+    def parts(self) -> dict[str, float]:
+        """The keys under which they are stored, or may be, and when each was asked for (or 0)."""
+        return {call.key: call.created for call in self if _has_entry(call)}
+
+    def expires(self) -> float | None:
+        """When the first of them does (seconds since the epoch); None: none ever does."""
+        times = [call.expires for call in self if _has_entry(call)]
+        return min((time for time in times if time is not None), default=None)
+
+
+def begin_stream(call: Call) -> None:
+    """Note that a stream was begun, whose end may never come."""
+    for calls in _captures.get():
+        if isinstance(calls, Inside):
+            calls.streams.append(call)
+
+
+def _is_answered(call: Call) -> bool:
+    return call.tier is not None or call.spent is not None
+
+
+def _has_entry(call: Call) -> bool:
+    return bool(call.key) and call.outcome is not Outcome.BYPASS
 
 
 def record(call: Call, started: float) -> None:

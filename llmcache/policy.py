@@ -5,16 +5,16 @@ Every argument that a caller can get wrong is read here, and refused before the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum, StrEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from llmcache.conf import LONGEST_NAME, is_name, settings, to_seconds
-from llmcache.exceptions import InvalidArgument, InvalidArgumentType
+from llmcache.exceptions import InvalidArgument, InvalidArgumentType, UncacheableRequest
 
 
 class CacheMode(StrEnum):
@@ -31,6 +31,10 @@ class CacheMode(StrEnum):
         return self is not CacheMode.NO_STORE and self is not CacheMode.RELOAD
 
 
+# How the modes are written in signatures, so that a type checker knows them.
+ModeName = Literal["default", "no-store", "reload", "force-cache", "only-if-cached"] | CacheMode
+
+
 class Unset(Enum):
     """The type of `UNSET`: an argument that was not given, where None has a meaning."""
 
@@ -38,6 +42,11 @@ class Unset(Enum):
 
 
 UNSET: Final = Unset.UNSET
+
+WAY_OUT: Final = (
+    'name it with cache_namespace="...", or in a block of llmcache.override(namespace="..."); for '
+    "requests, see llmcache.middleware"
+)
 
 TTL = int | float | timedelta | None
 Seconds = int | float | timedelta
@@ -50,9 +59,14 @@ class Policy:
     mode: CacheMode = CacheMode.DEFAULT
     ttl: float | Unset | None = UNSET
     tags: frozenset[str] = frozenset()
-    namespace: str | Unset = UNSET
+    namespace: str | Unset | None = UNSET
+    #: Whether the namespace is the one of this call: its own, an override's or the request's
+    #: (None: the request has none), and not that of the client or the function.
+    is_own_namespace: bool = False
     stale_while_revalidate: float | Unset = UNSET
     stale_if_error: float | Unset = UNSET
+    #: Which of several answers to one question.
+    sample: int = 0
     #: Whether a part of the time to live is left out at random (see `store.drafts.expiry`).
     is_spread: bool = True
 
@@ -63,7 +77,19 @@ class Policy:
 
     @property
     def namespace_name(self) -> str:
-        return settings.namespace if self.namespace is UNSET else self.namespace
+        """The namespace, by the settings where nobody names one.
+
+        Raises `UncacheableRequest` when there is none, and `InvalidArgument` when there has to be.
+        """
+        namespace = self.namespace
+        if not self.is_own_namespace:
+            if settings.require_namespace:
+                namespace = None
+            elif namespace is UNSET:
+                namespace = settings.namespace
+        if namespace is None:
+            raise self._no_namespace()
+        return namespace  # type: ignore[return-value]  # (what is `UNSET` is not the call's own)
 
     @property
     def revalidate_seconds(self) -> float:
@@ -77,8 +103,16 @@ class Policy:
         window = self.stale_if_error
         return settings.stale_if_error if window is UNSET else window
 
+    def _no_namespace(self) -> Exception:
+        why = "this request has none" if self.is_own_namespace else "the call has none"
+        if settings.require_namespace and self.mode is not CacheMode.NO_STORE:
+            return InvalidArgument(f"LLMCACHE['REQUIRE_NAMESPACE'] is on, and {why}: {WAY_OUT}.")
+        return UncacheableRequest("namespace", f"{why}: {WAY_OUT}")
+
     def changed(
         self,
+        prefix: str = "",
+        /,
         *,
         mode: object = UNSET,
         ttl: object = UNSET,
@@ -86,36 +120,47 @@ class Policy:
         namespace: object = UNSET,
         stale_while_revalidate: object = UNSET,
         stale_if_error: object = UNSET,
+        sample: object = UNSET,
+        renews: object = False,
     ) -> Policy:
-        """A policy with these arguments read and put in (tags: added). Raises `InvalidArgument`."""
+        """A policy with these arguments read and put in (tags: added). Raises `InvalidArgument`.
+
+        `prefix`: what the names begin with where they were written, for that error; `renews`:
+        where it would serve what is stored, or else ask, it asks.
+        """
         changes: dict[str, Any] = {}
         if mode is not UNSET:
-            changes["mode"] = read_mode(mode)
+            changes["mode"] = read_mode(mode, f"{prefix}mode")
         if ttl is not UNSET:
-            changes["ttl"] = read_ttl(ttl)
+            changes["ttl"] = read_ttl(ttl, f"{prefix}ttl")
         if tags is not UNSET:
-            changes["tags"] = self.tags | read_tags(tags)
+            changes["tags"] = self.tags | read_tags(tags, f"{prefix}tags")
         if namespace is not UNSET:
-            changes["namespace"] = read_namespace(namespace)
+            changes["namespace"] = read_namespace(namespace, f"{prefix}namespace")
         if stale_while_revalidate is not UNSET:
             changes["stale_while_revalidate"] = read_window(
-                "stale_while_revalidate", stale_while_revalidate
+                f"{prefix}stale_while_revalidate", stale_while_revalidate
             )
         if stale_if_error is not UNSET:
-            changes["stale_if_error"] = read_window("stale_if_error", stale_if_error)
+            changes["stale_if_error"] = read_window(f"{prefix}stale_if_error", stale_if_error)
+        if sample is not UNSET:
+            changes["sample"] = _read_sample(sample, f"{prefix}sample")
+        if renews and changes.get("mode", self.mode) in (CacheMode.DEFAULT, CacheMode.FORCE_CACHE):
+            changes["mode"] = CacheMode.RELOAD
         return replace(self, **changes) if changes else self
 
 
-def read_mode(value: object) -> CacheMode:
+def read_mode(value: object, name: str) -> CacheMode:
+    """`name`, here and below, is what the argument is called where it was written."""
     try:
         return CacheMode(value)  # type: ignore[arg-type]
     except ValueError:
         names = ", ".join(repr(str(mode)) for mode in CacheMode)
-        raise InvalidArgument(f"cache_mode is one of {names}; not {value!r}.") from None
+        raise InvalidArgument(f"{name} is one of {names}; not {value!r}.") from None
 
 
-def read_ttl(value: object) -> float | None:
-    way_out = "cache_ttl takes seconds (int or float), a timedelta, or None for no expiry"
+def read_ttl(value: object, name: str) -> float | None:
+    way_out = f"{name} takes seconds (int or float), a timedelta, or None for no expiry"
     try:
         return to_seconds(value)
     except TypeError as error:
@@ -125,7 +170,7 @@ def read_ttl(value: object) -> float | None:
 
 
 def read_window(name: str, value: object) -> float:
-    """Seconds for which stale answers are served; `name` is the argument's."""
+    """Seconds for which stale answers are served."""
     way_out = f"{name} takes seconds (int or float) or a timedelta, and 0 for no stale answers"
     try:
         seconds = to_seconds(value)
@@ -138,16 +183,36 @@ def read_window(name: str, value: object) -> float:
     return seconds
 
 
-def read_namespace(value: object) -> str:
-    return _read_name("a namespace", value)
+def _read_sample(value: object, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidArgumentType(f"{name} is a whole number, as in 0, 1, 2; not {value!r}.")
+    if value < 0:
+        raise InvalidArgument(f"{name} is 0 or more; not {value!r}.")
+    return int(value)
 
 
-def read_tags(value: object) -> frozenset[str]:
+def read_namespace(value: object, name: str = "namespace") -> str:
+    return _read_name(name, value)
+
+
+def read_tags(value: object, name: str = "tags") -> frozenset[str]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise InvalidArgumentType(
-            f'cache_tags takes a list of strings, as in ["doc:42"]; not {value!r}.'
+            f'{name} takes a list of strings, as in ["doc:42"]; not {value!r}.'
         )
-    return frozenset(_read_name("a tag", tag) for tag in value)
+    return frozenset(_read_name(f"{name}: a tag", tag) for tag in value)
+
+
+def read_exclude(value: object) -> frozenset[str]:
+    """Names of arguments that are left out of the key."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InvalidArgumentType(
+            f'exclude takes a list of names, as in ["metadata"]; not {value!r}.'
+        )
+    names = frozenset(value)
+    if not all(isinstance(name, str) for name in names):
+        raise InvalidArgumentType(f"exclude takes names of arguments; not {value!r}.")
+    return names
 
 
 def _read_name(what: str, value: object) -> str:
@@ -157,27 +222,33 @@ def _read_name(what: str, value: object) -> str:
         raise InvalidArgument(
             f"{what} has 1 to {LONGEST_NAME} printable characters; {value[:80]!r} does not fit."
         )
-    return str.__str__(value)  # (of an enum's member that is its value)
+    # (of an enum's member that is its value, of a lazy object what it stands for)
+    return str.__str__(value) if issubclass(type(value), str) else str(value)
 
 
-_overrides: ContextVar[dict[str, Any]] = ContextVar("llmcache_overrides")
+NOTHING: Final[Mapping[str, Any]] = {}
+
+_overrides: ContextVar[Mapping[str, Any]] = ContextVar("llmcache_overrides", default=NOTHING)
+# The namespace of the request that is being answered; None: it has none.
+_of_request: ContextVar[str | Unset | None] = ContextVar("llmcache_of_request", default=UNSET)
 
 
 @contextmanager
 def override(
     *,
-    mode: str | Unset = UNSET,
+    mode: ModeName | Unset = UNSET,
     ttl: TTL | Unset = UNSET,
     tags: Iterable[str] | Unset = UNSET,
     namespace: str | Unset = UNSET,
     stale_while_revalidate: Seconds | Unset = UNSET,
     stale_if_error: Seconds | Unset = UNSET,
+    sample: int | Unset = UNSET,
 ) -> Iterator[None]:
     """Change what all calls inside the block ask of the cache.
 
-    It wins over the client's and the call's own arguments (tags are added to theirs); an inner
-    block wins over an outer one. It holds for this thread, and for the asyncio tasks started
-    inside.
+    It wins over the client's and the call's own arguments (tags are added to theirs); but a
+    namespace that the call itself names stays. An inner block wins over an outer one. It holds for
+    this thread, and for the asyncio tasks started inside.
 
     Args:
         mode: a cache mode of the Fetch standard, as in ``cache_mode``.
@@ -187,6 +258,8 @@ def override(
         stale_while_revalidate: how long after its expiry an answer is served while a new one is
             fetched: seconds or a `timedelta`.
         stale_if_error: how long after its expiry an answer is served when the provider fails.
+        sample: which of several answers to one question: 0 (the one that calls have which name
+            none), 1, 2, ...
 
     Raises:
         InvalidArgument: when an argument cannot be meant.
@@ -198,9 +271,10 @@ def override(
         "namespace": namespace,
         "stale_while_revalidate": stale_while_revalidate,
         "stale_if_error": stale_if_error,
+        "sample": sample,
     }
     given = {name: value for name, value in arguments.items() if value is not UNSET}
-    outer = _overrides.get({})
+    outer = _overrides.get()
     if "tags" in given:
         given["tags"] = read_tags(given["tags"]) | outer.get("tags", frozenset())
     Policy().changed(**given)
@@ -211,7 +285,52 @@ def override(
         _overrides.reset(token)
 
 
-def overridden(policy: Policy) -> Policy:
-    """`policy` as the blocks of `override` around the call change it."""
-    overrides = _overrides.get(None)
-    return policy.changed(**overrides) if overrides else policy
+@contextmanager
+def renewing() -> Iterator[None]:
+    """Calls inside ask anew, as what they are a part of does; their own ``no-store`` stays."""
+    token = _overrides.set({**_overrides.get(), "renews": True})
+    try:
+        yield
+    finally:
+        _overrides.reset(token)
+
+
+@contextmanager
+def in_request(namespace: str | Unset | None) -> Iterator[None]:
+    """Calls inside are of a request with this namespace; None: they have none, whatever is set."""
+    token = _of_request.set(namespace)
+    try:
+        yield
+    finally:
+        _of_request.reset(token)
+
+
+def taken_along(function: Callable[..., None]) -> Callable[..., None]:
+    """`function` for a new thread, as if it were called inside of the blocks that are around here.
+
+    Those of `override` and `in_request` alone: what is captured here is none of its business.
+    """
+    overrides, of_request = _overrides.get(), _of_request.get()
+
+    def call(*args: Any) -> None:
+        _overrides.set(overrides)
+        _of_request.set(of_request)
+        function(*args)
+
+    return call
+
+
+def overridden(policy: Policy, *, names_namespace: bool = False) -> Policy:
+    """`policy` as the blocks of `override` and the request around the call change it.
+
+    `names_namespace`: its namespace is one that the call itself has named, which stays.
+    """
+    overrides, namespace = _overrides.get(), _of_request.get()
+    if names_namespace:
+        namespace = policy.namespace
+    if overrides:
+        policy = policy.changed(**overrides)
+        namespace = namespace if names_namespace else overrides.get("namespace", namespace)
+    if namespace is UNSET:
+        return policy
+    return replace(policy, namespace=namespace, is_own_namespace=True)

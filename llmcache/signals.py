@@ -8,9 +8,10 @@
     after a run of the expiry that removed something.
 `tier_failed(sender, tier, operation, error)`
     a tier could not do something, and the call went on without it.
-`tier_changed(sender, tier, state, error)`
-    a tier kept failing and is passed over from now on (`state` is ``"open"``), or is well again
-    (``"closed"``, and `error` is None). It is sent by a thread of llmcache's own.
+`tier_changed(sender, tier, use, state, error)`
+    a tier kept failing when it was read or written (`use` is ``"read"`` or ``"write"``), and is
+    passed over for that from now on (`state` is ``"open"``); or it is well again (``"closed"``, and
+    `error` is None). It is sent by a thread of llmcache's own.
 `entry_refused(sender, key, tier, error)`
     stored bytes were damaged, tampered with, or do not validate any more: the call was a miss.
 """
@@ -23,6 +24,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.dispatch import Signal
+
+from llmcache.discretion import without_content
 
 logger = logging.getLogger("llmcache")
 
@@ -55,4 +58,5 @@ def _robustly() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - law A
-        logger.warning("llmcache: a signal did not reach all of its receivers: %r", error)
+        why = without_content(error)
+        logger.warning("llmcache: a signal did not reach all of its receivers: %s", why)

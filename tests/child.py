@@ -88,10 +88,10 @@ def work(
     try:
         os.environ.update(environment, DJANGO_SETTINGS_MODULE="tests.settings")
         result = task(**order)
-        from llmcache.store import placement
+        from llmcache.background import database
 
         # What is written at the end would come when the next test has begun.
-        placement.finish()
+        database.finish()
         sender.send(result)
         os._exit(0)
     except BaseException:
@@ -139,7 +139,7 @@ def call_and_log(
 ) -> list[Any]:
     set_up(llmcache_settings)
     from llmcache.signals import call_answered
-    from llmcache.store import ledger
+    from llmcache.usage import ledger
 
     client: Any = llmcache.client.from_provider(
         "openai/gpt-4.1-mini", api_key="k", base_url=base_url

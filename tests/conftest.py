@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +12,9 @@ import pytest
 from django.conf import settings as django_settings
 from django.core.cache import caches
 
-from llmcache.store import breaker, hits, ledger
+from llmcache import breakers, discretion
+from llmcache.resilience import failsafe
+from llmcache.usage import hits, ledger
 from project.standin.server import StandIn
 from tests import servers
 from tests.plugin import SERVERS
@@ -28,6 +32,15 @@ def django_db_modify_db_settings_xdist_suffix() -> None:
     """Workers have servers of their own (see `plugin`): their databases need no other names."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _leave_no_garbage() -> Iterator[None]:
+    """What clients of SDKs have left open is no fault of the file that happens to run later."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
 @pytest.fixture(autouse=True)
 def _forget_hits() -> Iterator[None]:
     """What one test counted is not written into the database of the next."""
@@ -40,7 +53,15 @@ def _forget_hits() -> Iterator[None]:
 def _tiers_at_work() -> Iterator[None]:
     """A tier that failed in one test is asked in the next."""
     yield
-    breaker.breakers.update({tier: breaker.Breaker() for tier in breaker.breakers})
+    breakers.breakers.update({side: breakers.Breaker() for side in breakers.SIDES})
+
+
+@pytest.fixture(autouse=True)
+def _untold() -> Iterator[None]:
+    """What was said in one test is said again in the next."""
+    yield
+    failsafe._hinted.clear()
+    discretion.once_a_minute.told.clear()
 
 
 @dataclass(frozen=True)

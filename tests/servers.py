@@ -254,6 +254,49 @@ class RedisServer(Server):
             return False
 
 
+class ClusterNode(RedisServer):
+    """A node of a Redis Cluster, which comes back with what it had when it was told to `save`."""
+
+    programs = ["redis-server", "redis-cli"]
+
+    def __init__(self, *options: str) -> None:
+        self.bus_port = free_port()
+        super().__init__(
+            *("--save", "3600 1000000", "--cluster-enabled", "yes"),
+            *("--cluster-port", str(self.bus_port), "--cluster-node-timeout", "1000"),
+            *options,
+        )
+
+
+def join_cluster(nodes: Sequence[ClusterNode]) -> None:
+    """Make a Cluster of `nodes`, at least three, each with a part of the keys."""
+    addresses = [f"127.0.0.1:{node.port}" for node in nodes]
+    create = [program("redis-cli"), "--cluster", "create", *addresses, "--cluster-yes"]
+    subprocess.run(create, check=True, capture_output=True, timeout=START_SECONDS)
+
+
+class MemcachedServer(Server):
+    """Memcached, which cannot tell what it holds."""
+
+    user = "nobody"
+    programs = ["memcached"]
+
+    @property
+    def url(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def _command(self) -> list[str]:
+        return [program("memcached"), "--listen=127.0.0.1", f"--port={self.port}", *self.options]
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.sendall(b"version\r\n")
+                return connection.recv(7) == b"VERSION"
+        except OSError:
+            return False
+
+
 class PostgreSQLServer(Server):
     """PostgreSQL; the user `postgres` is let in without a password."""
 

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import date
+from types import SimpleNamespace
 from typing import Any
 
 import instructor
 import pytest
+from django.test import Client
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from instructor.cache import AutoCache, load_cached_response, store_cached_response
+from pydantic import BaseModel
 
 import llmcache
-from llmcache.store import durable, entries
+from llmcache import store
+from llmcache.codec.equality import same
+from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
 from tests.conftest import Backend, backend_parameters
+from tests.test_admin import page_of, text_of
 from tests.test_client import CALL, CLOSE
 from tests.test_trouble import unreachable
 
@@ -106,16 +116,179 @@ def test_with_the_database_down_the_model_is_asked(model: StandIn, backend: Back
     assert len(model.calls) == 2
 
 
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("value", ["no JSON", "[]", '{"model": 1, "raw": null}', b"bytes", None])
-def test_what_is_not_instructors_is_not_stored(value: Any) -> None:
+class Answer(BaseModel):
+    title: str
+
+
+def answer_with(response: Any) -> Answer:
+    """An answer as instructor makes it, with the provider's response."""
+    answer = Answer(title="Grüße")
+    object.__setattr__(answer, "_raw_response", response)
+    return answer
+
+
+def circular() -> dict[str, Any]:
+    """What instructor can write down as Python does only, which is no JSON."""
+    value: dict[str, Any] = {"id": "chatcmpl-1"}
+    value["itself"] = value
+    return value
+
+
+RESPONSES = [
+    None,
+    Answer(title="any model"),
+    {"id": "1", "model": "gpt-4.1-mini", "choices": [{"finish_reason": "stop"}]},
+    {"any": "dict", "when": date(2026, 1, 2), "model": {"no": "name"}},
+    ["a", "list"],
+    "a text",
+    "",
+    SimpleNamespace(id="1"),
+    circular(),
+    float("nan"),
+]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("response", RESPONSES, ids=lambda response: type(response).__name__)
+def test_what_instructor_falls_back_to_comes_back(response: Any, admin_client: Client) -> None:
+    """As from instructor's own cache, whatever a provider's SDK responds with."""
+    mine, own = llmcache.DjangoCache(), AutoCache()
+    hits = []
+    for cache in (mine, own):
+        store_cached_response(cache, "key", answer_with(response))
+        hits.append(load_cached_response(cache, "key", Answer))
+    assert mine.get("key") == own.get("key")
+    responses = [getattr(hit, "_raw_response", None) for hit in hits]
+    assert repr(responses[0]) == repr(responses[1])
+    entry = durable.entries().get()
+    assert "Grüße" in text_of(admin_client.get(page_of(entry)))
+    assert admin_client.get(page_of(entry, "export")).json()["answer"] == {"title": "Grüße"}
+
+
+VALUES = [
+    "no JSON",
+    '{"title": "bare JSON"}',
+    "[]",
+    '{"model": 1, "raw": null}',
+    '{"model": "no JSON", "raw": null}',
+    '{"model":"{}","raw":null}',  # (not as instructor spaces it)
+    '{"model": "{}", "raw": null, "more": 1}',
+    '{"model": "\\ud800", "raw": null}',
+    "\ud800",
+    "",
+    b"bytes \xff",
+    None,
+    True,
+    1,
+    1.0,
+    10**40,
+    float("inf"),
+    {"plain": [1, "two", {"three": b"3"}, None, 0.5, {}], "": []},
+]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("value", VALUES, ids=ascii)
+def test_whatever_a_person_gives_comes_back(value: Any, admin_client: Client) -> None:
     cache = llmcache.DjangoCache()
     cache.set("key", value)
+    assert same(cache.get("key"), value)
+    entry = durable.entries().get()
+    assert "cannot be read" not in text_of(admin_client.get(page_of(entry)))
+    assert admin_client.get(page_of(entry, "export")).json()["unreadable"] == {}
+
+
+@pytest.mark.django_db
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=8,
+    )
+)
+def test_any_value_of_these_comes_back(value: Any) -> None:
+    cache = llmcache.DjangoCache()
+    cache.set("key", value)
+    assert same(cache.get("key"), value)
+
+
+def deep() -> list[Any]:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+class Text(str):
+    __slots__ = ()
+
+
+UNEQUAL = [
+    (1, 2),
+    {1: "a number"},
+    {"a", "set"},
+    Text("of a class of its own"),
+    Answer(title="a model"),
+    {"llmcache bytes": "YQ=="},
+    object(),
+    circular(),
+    deep(),
+    10**5000,
+]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("value", UNEQUAL, ids=lambda value: type(value).__name__)
+def test_what_would_not_come_back_equal_is_not_stored(
+    value: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor is what was there taken for it."""
+    cache = llmcache.DjangoCache()
+    cache.set("key", "older")
+    with llmcache.capture() as calls:
+        cache.set("key", value)
     assert cache.get("key") is None
     assert not durable.entries().exists()
+    assert [(call.stored, call.reason) for call in calls] == [
+        (False, "it would not come back as it is")
+    ]
+    assert "it would not come back as it is" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_too_large_is_not_taken_for_what_was_there(settings: Any) -> None:
+    settings.LLMCACHE = {"MAX_ENTRY_BYTES": 1000}
+    cache = llmcache.DjangoCache()
+    cache.set("key", "older")
+    cache.set("key", "x" * 2000)
+    assert cache.get("key") is None
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("door", ["key", "namespace", "everything"])
+def test_what_a_person_stored_is_invalidated(door: str) -> None:
+    cache = llmcache.DjangoCache(namespace="n")
+    with llmcache.capture() as calls:
+        cache.set("plain", {"a": 1})
+        assert cache.get("plain") == {"a": 1}
+    key = calls[-1].key
+    doors: dict[str, Any] = {"key": {"keys": [key]}, "namespace": {"namespace": "n"}}
+    assert llmcache.invalidate(**doors.get(door, {"everything": True})).entries == 1
+    assert cache.get("plain") is None
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("key", ["", "\ud800", None, 1, b"bytes"], ids=ascii)
+def test_no_key_raises(key: Any) -> None:
+    cache = llmcache.DjangoCache()
+    cache.set(key, "value")
+    assert cache.get(key) in {"value", None}
 
 
 @pytest.mark.django_db(transaction=True)
 def test_it_can_be_made_before_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entries, "lookup", lambda key: pytest.fail("asked too early"))
+    monkeypatch.setattr(store, "lookup", lambda key: pytest.fail("asked too early"))
     llmcache.DjangoCache()

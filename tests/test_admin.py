@@ -16,17 +16,18 @@ from django.urls import reverse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcache import invalidation
-from llmcache.admin import conversation, filters, phrases, removal, texts
-from llmcache.admin.conversation import read_messages
-from llmcache.admin.reading import Unreadable, read_answer, read_question
+from llmcache.admin.entries import conversation, filters, phrases, selected, texts
+from llmcache.admin.entries.content import Unreadable, read_answer, read_question
+from llmcache.admin.entries.conversation import read_messages
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import Dumped
 from llmcache.codec.envelope import ANSWER, REQUEST, seal
-from llmcache.invalidation import Invalidated
 from llmcache.models import CacheEntry
 from llmcache.outcomes import Tier
-from llmcache.store import durable, late
+from llmcache.removal import invalidate
+from llmcache.removal.invalidate import Invalidated
+from llmcache.store.rows import late_answers
+from llmcache.store.rows import tier as durable
 
 LIST = "/admin/llmcache/cacheentry/"
 DAY = 86_400
@@ -91,7 +92,7 @@ def draft(name="entry", *, age=60.0, ttl=DAY, answer=None, request=None, **more)
 
 def store(name="entry", **more):
     made = draft(name, **more)
-    assert durable.write(made, late.generation()) is None
+    assert durable.write(made, late_answers.generation()) is None
     return durable.entries().get(key=made.key)
 
 
@@ -393,9 +394,9 @@ class TestPage:
     def test_says_that_requests_are_not_stored(self, admin_client):
         assert 'LLMCACHE["STORE_REQUESTS"]' in text_of(admin_client.get(page_of(store())))
 
-    def test_costs_four_queries(self, admin_client, django_assert_num_queries):
+    def test_costs_five_queries(self, admin_client, django_assert_num_queries):
         entry = store(request={"messages": []}, tags=frozenset({"a", "b", "c"}))
-        with django_assert_num_queries(4):
+        with django_assert_num_queries(5):
             admin_client.get(page_of(entry))
 
     def test_explains_what_differs_from_the_nearest_entry(self, admin_client):
@@ -439,14 +440,14 @@ class TestPage:
     ):
         entry = store_asking("entry", "What?", seed=0)
         store_asking("near", "Where?", seed=0)
-        # The four of the page; the newest entries of the namespace and model; one request.
-        with django_assert_num_queries(6):
+        # The five of the page; the newest entries of the namespace and model; one request.
+        with django_assert_num_queries(7):
             admin_client.get(page_of(entry))
         durable.entries().exclude(pk=entry.pk).delete()
         for number in range(1, 250):
             store_asking(f"{number}", f"{number}?", seed=number, namespace="other")
         # Five choices of where to look, and one request.
-        with django_assert_max_num_queries(10), CaptureQueriesContext(connections["default"]) as q:
+        with django_assert_max_num_queries(11), CaptureQueriesContext(connections["default"]) as q:
             admin_client.get(page_of(entry))
         assert sum("payload" in query["sql"] for query in q) == 1
 
@@ -680,7 +681,7 @@ class TestInvalidation:
         assert list(durable.entries()) == [other]
 
     def test_across_all_pages_of_a_filtered_list(self, admin_client, monkeypatch):
-        monkeypatch.setattr(invalidation, "BATCH_ROWS", 20)
+        monkeypatch.setattr(invalidate, "BATCH_ROWS", 20)
         store_many(70, namespace="acme")
         other = store("other")
         address = f"{LIST}?namespace=acme"
@@ -688,11 +689,11 @@ class TestInvalidation:
         asked = admin_client.post(address, select(first, select_across="1", index="0"))
         assert "70 entries" in text_of(asked)
         assert "and 60 more" in text_of(asked)
-        late = store("late", namespace="acme")
+        late_answers = store("late", namespace="acme")
 
         done = admin_client.post(address, agreement(asked), follow=True)
         assert "70 entries were invalidated." in text_of(done)
-        assert set(durable.entries()) == {other, late}
+        assert set(durable.entries()) == {other, late_answers}
 
     def test_the_confirmation_costs_as_many_queries_for_many_as_for_few(
         self, admin_client, django_assert_max_num_queries
@@ -704,8 +705,8 @@ class TestInvalidation:
             admin_client.post(LIST, select(first, select_across="1", index="0"))
 
     def test_the_log_stays_short(self, admin_client, monkeypatch):
-        monkeypatch.setattr(removal, "MOST_LOG_LINES", 3)
-        monkeypatch.setattr(invalidation, "BATCH_ROWS", 2)
+        monkeypatch.setattr(selected, "MOST_LOG_LINES", 3)
+        monkeypatch.setattr(invalidate, "BATCH_ROWS", 2)
         store_many(7)
         asked = admin_client.post(LIST, select(durable.entries()[0], select_across="1", index="0"))
         admin_client.post(LIST, agreement(asked))
@@ -726,14 +727,14 @@ class TestInvalidation:
         entry = store()
         asked = admin_client.get(page_of(entry, "invalidate"))
         partly = Invalidated(1, (Tier.DURABLE, Tier.HOT))
-        monkeypatch.setattr(removal, "invalidate_selected", lambda rows, by: partly)
+        monkeypatch.setattr(selected, "invalidate_selected", lambda rows, by: partly)
         done = admin_client.post(page_of(entry, "invalidate"), agreement(asked), follow=True)
         assert "The hot tier could not be reached" in text_of(done)
         assert "The database has not removed all of these entries" in text_of(done)
 
     def test_what_the_database_refused_is_not_logged(self, admin_client, monkeypatch):
         refused = Invalidated(0, (Tier.DURABLE,))
-        monkeypatch.setattr(removal, "invalidate_selected", lambda rows, by: refused)
+        monkeypatch.setattr(selected, "invalidate_selected", lambda rows, by: refused)
         one, two = store("one"), store("two")
         asked = admin_client.post(LIST, select(one, two, index="0"))
         done = admin_client.post(LIST, agreement(asked), follow=True)

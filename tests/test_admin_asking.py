@@ -10,12 +10,13 @@ from django.utils import timezone
 
 import llmcache
 from llmcache import signals
-from llmcache.client import rebuilding
+from llmcache.client import registry
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.envelope import ANSWER, unseal
-from llmcache.expiry import expire_entries
 from llmcache.models import Proposal
-from llmcache.store import amendments, durable
+from llmcache.removal.expire import expire_entries
+from llmcache.store import amendments
+from llmcache.store.rows import tier as durable
 from tests.test_admin import page_of, store, text_of
 from tests.test_client import CALL, make_client
 
@@ -24,8 +25,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def _varying(model):
-    rebuilding._origins.clear()
-    rebuilding._made_of_the_environment.cache_clear()
+    registry._origins.clear()
+    registry._made_of_the_environment.cache_clear()
     model.behaviour.vary = True
 
 
@@ -139,7 +140,7 @@ def test_it_is_not_stored_after_an_invalidation(client, admin_client):
     text = decide(admin_client, "replace")
     assert "Nothing was replaced: a newer answer was stored meanwhile." in text
     durable.entries().update(created_at=timezone.now() - timedelta(days=1))
-    assert proposal.since == 0
+    assert proposal.generation == 0
     text = decide(admin_client, "replace")
     assert "Nothing was replaced: it was invalidated while the model was asked." in text
 

@@ -11,12 +11,13 @@ from django.utils.formats import date_format
 from django.utils.html import escape
 
 import llmcache
-from llmcache.admin import exporting
-from llmcache.admin.media import image_of
+from llmcache.admin.entries import export
+from llmcache.admin.entries.media import image_of
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import Dumped
 from llmcache.models import HitDay
-from llmcache.store import durable, history
+from llmcache.store.rows import tier as durable
+from llmcache.usage import history
 from tests.test_admin import DAY, page_of, store, text_of
 from tests.test_client import CALL, make_client
 from tests.ticket import Ticket
@@ -98,7 +99,7 @@ class TestSteering:
     @pytest.mark.parametrize("tag", ["x" * 256, "a\x07b"])
     def test_a_tag_that_cannot_be_meant(self, admin_client, tag):
         entry = store(tags=frozenset({"old"}))
-        assert "A tag has 1 to 255 printable" in self.press(admin_client, "tags", tags=tag)
+        assert "Tags: a tag has 1 to 255" in self.press(admin_client, "tags", tags=tag)
         assert tags_of(entry) == ["old"]
 
     @pytest.mark.parametrize("name", ["pin", "unpin", "time", "tags", "ask_again"])
@@ -184,6 +185,17 @@ def test_hits_over_time(admin_client, age, hits, words):
 
 
 @pytest.mark.django_db
+def test_what_an_entry_was_made_of_is_linked(admin_client):
+    part, entry = store("part"), store("whole")
+    entry.parts.create(key=part.key)
+    entry.parts.create(key="f" * 64)  # (not stored any more)
+    response = admin_client.get(page_of(entry))
+    assert f"Made of {part} Endpoint" in text_of(response)
+    assert f'<a href="{page_of(part)}">{part}</a>' in response.content.decode()
+    assert "Made of" not in text_of(admin_client.get(page_of(part)))
+
+
+@pytest.mark.django_db
 class TestHitsByDay:
     def serve(self, entry, *counts):
         """Today's count is the last one."""
@@ -196,7 +208,7 @@ class TestHitsByDay:
         entry, other = store(), store("other")
         self.serve(other, 7)
         self.serve(entry, 1200, 0, 3)
-        with django_assert_num_queries(5):
+        with django_assert_num_queries(6):
             response = admin_client.get(page_of(entry))
         today = date_format(history.today(), "j M")
         text = text_of(response).partition("Hits over time")[2].partition("Conversation")[0]
@@ -272,7 +284,7 @@ class TestPythonCall:
         client = make_client(model, namespace="acme")
         answer = getattr(client, method)(**CALL | call)
         list(answer) if method != "create" else answer
-        python = exporting.python_call(the_row())
+        python = export.python_call(the_row())
         with llmcache.capture() as calls:
             # The SDK's connections are closed with the client that the code makes.
             names = {}
@@ -286,7 +298,7 @@ class TestPythonCall:
     def test_of_a_function(self):
         summarize("x", times=2)
         names = {}
-        exec(exporting.python_call(the_row()), names)
+        exec(export.python_call(the_row()), names)
         assert len(durable.entries()) == 1
 
     def test_is_on_the_page(self, admin_client):
@@ -300,7 +312,7 @@ class TestPythonCall:
 
     @pytest.mark.parametrize("request_", [None, [], "gone", {"messages": "gone"}])
     def test_is_left_out_where_the_request_is_not_as_it_was(self, request_):
-        assert exporting.python_call(store(request=request_)) is None
+        assert export.python_call(store(request=request_)) is None
 
 
 @llmcache.cached

@@ -9,11 +9,13 @@ import pytest
 from django.contrib.admin.models import ADDITION, LogEntry
 from django.utils import timezone
 
-from llmcache import resumption, tasks
-from llmcache.admin import invalidating
-from llmcache.fields import can_search
+from llmcache import tasks
+from llmcache.admin.invalidations import form
 from llmcache.models import Invalidation
-from llmcache.store import durable, instalments
+from llmcache.removal import claims, resumable
+from llmcache.store.rows import tier as durable
+from llmcache.store.rows.search import can_search
+from llmcache.tasks import on_celery
 from tests.test_admin import client_with, draft, store, store_many, text_of  # noqa: F401
 from tests.test_admin_list import asking
 
@@ -203,10 +205,10 @@ class TestPreview:
 class TestProgress:
     @pytest.fixture(autouse=True)
     def _slow(self, monkeypatch):
-        monkeypatch.setattr(invalidating, "FEW", 2)
-        monkeypatch.setattr(invalidating, "CONFIRMING_SECONDS", 0)
-        monkeypatch.setattr(invalidating, "CARRYING_SECONDS", 0)
-        monkeypatch.setattr(resumption, "BATCH_ROWS", 3)
+        monkeypatch.setattr(form, "FEW", 2)
+        monkeypatch.setattr(form, "CONFIRMING_SECONDS", 0)
+        monkeypatch.setattr(form, "CARRYING_SECONDS", 0)
+        monkeypatch.setattr(resumable, "BATCH_ROWS", 3)
         # Whether there is a broker is the matter of the tests that say so.
         monkeypatch.setattr(tasks, "invalidate_later", lambda pk: False)
         store_many(8)
@@ -251,11 +253,11 @@ class TestProgress:
         assert "0 of 8 entries" in text
         assert told == [Invalidation.objects.get().pk]
         assert "0 of 8 entries" in text_of(self.carry_on(admin_client))
-        tasks.invalidate(told[0])
+        on_celery.invalidate(told[0])
         assert left() == set()
 
     def test_is_carried_on_where_no_worker_comes(self, admin_client, monkeypatch):
-        monkeypatch.setattr(instalments, "RESERVATION", timedelta())
+        monkeypatch.setattr(claims, "RESERVATION", timedelta())
         monkeypatch.setattr(tasks, "invalidate_later", lambda pk: True)
         confirm(admin_client, 8, namespace="support")
         assert "3 of 8 entries" in text_of(self.carry_on(admin_client))
@@ -264,7 +266,7 @@ class TestProgress:
         def fail(pk):
             raise ConnectionError
 
-        monkeypatch.setattr(instalments, "RESERVATION", timedelta())
+        monkeypatch.setattr(claims, "RESERVATION", timedelta())
         monkeypatch.setattr(tasks, "invalidate_later", fail)
         assert "3 of 8 entries" in text_of(confirm(admin_client, 8, namespace="support"))
 
@@ -298,5 +300,5 @@ def test_only_by_post_and_with_a_token(client, admin_client, admin_user):
 
 
 def test_without_a_broker_no_worker_is_told(monkeypatch):
-    monkeypatch.setattr(tasks.current_app.conf, "broker_url", None)
+    monkeypatch.setattr(on_celery.current_app.conf, "broker_url", None)
     assert tasks.invalidate_later(1) is False

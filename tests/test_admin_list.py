@@ -4,10 +4,10 @@ import pytest
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
-from llmcache.admin import listing, phrases
-from llmcache.admin.filters import distinct_values
-from llmcache.fields import can_search
-from llmcache.store import durable
+from llmcache.admin.entries import changelist, phrases
+from llmcache.admin.entries.filters import distinct_values
+from llmcache.store.rows import tier as durable
+from llmcache.store.rows.search import can_search
 from tests.test_admin import LIST, client_with, listed, store, store_many, text_of  # noqa: F401
 
 COLUMNS = ["key", "namespace", "model", "response_model", "hits", "saved", "size", "age", "expiry"]
@@ -21,7 +21,7 @@ def asking(text):
 class TestCount:
     @pytest.fixture(autouse=True)
     def _few(self, monkeypatch):
-        monkeypatch.setattr(listing, "MOST_COUNTED", 100)
+        monkeypatch.setattr(changelist, "MOST_COUNTED", 100)
 
     def test_up_to_the_bound_it_is_exact(self, admin_client):
         store_many(100)
@@ -102,7 +102,7 @@ class TestOrder:
         store_many(60, namespace="x")
         durable.entries().filter(key__lt="8").update(expires_at=None)
         for is_counted in (True, False):
-            monkeypatch.setattr(listing, "MOST_COUNTED", 100 if is_counted else 55)
+            monkeypatch.setattr(changelist, "MOST_COUNTED", 100 if is_counted else 55)
             with CaptureQueriesContext(connections["default"]) as queries:
                 pages = [
                     listed(admin_client.get(f"{LIST}?q=x&o={sign}9&p={page}")) for page in (1, 2)
@@ -198,8 +198,8 @@ class TestSearch:
         ],
     )
     def test_of_more_than_are_counted(self, monkeypatch, database, most, term, sorts):
-        monkeypatch.setattr(listing, "MOST_COUNTED", 55)
-        monkeypatch.setattr(listing, "MOST_SORTED", most)
+        monkeypatch.setattr(changelist, "MOST_COUNTED", 55)
+        monkeypatch.setattr(changelist, "MOST_SORTED", most)
         store_many(60, namespace=term, tags=frozenset({"some"}))
         with CaptureQueriesContext(connections[database]) as queries:
             response = self.client.get(LIST, {"q": term})

@@ -9,11 +9,12 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
 
-from llmcache import resumption
-from llmcache.admin import entries as entry_pages
-from llmcache.invalidation import Criteria
+from llmcache.admin.entries import admin as entry_pages
 from llmcache.models import Proposal
-from llmcache.store import durable, proposals
+from llmcache.removal import resumable
+from llmcache.removal.criteria import Criteria
+from llmcache.store import proposals
+from llmcache.store.rows import tier as durable
 from tests.test_admin import LIST, draft, page_of, select, store
 from tests.test_admin_entry import PNG, asking, image
 from tests.test_admin_invalidating import AUDIT, PAGE
@@ -110,7 +111,7 @@ def subject():
     request = asking(image("image/png", PNG)) | {"parameters": {}}
     entry = store("entry", request=request, answer={"secret": "x"})
     proposals.keep(draft("entry", age=-5, answer={"secret": "y"}), 0, "jo")
-    return entry, resumption.begin(Criteria(namespace="nobody"), "jo")
+    return entry, resumable.begin(Criteria(namespace="nobody"), "jo")
 
 
 def state_of():

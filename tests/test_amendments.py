@@ -10,12 +10,16 @@ import pytest
 from django.utils import timezone
 
 import llmcache
+from llmcache import store
 from llmcache.exceptions import CorruptEntry
-from llmcache.expiry import expire_entries
 from llmcache.models import PendingEviction
 from llmcache.outcomes import Tier
-from llmcache.store import amendments, durable, entries, hot, late
-from llmcache.store.entries import Found, Missing
+from llmcache.removal.expire import expire_entries
+from llmcache.store import amendments
+from llmcache.store.hot import tier as hot
+from llmcache.store.records import Found, Missing
+from llmcache.store.rows import late_answers
+from llmcache.store.rows import tier as durable
 from tests.conftest import Backend, backend_parameters
 from tests.test_store import KEY, draft
 
@@ -39,7 +43,7 @@ def the_row() -> Any:
 
 def tiers_of(key: str = KEY) -> list[Tier]:
     """Which tiers serve it, the first time and the second."""
-    looked_up = [entries.lookup(key) for _ in range(2)]
+    looked_up = [store.lookup(key) for _ in range(2)]
     return [found.tier for found in looked_up if isinstance(found, Found)]
 
 
@@ -49,13 +53,13 @@ def all_tiers(backend: Backend) -> list[Tier]:
 
 @places
 def test_a_pinned_entry_never_expires(backend: Backend) -> None:
-    entries.save(draft(ttl=0.3, stale_until=time.time() + 0.4))
+    store.save(draft(ttl=0.3, stale_until=time.time() + 0.4))
     assert amendments.set_time(the_row().pk, None, pinned=True) == set()
     time.sleep(0.5)
     assert expire_entries() == 0
     # From the row, whose copy was removed, and then from the copy of the pinned one.
     assert tiers_of() == all_tiers(backend)
-    found = entries.lookup(KEY)
+    found = store.lookup(KEY)
     assert isinstance(found, Found)
     assert (found.body, found.expires) == (b"answer", None)
     row = the_row()
@@ -64,12 +68,12 @@ def test_a_pinned_entry_never_expires(backend: Backend) -> None:
 
 @places
 def test_nor_does_what_replaces_it(backend: Backend) -> None:
-    entries.save(draft())
+    store.save(draft())
     amendments.set_time(the_row().pk, None, pinned=True)
-    assert entries.save(draft(body=b"new", ttl=0.3), late.generation()) is None
+    assert store.save(draft(body=b"new", ttl=0.3), late_answers.generation()) is None
     time.sleep(0.4)
     assert expire_entries() == 0
-    found = entries.lookup(KEY)
+    found = store.lookup(KEY)
     assert isinstance(found, Found)
     assert found.body == b"new"
     assert the_row().pinned
@@ -78,29 +82,29 @@ def test_nor_does_what_replaces_it(backend: Backend) -> None:
 
 @places
 def test_a_pinned_entry_is_invalidated(backend: Backend) -> None:
-    entries.save(draft())
+    store.save(draft())
     amendments.set_time(the_row().pk, None, pinned=True)
     tiers_of()
     assert llmcache.invalidate(keys=[KEY]).entries == 1
-    assert entries.lookup(KEY) == Missing()
-    entries.save(draft(ttl=0), late.generation())
+    assert store.lookup(KEY) == Missing()
+    store.save(draft(ttl=0), late_answers.generation())
     assert not the_row().pinned
 
 
 @places
 def test_an_ended_entry_is_not_served(backend: Backend) -> None:
-    entries.save(draft())
+    store.save(draft())
     tiers_of()
     assert amendments.set_time(the_row().pk, 0.0) == set()
-    assert entries.lookup(KEY) == Missing()
-    assert isinstance(entries.lookup(KEY, stale=True), Found)
+    assert store.lookup(KEY) == Missing()
+    assert isinstance(store.lookup(KEY, stale=True), Found)
     assert expire_entries() == 1
 
 
 @places
 def test_an_extended_entry_lives_longer(backend: Backend) -> None:
     now = time.time()
-    entries.save(draft(ttl=0.3, stale_until=now + 0.3 + HOUR))
+    store.save(draft(ttl=0.3, stale_until=now + 0.3 + HOUR))
     amendments.set_time(the_row().pk, 2 * HOUR)
     time.sleep(0.4)
     assert tiers_of() == all_tiers(backend)
@@ -113,7 +117,7 @@ def test_an_extended_entry_lives_longer(backend: Backend) -> None:
 @pytest.mark.django_db
 def test_the_stale_window_of_one_that_never_expired_is_that_of_the_settings(settings: Any) -> None:
     settings.LLMCACHE = {"CACHE": None, "STALE_IF_ERROR": 600, "STALE_WHILE_REVALIDATE": 60}
-    entries.save(draft(ttl=None))
+    store.save(draft(ttl=None))
     amendments.set_time(the_row().pk, HOUR)
     assert the_row().stale_until - the_row().expires_at == timedelta(minutes=10)
 
@@ -122,26 +126,26 @@ def test_the_stale_window_of_one_that_never_expired_is_that_of_the_settings(sett
 def test_in_a_project_without_time_zones(settings: Any) -> None:
     settings.USE_TZ = False
     with timezone.override("America/New_York"):
-        entries.save(draft(ttl=0.1))
+        store.save(draft(ttl=0.1))
         amendments.set_time(the_row().pk, HOUR)
         time.sleep(0.2)
-        assert isinstance(entries.lookup(KEY), Found)
+        assert isinstance(store.lookup(KEY), Found)
         amendments.set_time(the_row().pk, 0.0)
-        assert entries.lookup(KEY) == Missing()
+        assert store.lookup(KEY) == Missing()
 
 
 @pytest.mark.django_db
 def test_an_encrypted_entry(settings: Any) -> None:
     settings.LLMCACHE = {"CACHE": None, "ENCRYPTION_KEYS": ["a" * 43 + "="]}
-    entries.save(draft(ttl=0.1))
+    store.save(draft(ttl=0.1))
     amendments.set_time(the_row().pk, None)
     time.sleep(0.2)
-    assert isinstance(entries.lookup(KEY), Found)
+    assert isinstance(store.lookup(KEY), Found)
 
 
 @pytest.mark.django_db
 def test_a_damaged_entry_stays_as_it_is() -> None:
-    entries.save(draft())
+    store.save(draft())
     durable.entries().update(payload=b"damaged")
     with pytest.raises(CorruptEntry):
         amendments.set_time(the_row().pk, None, pinned=True)
@@ -158,7 +162,7 @@ def test_one_that_is_gone() -> None:
 def test_with_the_hot_tier_down_it_is_written_down(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entries.save(draft())
+    store.save(draft())
     tiers_of()
 
     def fail(keys: Any) -> None:
@@ -171,7 +175,7 @@ def test_with_the_hot_tier_down_it_is_written_down(
 
 
 def test_tags(database: str) -> None:
-    entries.save(draft(tags=frozenset({"a", "b"})))
+    store.save(draft(tags=frozenset({"a", "b"})))
     assert amendments.set_tags(the_row().pk, {"b", "c d"})
     assert sorted(the_row().tags.values_list("tag", flat=True)) == ["b", "c d"]
     assert llmcache.invalidate(tags=["a"]).entries == 0

@@ -8,10 +8,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 import llmcache
-from llmcache import invalidation
-from llmcache.admin.audit import describe
+from llmcache.admin.invalidations.list import describe
 from llmcache.models import Invalidation, PendingEviction
-from llmcache.store import durable
+from llmcache.removal import criteria, invalidate
+from llmcache.store.rows import tier as durable
 from tests.test_admin import (
     LIST,
     agreement,
@@ -53,7 +53,7 @@ def test_an_invalidation_is_written_down(arguments, criteria):
 
 @pytest.mark.django_db
 def test_many_keys_are_counted_not_named(monkeypatch):
-    monkeypatch.setattr(invalidation, "MOST_KEYS_NAMED", 2)
+    monkeypatch.setattr(criteria, "MOST_KEYS_NAMED", 2)
     keys = [f"{number:064x}" for number in range(3)]
     result = llmcache.invalidate(keys=keys, namespace="n")
     row = Invalidation.objects.get(pk=result.id)
@@ -79,7 +79,7 @@ def test_a_long_name_of_any_letters():
 @pytest.mark.django_db
 class TestSelection:
     def test_one_row_for_the_whole_selection(self, admin_client, admin_user, monkeypatch):
-        monkeypatch.setattr(invalidation, "BATCH_ROWS", 2)
+        monkeypatch.setattr(invalidate, "BATCH_ROWS", 2)
         store_many(7)
         keys = sorted(durable.entries().values_list("key", flat=True))
         asked = admin_client.post(LIST, select(durable.entries()[0], select_across="1", index="0"))
@@ -90,7 +90,7 @@ class TestSelection:
         assert LogEntry.objects.count() == 7
 
     def test_of_more_than_can_be_named(self, admin_client, monkeypatch):
-        monkeypatch.setattr(invalidation, "MOST_KEYS_NAMED", 3)
+        monkeypatch.setattr(criteria, "MOST_KEYS_NAMED", 3)
         store_many(7)
         other = store("other", namespace="other")
         address = f"{LIST}?namespace=support"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcache import charts
-from llmcache.charts import MOST_LABELS, Column, Part, stacked
+from llmcache.admin import charts
+from llmcache.admin.charts import MOST_LABELS, Column, Part, stacked
 
 value = st.floats(0, 1e12) | st.integers(0, 10**6)
 columns = st.lists(st.lists(value, max_size=4), min_size=1, max_size=60)

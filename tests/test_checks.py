@@ -14,6 +14,7 @@ from django.core.management.base import SystemCheckError
 from django.test import override_settings
 from django_redis.cache import RedisCache as DjangoRedisCache  # type: ignore[import-untyped]
 
+from llmcache.middleware import NamespaceMiddleware
 from llmcache.serializers import BytesSerializer
 
 DJANGO_REDIS = "django_redis.cache.RedisCache"
@@ -241,6 +242,7 @@ class TestDatabase:
         assert ids(LLMCACHE={"CACHE": None, "DATABASE": "default"}) == []
 
 
+@pytest.mark.django_db
 def test_they_are_part_of_manage_py_check(settings: Any) -> None:
     settings.LLMCACHE = {"CACHE": "nowhere"}
     with pytest.raises(SystemCheckError, match=r"llmcache\.E003"):
@@ -260,3 +262,36 @@ class TestEncryption:
 
     def test_the_library_is_there(self) -> None:
         assert ids(LLMCACHE={"CACHE": None, "ENCRYPTION_KEYS": ["A" * 43 + "="]}) == []
+
+
+class OwnMiddleware(NamespaceMiddleware):
+    pass
+
+
+def namespace_of(request: Any) -> str:
+    return "a"
+
+
+class TestMiddleware:
+    TOLD = {"CACHE": None, "REQUEST_NAMESPACE": f"{__name__}.namespace_of"}
+    OURS = "llmcache.middleware.NamespaceMiddleware"
+    OTHER = "django.middleware.common.CommonMiddleware"
+
+    @pytest.mark.parametrize("name", [OURS, f"{__name__}.OwnMiddleware"])
+    def test_is_silent_with_both_and_with_neither(self, name: str) -> None:
+        assert ids(LLMCACHE=self.TOLD, MIDDLEWARE=[self.OTHER, name]) == []
+        assert ids(MIDDLEWARE=[self.OTHER]) == []
+        assert ids(LLMCACHE={"CACHE": None, "NAMESPACE": None}, MIDDLEWARE=[]) == []
+
+    def test_names_what_is_missing(self) -> None:
+        [warning] = found(LLMCACHE=self.TOLD, MIDDLEWARE=[self.OTHER, "no.such.Middleware"])
+        assert warning.id == "llmcache.W004"
+        assert "no 'llmcache.middleware.NamespaceMiddleware' in MIDDLEWARE" in warning.msg
+        [warning] = found(MIDDLEWARE=[self.OURS])
+        assert warning.id == "llmcache.W004"
+        assert "no LLMCACHE['REQUEST_NAMESPACE']" in warning.msg
+        assert warning.hint
+
+    def test_a_function_that_cannot_be_imported_is_an_error(self) -> None:
+        wrong = {"CACHE": None, "REQUEST_NAMESPACE": "no.such.function"}
+        assert ids(LLMCACHE=wrong, MIDDLEWARE=[self.OURS]) == ["llmcache.E002"]

@@ -30,7 +30,8 @@ from pydantic import BaseModel, Field, create_model, field_validator
 
 import llmcache
 from llmcache import signals
-from llmcache.store import columns, durable
+from llmcache.store.rows import columns
+from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
 from tests.ticket import Ticket
 
@@ -135,6 +136,12 @@ def test_credentials_and_transport_of_the_client_do_not_count(
         {"max_retries": 7},
         {"extra_headers": {"X-Request-ID": "1"}},
         {"hooks": instructor.hooks.Hooks()},
+        {"user": "somebody"},
+        {"safety_identifier": "somebody"},
+        {"prompt_cache_key": "tickets"},
+        {"prompt_cache_retention": "24h"},
+        {"extra_body": {"user": "somebody"}},
+        {"extra_body": {"api_key": "a key"}},
     ],
     ids=str,
 )
@@ -143,7 +150,10 @@ def test_transport_of_the_call_does_not_count(
 ) -> None:
     client.create(**CALL)
     client.create(**CALL, **arguments)
-    assert len(model.calls) == 1
+    client.create(**CALL, **arguments, cache_mode="reload")
+    assert len(model.calls) == 2
+    [row] = durable.entries()
+    assert b"a key" not in bytes(row.request or b"")
 
 
 def test_an_upgraded_http_client_keeps_hitting(
@@ -180,7 +190,7 @@ Described.__name__ = Described.__qualname__ = "Ticket"
         {"temperature": 0.5},
         {"seed": 1},
         {"max_tokens": 500},
-        {"user": "somebody"},
+        {"metadata": {"customer": "7"}},
         {"extra_body": {"a_parameter_of_tomorrow": 1}},
         {"logit_bias": {"50256": -100}},
         {"context": {"customer": "Zoë"}},

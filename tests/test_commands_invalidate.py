@@ -14,11 +14,11 @@ import pytest
 from django.core.management import CommandError, call_command
 
 import llmcache
-from llmcache.invalidation import Invalidated
 from llmcache.management.commands import llmcache_invalidate
 from llmcache.models import Invalidation
 from llmcache.outcomes import Tier
-from llmcache.store import durable
+from llmcache.removal.invalidate import Invalidated
+from llmcache.store.rows import tier as durable
 from tests.test_invalidation import KEYS, fill
 
 pytestmark = pytest.mark.django_db

@@ -1,4 +1,4 @@
-"""The settings: read at each access, typed, and refused by name when they are off."""
+"""The settings: typed, read once for each dictionary, and refused by name when they are off."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from llmcache.conf import (
     LONGEST_TTL,
     Prices,
     Settings,
+    entry,
     is_name,
     to_seconds,
 )
 from llmcache.conf import settings as llmcache_settings
 
-PROPERTIES = [name for name, value in vars(Settings).items() if isinstance(value, property)]
+PROPERTIES = [name for name, value in vars(Settings).items() if isinstance(value, entry)]
 KEY = base64.b64encode(bytes(range(32))).decode()
 YEAR = 365.25 * 24 * 3600
 
@@ -57,11 +58,15 @@ class TestDefaults:
             ("refresh", None),
             ("lease_seconds", 10.0),
             ("wait_seconds", 120.0),
+            ("require_namespace", False),
+            ("tasks", "celery"),
+            ("request_namespace", None),
             ("max_entry_bytes", 1024 * 1024),
             ("store_requests", "full"),
             ("encryption_keys", ()),
             ("compress_above", 4096),
             ("prices", {}),
+            ("key_headers", frozenset()),
         ],
     )
     def test_are_what_the_readme_says(self, name: str, value: Any) -> None:
@@ -81,6 +86,8 @@ GOOD: list[tuple[str, Any, Any]] = [
     *[("cache", "redis", "redis"), ("cache", None, None)],
     *[("database", "other", "other"), ("database", None, None)],
     *[("namespace", "tenant 1", "tenant 1"), ("namespace", "ü" * 255, "ü" * 255)],
+    *[("namespace", None, None), ("require_namespace", True, True)],
+    *[("request_namespace", f"{__name__}.refresh", refresh), ("request_namespace", None, None)],
     *[("ttl", None, None), ("ttl", 0, 0.0), ("ttl", 60, 60.0), ("ttl", 1.5, 1.5)],
     *[("ttl", timedelta(minutes=1), 60.0), ("ttl", LONGEST_TTL, LONGEST_TTL.total_seconds())],
     *[("hot_ttl", 0.5, 0.5), ("hot_ttl", timedelta(hours=2), 7200.0)],
@@ -88,6 +95,7 @@ GOOD: list[tuple[str, Any, Any]] = [
     *[(name, timedelta(minutes=1), 60.0) for name in WINDOWS],
     *[("stale_while_revalidate", 0, 0.0), ("stale_if_error", 0, 0.0), ("wait_seconds", 0, 0.0)],
     *[("refresh", f"{__name__}.refresh", refresh), ("refresh", None, None)],
+    *[("tasks", "celery", "celery"), ("tasks", "django", "django"), ("tasks", None, None)],
     *[("max_entry_bytes", 0, 0), ("max_entry_bytes", 10**12, 10**12)],
     *[("compress_above", 0, 0), ("compress_above", 5, 5)],
     *[("store_requests", "full", "full"), ("store_requests", "digest", "digest")],
@@ -95,6 +103,7 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("encryption_keys", [KEY], (bytes(range(32)),)),
     ("encryption_keys", (KEY.encode(),), (bytes(range(32)),)),
     *[("encryption_keys", [], ()), ("encryption_keys", (), ())],
+    ("key_headers", ["X-Acme-Turn", "x-b"], frozenset({"x-acme-turn", "x-b"})),
     ("prices", {"m": {"input": 0.1, "output": "2"}}, {"m": Prices(Decimal("0.1"), Decimal(2))}),
     (
         "prices",
@@ -118,7 +127,7 @@ SECONDS_OFF: list[Any] = [True, False, -1, -0.1, "60", 10**400, [], object(), fl
 SECONDS_OFF += [float("inf"), LONGEST_TTL + timedelta(microseconds=1), timedelta(-1), Decimal(1)]
 COUNTS_OFF: list[Any] = [True, False, -1, 1.0, "1", None, [1]]
 NAMES_OFF: list[Any] = ["", "x" * (LONGEST_NAME + 1), "a\0b", "a\nb", "\ud800", "\u200b"]
-NAMES_OFF += [b"a", None, 1, []]
+NAMES_OFF += [b"a", 1, []]
 
 PRICES_OFF: list[Any] = [None, 1, [], "m", {"m": 1}, {"m": {}}, {"m": None}]
 PRICES_OFF += [{"m": {"input": 1}}, {"m": {"input": 1, "output": 1, "x": 1}}]
@@ -128,6 +137,8 @@ BAD: list[tuple[str, Any]] = [
     *[("cache", value) for value in (1, True, ["default"], b"default")],
     *[("database", value) for value in (1, True, ["default"], b"default")],
     *[("namespace", value) for value in NAMES_OFF],
+    *[("require_namespace", value) for value in (None, 0, 1, "yes")],
+    *[("request_namespace", value) for value in ("", "no.such.module", True, refresh)],
     *[("ttl", value) for value in SECONDS_OFF],
     *[("hot_ttl", value) for value in [*SECONDS_OFF, 0, 0.0, timedelta(0), None]],
     *[(name, value) for name in WINDOWS for value in [*SECONDS_OFF, None]],
@@ -142,6 +153,7 @@ BAD: list[tuple[str, Any]] = [
     ],
     *[("store_requests", value) for value in ("", ".", ".a", "..a", "a..b", "a.")],
     *[("store_requests", value) for value in (None, True, 1, [1], redact)],
+    *[("key_headers", value) for value in ("x-acme-turn", [""], [1], None, {"x": 1}, ["a\nb"])],
     *[("prices", value) for value in PRICES_OFF],
     *[("prices", {"m": {"input": 1, "output": value}}) for value in PRICE_OFF],
 ]
@@ -226,3 +238,13 @@ def test_is_a_name(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES_OFF, ids=ascii)
 def test_is_no_name(name: Any) -> None:
     assert not is_name(name)
+
+
+def test_another_dictionary_is_noticed_without_a_signal() -> None:
+    """As a script sets it, or a worker that has its settings from elsewhere."""
+    with override_settings(LLMCACHE={"TTL": 60}):
+        assert llmcache_settings.ttl == 60
+        django_settings.LLMCACHE = {"TTL": 90}
+        assert llmcache_settings.ttl == 90
+        del django_settings.LLMCACHE
+        assert llmcache_settings.ttl == 30 * 24 * 3600

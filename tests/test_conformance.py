@@ -1,7 +1,7 @@
 """The conformance table: for each shape, mode, provider and way, a hit equals the live answer.
 
-The table in README is made from what is seen here: `python -m pytest tests/test_conformance.py`
-prints the new one when it is out of date.
+The table in docs/how-to/clients.md is made from what is seen here. When it is out of date,
+`python -m pytest tests/test_conformance.py` prints the new one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from instructor.v2.core.registry import mode_registry
 from pydantic import ValidationError
 
 import llmcache
-from llmcache.codec.sameness import same
+from llmcache.codec.equality import same
 from project.standin.server import StandIn
 from tests import child
 from tests.shapes import (
@@ -42,7 +42,7 @@ from tests.shapes import (
 )
 
 ROWS = list(rows())
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "clients.md"
 
 REFUSED = "instructor or the provider refuses the call"
 # What is not cached, or not to be had at all, and why.
@@ -271,7 +271,7 @@ def test_a_generator_that_raises_raises_at_the_caller_and_is_not_stored(
 
 
 def table() -> str:
-    """The table as README shows it; the ways (sync, async) are one where they agree."""
+    """The table as the page shows it; the ways (sync, async) are one where they agree."""
     columns = sorted({(row.provider.value, row.mode.value) for row in ROWS})
     cells: dict[str, dict[tuple[str, str], str]] = defaultdict(dict)
     for row in ROWS:
@@ -289,4 +289,4 @@ def table() -> str:
 
 
 def test_the_table_of_readme_is_up_to_date() -> None:
-    assert table() in README.read_text(), f"README should have:\n\n{table()}"
+    assert table() in PAGE.read_text(), f"{PAGE.name} should have:\n\n{table()}"

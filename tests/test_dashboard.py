@@ -14,8 +14,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from llmcache.models import Outage, PendingEviction
-from llmcache.statistics import roll_up_usage, stored
-from llmcache.store import durable
+from llmcache.reports import stored
+from llmcache.store.rows import tier as durable
+from llmcache.usage.rollup import roll_up_usage
 from tests.test_admin import client_with, store, text_of  # noqa: F401 - a fixture
 from tests.test_statistics import group, sums, write
 

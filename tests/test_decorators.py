@@ -33,8 +33,8 @@ import llmcache
 from llmcache import signals
 from llmcache.codec.envelope import REQUEST, unseal
 from llmcache.decorators import CachedFunction
-from llmcache.decorators.requests import FunctionRequest
-from llmcache.store import durable
+from llmcache.decorators.request import FunctionRequest
+from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
 from tests.test_client import CALL, make_client, make_sdk
 from tests.ticket import Ticket
@@ -396,16 +396,17 @@ class TestArguments:
         assert calls[0].stored is False
         assert "changed" in calls[0].reason
 
-    def test_one_that_the_function_changes_is_kept_as_it_was(self) -> None:
+    def test_one_that_the_function_changes_is_not_stored_as_a_hit_would_not_change_it(self) -> None:
         @llmcache.cached
         def use_up(items: list[int]) -> int:
             note()
             return len([items.pop() for _ in range(len(items))])
 
-        assert use_up([1, 2]) == use_up([1, 2]) == 2
-        assert len(asked) == 1
-        row = durable.entries().get()
-        assert b'"items":[1,2]' in unseal(REQUEST, row.key, bytes(row.request or b"")).body
+        with llmcache.capture() as calls:
+            assert use_up([1, 2]) == use_up([1, 2]) == 2
+        assert len(asked) == 2
+        assert "changed while the function ran" in calls[0].reason
+        assert not durable.entries().exists()
 
 
 class TestName:

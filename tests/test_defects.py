@@ -20,7 +20,8 @@ from django.core.cache import caches
 from pydantic import BaseModel, Field, create_model, field_validator
 
 import llmcache
-from llmcache.store import durable, hot
+from llmcache.store.hot import tier as hot
+from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
 from tests.test_client import CALL, CLOSE, make_client
 from tests.test_trouble import unreachable

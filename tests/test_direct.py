@@ -17,11 +17,14 @@ from redis.exceptions import InvalidResponse, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from llmcache.serializers import BytesSerializer
-from llmcache.store import hot
-from llmcache.store.getting import Direct
-from llmcache.store.lines import Line, SocketLine
+from llmcache.store.hot import epochs
+from llmcache.store.hot import tier as hot
+from llmcache.store.hot.getting import Direct
+from llmcache.store.hot.sockets import Line, SocketLine
 from tests.servers import RedisServer, require
 from tests.test_hot import DJANGO_REDIS, REDIS, both, in_a_fork
+
+pytestmark = pytest.mark.django_db
 
 KEYS = [f"{number:064x}" for number in range(40)]
 
@@ -58,6 +61,15 @@ def url(redis: RedisServer) -> str:
 
 def copy_of(key: str) -> bytes:
     return b"copy of %d" % int(key, 16)
+
+
+def name_of(key: str) -> str:
+    """What the backend calls a copy."""
+    return epochs.ensure().name_of(key)
+
+
+def server_name(key: str) -> str:
+    return f":1:{name_of(key)}"
 
 
 def direct() -> Direct | None:
@@ -224,11 +236,11 @@ class TestBothKindsOfLines:
     ) -> None:
         use(REDIS, options)
         with Redis.from_url(url(redis)) as operator:
-            operator.delete(f":1:llmcache:{KEYS[0]}")
-            operator.lpush(f":1:llmcache:{KEYS[0]}", "no string")
+            operator.delete(server_name(KEYS[0]))
+            operator.lpush(server_name(KEYS[0]), "no string")
             with pytest.raises(ResponseError, match="WRONGTYPE"):
                 hot.read(KEYS[0])
-            operator.delete(f":1:llmcache:{KEYS[0]}")
+            operator.delete(server_name(KEYS[0]))
         assert hot.read(KEYS[1]) == copy_of(KEYS[1])
 
     def test_a_server_that_does_not_answer_costs_its_timeout(
@@ -296,4 +308,4 @@ def test_what_is_at_hand_is_closed_with_the_tier(
     use(backend_path)
     hot.read(KEYS[0])
     assert line.connection._sock is None
-    assert caches["hot"].get(f"llmcache:{KEYS[1]}") == copy_of(KEYS[1])
+    assert caches["hot"].get(name_of(KEYS[1])) == copy_of(KEYS[1])

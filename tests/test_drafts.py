@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import llmcache
-from llmcache.store import durable
 from llmcache.store.drafts import JITTER, expiry
+from llmcache.store.rows import tier as durable
 
 
 class TestExpiry:

@@ -16,10 +16,14 @@ from django.db import transaction
 from django.utils import timezone
 
 import llmcache
-from llmcache import expiry, invalidation, tasks
+from llmcache import breakers, store
 from llmcache.models import Invalidation, PendingEviction
-from llmcache.store import breaker, entries, evictions, hot, late
-from llmcache.store.entries import Found
+from llmcache.removal import expire, invalidate
+from llmcache.store import evictions
+from llmcache.store.hot import tier as hot
+from llmcache.store.records import Found
+from llmcache.store.rows import late_answers
+from llmcache.tasks import on_celery
 from tests.conftest import ALL_DATABASES, Backend, backend_parameters
 from tests.servers import RedisServer, require
 from tests.test_invalidation import KEYS, fill, served
@@ -29,6 +33,9 @@ from tests.test_trouble import unreachable
 rows_only = pytest.mark.parametrize(
     "backend", backend_parameters(ALL_DATABASES, [None]), indirect=True
 )
+# What an invalidation of everything notes: each key that has a row, and that all are to go.
+ALL_NOTED = len(KEYS) + 1
+
 one_database = pytest.mark.parametrize(
     "backend", backend_parameters(["default"], [None]), indirect=True
 )
@@ -50,7 +57,7 @@ def redis(backend: Backend, settings: Any) -> Iterator[RedisServer]:
 def _nobody_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither this process behind its callers, nor the breaker."""
     monkeypatch.setattr(evictions, "finish_in_background", lambda: None)
-    monkeypatch.setattr(breaker, "FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr(breakers, "FIRST_PAUSE", 3600.0)
 
 
 def notes(backend: Backend) -> list[list[str]]:
@@ -81,7 +88,7 @@ def test_nothing_is_left_when_the_hot_tier_is_there(backend: Backend, redis: Red
 def test_with_the_hot_tier_down_it_is_written_down(
     backend: Backend, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(invalidation, "BATCH_ROWS", 5)
+    monkeypatch.setattr(invalidate, "BATCH_ROWS", 5)
     fill()
     assert len(served()) == 8
     redis.pause()
@@ -96,7 +103,7 @@ def test_with_the_hot_tier_down_it_is_written_down(
     assert (audit.entries, audit.pending) == (6, "hot")
 
     redis.resume()
-    breaker.start_anew()
+    breakers.start_anew()
     assert evictions.finish_evictions() == 6
     assert (notes(backend), served()) == ([], {6, 7})
 
@@ -111,7 +118,7 @@ def test_the_process_that_could_not_do_it_tries_again(backend: Backend, redis: R
     time.sleep(1.5)
     redis.resume()
     assert eventually(lambda: notes(backend) == [])
-    assert eventually(lambda: breaker.is_up(llmcache.outcomes.Tier.HOT))
+    assert eventually(lambda: breakers.is_up(llmcache.outcomes.Tier.HOT))
     assert served() == set()
 
 
@@ -123,10 +130,10 @@ def test_the_task_finishes_it(backend: Backend, redis: RedisServer) -> None:
     redis.pause()
     llmcache.invalidate(everything=True)
     redis.resume()
-    breaker.start_anew()
+    breakers.start_anew()
     assert "llmcache.finish_evictions" in current_app.tasks
-    assert tasks.finish_evictions.apply().get() == 8
-    assert tasks.finish_evictions.apply().get() == 0
+    assert on_celery.finish_evictions.apply().get() == ALL_NOTED
+    assert on_celery.finish_evictions.apply().get() == 0
     assert (notes(backend), served()) == ([], set())
 
 
@@ -141,7 +148,7 @@ def test_what_is_not_finished_is_left(backend: Backend, redis: RedisServer) -> N
     assert evictions.finish_all_evictions() is False
     with pytest.raises(evictions.EvictionsLeft):
         evictions._before_copies_are_trusted()
-    assert len(notes(backend)) == 1
+    assert len(notes(backend)) == 2
 
 
 @pytest.mark.parametrize(
@@ -169,7 +176,7 @@ def test_by_several_at_once(
     for key in KEYS:
         llmcache.invalidate(keys=[key])
     redis.resume()
-    breaker.start_anew()
+    breakers.start_anew()
     finished: list[bool] = []
     threads = [
         threading.Thread(target=lambda: finished.append(evictions.finish_all_evictions()))
@@ -193,9 +200,9 @@ def test_an_answer_that_is_stored_in_between_is_served_all_the_same(
     redis.pause()
     llmcache.invalidate(everything=True)
     redis.resume()
-    breaker.start_anew()
-    assert entries.save(draft(KEYS[0]), late.generation()) is None
-    assert evictions.finish_evictions() == 8
+    breakers.start_anew()
+    assert store.save(draft(KEYS[0]), late_answers.generation()) is None
+    assert evictions.finish_evictions() == ALL_NOTED
     assert served() == {0}
 
 
@@ -247,10 +254,10 @@ def test_with_the_database_down_the_copies_of_named_keys_go(
     assert len(served()) == 8
     with unreachable(backend.database):
         result = llmcache.invalidate(keys=KEYS[:2])
-        assert (result.entries, result.pending, result.id) == (0, ("durable",), None)
+        assert (result.entries, result.pending, result.id) == (0, ("durable", "hot"), None)
         assert result.pending_until is None
-        assert not isinstance(entries.lookup(KEYS[0]), Found)
-        assert isinstance(entries.lookup(KEYS[2]), Found)
+        assert not isinstance(store.lookup(KEYS[0]), Found)
+        assert isinstance(store.lookup(KEYS[2]), Found)
 
 
 @one_database
@@ -259,7 +266,7 @@ def test_notes_about_copies_that_have_expired_are_removed(backend: Backend) -> N
     for hours in (-2, 2):
         until = now + timedelta(hours=hours)
         PendingEviction.objects.create(keys=KEYS, created_at=now, until=until)
-    expiry.expire_entries()
+    expire.expire_entries()
     assert PendingEviction.objects.get().until > now
 
 

@@ -17,9 +17,12 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 import llmcache
-from llmcache import expiry, signals, tasks
+from llmcache import signals, store
 from llmcache.models import EntryTag, Invalidation, Lease
-from llmcache.store import durable, entries, removal
+from llmcache.removal import expire
+from llmcache.store import batches
+from llmcache.store.rows import tier as durable
+from llmcache.tasks import on_celery
 from tests.benchmarks import scale
 from tests.conftest import Backend, backend_parameters
 from tests.test_store import draft
@@ -28,22 +31,22 @@ from tests.test_store import draft
 def fill(expired: int = 5, fresh: int = 3, for_ever: int = 2) -> None:
     ttls = [-60.0] * expired + [60.0] * fresh + [None] * for_ever
     for number, ttl in enumerate(ttls):
-        entries.save(draft(f"{number:064x}", ttl=ttl, tags=frozenset({"t"})))
+        store.save(draft(f"{number:064x}", ttl=ttl, tags=frozenset({"t"})))
 
 
 def test_what_has_expired_is_removed_with_its_tags(database: str) -> None:
     fill()
-    assert expiry.expire_entries() == 5
+    assert expire.expire_entries() == 5
     assert durable.entries().count() == 5
     assert EntryTag.objects.using(database).count() == 5
-    assert expiry.expire_entries() == 0
+    assert expire.expire_entries() == 0
 
 
 def test_in_batches(database: str) -> None:
     fill()
-    assert expiry.expire_entries(batch_size=2, max_batches=2) == 4
-    assert expiry.expire_entries(batch_size=2) == 1
-    assert expiry.expire_entries(max_batches=0) == 0
+    assert expire.expire_entries(batch_size=2, max_batches=2) == 4
+    assert expire.expire_entries(batch_size=2) == 1
+    assert expire.expire_entries(max_batches=0) == 0
 
 
 def test_each_batch_is_a_short_transaction_of_its_own(
@@ -61,14 +64,14 @@ def test_each_batch_is_a_short_transaction_of_its_own(
 
     monkeypatch.setattr(durable, "delete", fail_at_the_third)
     with pytest.raises(ConnectionError):
-        expiry.expire_entries(batch_size=2)
+        expire.expire_entries(batch_size=2)
     assert durable.entries().expired().count() == 1
 
 
 def test_a_dry_run_counts_only(database: str) -> None:
     fill()
-    assert expiry.expire_entries(dry_run=True) == 5
-    assert expiry.expire_entries(dry_run=True, batch_size=2, max_batches=1) == 2
+    assert expire.expire_entries(dry_run=True) == 5
+    assert expire.expire_entries(dry_run=True, batch_size=2, max_batches=1) == 2
     assert durable.entries().count() == 10
 
 
@@ -78,7 +81,7 @@ def test_a_dry_run_counts_only(database: str) -> None:
 )
 def test_numbers_out_of_range(arguments: dict[str, Any]) -> None:
     with pytest.raises(llmcache.InvalidArgument):
-        expiry.expire_entries(**arguments)
+        expire.expire_entries(**arguments)
 
 
 def test_the_expiry_is_checked_again_before_the_delete(
@@ -86,7 +89,7 @@ def test_the_expiry_is_checked_again_before_the_delete(
 ) -> None:
     """An entry that is made fresh between the look and the delete stays, with its tags."""
     fill(expired=2, fresh=0, for_ever=0)
-    windows = removal.outlived_windows
+    windows = batches.outlived_windows
 
     def refresh_one_in_between(now: datetime) -> Iterator[list[int]]:
         for window in windows(now):
@@ -94,8 +97,8 @@ def test_the_expiry_is_checked_again_before_the_delete(
             durable.entries().filter(key=f"{0:064x}").update(stale_until=later)
             yield window
 
-    monkeypatch.setattr(removal, "outlived_windows", refresh_one_in_between)
-    assert expiry.expire_entries() == 1
+    monkeypatch.setattr(batches, "outlived_windows", refresh_one_in_between)
+    assert expire.expire_entries() == 1
     assert durable.entries().get().key == f"{0:064x}"
     assert EntryTag.objects.using(database).count() == 1
 
@@ -106,7 +109,7 @@ def test_two_runs_at_once(database: str) -> None:
 
     def run() -> None:
         try:
-            removed.append(expiry.expire_entries(batch_size=5))
+            removed.append(expire.expire_entries(batch_size=5))
         finally:
             connections[database].close()
 
@@ -116,7 +119,7 @@ def test_two_runs_at_once(database: str) -> None:
     for thread in threads:
         thread.join()
     assert len(removed) == 2
-    assert sum(removed) + expiry.expire_entries() == 60
+    assert sum(removed) + expire.expire_entries() == 60
 
 
 def test_many_rows(database: str) -> None:
@@ -124,9 +127,9 @@ def test_many_rows(database: str) -> None:
     scale.fill(database, 12_000, first=1000, tag="t")
     scale.fill(database, 1000, first=100_000, expires=60, namespace="fresh", tag="t")
     with ThreadPoolExecutor(2) as threads:
-        runs = [threads.submit(expiry.expire_entries) for _ in range(2)]
+        runs = [threads.submit(expire.expire_entries) for _ in range(2)]
         removed = sum(run.result() for run in runs)
-    assert removed + expiry.expire_entries() == 12_000
+    assert removed + expire.expire_entries() == 12_000
     assert durable.entries().count() == EntryTag.objects.using(database).count() == 1000
     assert set(durable.entries().values_list("namespace", flat=True)) == {"fresh"}
 
@@ -134,9 +137,9 @@ def test_many_rows(database: str) -> None:
 def test_what_may_still_be_served_stale_stays(database: str) -> None:
     now = time.time()
     for number, until in enumerate([now - 1, now + 60, None]):
-        entries.save(draft(f"{number:064x}", expires=now - 60, stale_until=until))
-    assert expiry.expire_entries(dry_run=True) == 2
-    assert expiry.expire_entries() == 2
+        store.save(draft(f"{number:064x}", expires=now - 60, stale_until=until))
+    assert expire.expire_entries(dry_run=True) == 2
+    assert expire.expire_entries() == 2
     assert durable.entries().get().key == f"{1:064x}"
 
 
@@ -147,13 +150,13 @@ def test_what_else_has_outlived_its_use(database: str) -> None:
         Invalidation.objects.using(database).create(started_at=now - age, criteria={})
     for number, age in enumerate([-day, 0 * day, day]):
         Lease.objects.using(database).create(key=f"{number:064x}", expires_at=now - age)
-    expiry.expire_entries()
+    expire.expire_entries()
     assert Invalidation.objects.using(database).count() == 2
     assert [row.key[-1] for row in Lease.objects.using(database).order_by("key")] == ["0", "1"]
 
 
 def test_a_batch_is_as_large_as_its_time_allows() -> None:
-    pace = removal.Pace(most=5000)
+    pace = batches.Pace(most=5000)
     assert pace.rows == 500
     pace.note(500, 0.06)
     assert pace.rows == 250
@@ -163,11 +166,11 @@ def test_a_batch_is_as_large_as_its_time_allows() -> None:
     assert pace.rows == 312
     for _ in range(20):
         pace.note(pace.rows, 9.9)
-    assert pace.rows == removal.FEWEST_ROWS
+    assert pace.rows == batches.FEWEST_ROWS
     for _ in range(20):
         pace.note(pace.rows, 0.0)
     assert pace.rows == 5000
-    assert removal.Pace(most=2).rows == 2
+    assert batches.Pace(most=2).rows == 2
 
 
 # Not MariaDB: on a small table its DELETE reads, and waits for, rows beside those it was given.
@@ -177,7 +180,7 @@ def test_rows_that_another_run_holds_are_left_to_it(
 ) -> None:
     """And do not count for how many the next batch takes, which would be more and more."""
     noted: list[int] = []
-    monkeypatch.setattr(removal.Pace, "note", lambda _, rows, seconds: noted.append(rows))
+    monkeypatch.setattr(batches.Pace, "note", lambda _, rows, seconds: noted.append(rows))
     fill()
     held = durable.entries().filter(key=f"{0:064x}").select_for_update()
     released, locked = threading.Event(), threading.Event()
@@ -193,11 +196,11 @@ def test_rows_that_another_run_holds_are_left_to_it(
     holder.start()
     try:
         assert locked.wait(10)
-        assert expiry.expire_entries() == 4
+        assert expire.expire_entries() == 4
     finally:
         released.set()
         holder.join()
-    assert expiry.expire_entries() == 1
+    assert expire.expire_entries() == 1
     assert noted == [4, 1]
 
 
@@ -205,8 +208,8 @@ def test_rows_that_another_run_holds_are_left_to_it(
 def test_the_task_delegates() -> None:
     fill()
     assert "llmcache.expire_entries" in current_app.tasks
-    assert tasks.expire_entries.apply(kwargs={"batch_size": 2, "max_batches": 1}).get() == 2
-    assert tasks.expire_entries.apply().get() == 3
+    assert on_celery.expire_entries.apply(kwargs={"batch_size": 2, "max_batches": 1}).get() == 2
+    assert on_celery.expire_entries.apply().get() == 3
 
 
 @pytest.mark.django_db(transaction=True)
@@ -234,8 +237,8 @@ def test_it_is_signalled() -> None:
     signals.entries_expired.connect(listen)
     try:
         fill()
-        expiry.expire_entries()
-        expiry.expire_entries()
+        expire.expire_entries()
+        expire.expire_entries()
     finally:
         signals.entries_expired.disconnect(listen)
     assert heard == [5]

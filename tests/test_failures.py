@@ -28,7 +28,7 @@ from django.core.exceptions import ValidationError as DjangoValidationError
 from pydantic import BaseModel, TypeAdapter
 from pydantic import ValidationError as PydanticValidationError
 
-from llmcache.failures import is_the_providers
+from llmcache.providers.errors import is_the_providers
 from project.standin.server import StandIn
 
 MESSAGES: Any = [{"role": "user", "content": "The printer is on fire."}]

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr, create_model
 
 import llmcache
-from llmcache.codec.sameness import same
+from llmcache.codec.equality import same
 from project.standin.server import StandIn
 from tests.test_client import CALL, make_client
 

@@ -10,9 +10,10 @@ import pytest
 from django.db import connections
 
 from llmcache.codec.envelope import ANSWER, REQUEST, seal
-from llmcache.fields import can_search
-from llmcache.store import durable, late
-from llmcache.store.prompts import LONGEST_SEARCHED, prompt_of
+from llmcache.store.records import Draft
+from llmcache.store.rows import late_answers
+from llmcache.store.rows import tier as durable
+from llmcache.store.rows.search import LONGEST_SEARCHED, can_search, prompt_of
 
 KEY = "ab" * 32
 
@@ -26,7 +27,7 @@ def write(request: Any, key: str = KEY) -> str | None:
     request = seal(REQUEST, key, json.dumps(request).encode(), created=now)
     payload = seal(ANSWER, key, b"", created=now)
     return durable.write(
-        durable.Draft(key, "tests", payload, now, request=request), late.generation()
+        Draft(key, "tests", payload, now, request=request), late_answers.generation()
     )
 
 

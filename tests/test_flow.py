@@ -18,31 +18,30 @@ from llmcache.exceptions import CacheMiss, CorruptEntry
 from llmcache.flow import (
     Acquire,
     Ask,
+    Leader,
     Lookup,
     NotStorable,
     Request,
     Store,
     StreamRequest,
-    Turn,
     adrive,
     adrive_stream,
     answer,
     drive,
     drive_stream,
-    driving,
+    drivers,
     rules,
 )
-from llmcache.outcomes import Call, Outcome, Tier, capture
+from llmcache.outcomes import Call, Inside, Outcome, Tier, capture
 from llmcache.policy import CacheMode, Policy
-from llmcache.store import entries
-from llmcache.store.durable import Draft
-from llmcache.store.entries import Found, Missing
+from llmcache.store import lookups
+from llmcache.store.records import Draft, Found, Missing
 
 KEY = "ab" * 32
 DRAFT = Draft(key=KEY, namespace="default", payload=b"sealed", created=1.0)
 FRESH = Found(b"body", Tier.HOT, 2e9)
 STALE = Found(b"body", Tier.DURABLE, 1.0, stale_for=60.0)
-ALONE = Turn(None, 7)
+ALONE = Leader(None, 7)
 READING = [mode for mode in CacheMode if mode.reads]
 ASKING = [CacheMode.DEFAULT, CacheMode.FORCE_CACHE, CacheMode.RELOAD]
 
@@ -66,6 +65,7 @@ class FakeRequest:
         self.restored, self.drafted, self.before = restored, draft, before
         self.billed, self.bills = billed, list[Any]()
         self.asks_alone = self.begun = False
+        self.inside: Inside | None = None
         self.done: list[Any] = []
 
     def again(self) -> Callable[[Any], Any]:
@@ -122,7 +122,7 @@ def walk(request: FakeRequest, *results: Any) -> tuple[list[Any], Any]:
 
 
 def store_it() -> Store:
-    return Store(DRAFT, ALONE.since)
+    return Store(DRAFT, ALONE.generation)
 
 
 def look_up(*, stale: bool = False) -> Lookup:
@@ -320,7 +320,8 @@ class TestStoring:
         assert steps == [look_up(), Ask(), store_it()]
         assert given == "live"
         assert said(request.call) == ("miss", None, True, "")
-        assert "a redactor failed" in caplog.text
+        assert "without its request: RuntimeError" in caplog.text
+        assert "a redactor failed" not in caplog.text
 
 
 @pytest.mark.parametrize("mode", ASKING)
@@ -357,7 +358,7 @@ class FakeEntries:
         self.effects.append(("lookup", key, stale))
         return told(self.found)
 
-    def save(self, draft: Draft, since: int | None) -> Any:
+    def save(self, draft: Draft, generation: int | None) -> Any:
         self.effects.append(("save", draft))
         return told(self.refusal)
 
@@ -365,9 +366,9 @@ class FakeEntries:
         await asyncio.sleep(0)
         return self.lookup(key, stale=stale)
 
-    async def asave(self, draft: Draft, since: int | None) -> Any:
+    async def asave(self, draft: Draft, generation: int | None) -> Any:
         await asyncio.sleep(0)
-        return self.save(draft, since)
+        return self.save(draft, generation)
 
     def generation(self) -> int | None:
         return 7
@@ -387,10 +388,10 @@ class FakeEntries:
 
     def take_over(self, patch: pytest.MonkeyPatch) -> None:
         """Be the store, and the leases, of the flow."""
-        patch.setattr(rules, "entries", self)
-        patch.setattr(driving, "entries", self)
-        patch.setattr(driving, "acquire", self.acquire)
-        patch.setattr(driving, "aacquire", self.aacquire)
+        patch.setattr(rules, "store", self)
+        patch.setattr(drivers, "store", self)
+        patch.setattr(drivers, "acquire", self.acquire)
+        patch.setattr(drivers, "aacquire", self.aacquire)
 
     def refuse(self, key: str, tier: Tier, error: Exception) -> None:
         self.effects.append(("refuse", key, tier, error))
@@ -574,7 +575,7 @@ async def test_an_asynchronous_receiver_of_a_refusal_does_no_harm() -> None:
         return "live"
 
     fake = FakeEntries(FRESH, None)
-    fake.refuse = entries.refuse  # type: ignore[method-assign]
+    fake.refuse = lookups.refuse  # type: ignore[method-assign]
     signals.entry_refused.connect(receive)
     try:
         with pytest.MonkeyPatch.context() as patch:

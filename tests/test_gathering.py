@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from llmcache.store.gathering import Gathering
+from llmcache.background.batching import Gathering
 
 
 class Shelf:

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from llmcache.admin.health import MOST_BATCHES
 from llmcache.models import Lease, Outage, PendingEviction
-from llmcache.store import outages
+from llmcache.resilience import outages
 from tests.test_admin import LIST, client_with, store, text_of  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.django_db

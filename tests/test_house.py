@@ -46,6 +46,15 @@ def test_the_pins_are_what_the_project_asks_for() -> None:
         assert requirement.specifier.contains(version), f"{requirement}: `make requirements`"
 
 
+def test_the_matrix_is_what_the_classifiers_promise() -> None:
+    text = (ROOT / "requirements-matrix.txt").read_text()
+    pairs = re.findall(r'^django==(\d+\.\d+)\.\S+; python_version == "(\S+)"', text, re.MULTILINE)
+    frameworks = {f"Framework :: Django :: {django}" for django, _ in pairs}
+    languages = {f"Programming Language :: Python :: {python}" for _, python in pairs}
+    promised = {each for each in PROJECT["classifiers"] if re.search(r" \d+\.\d+$", each)}
+    assert promised == frameworks | languages
+
+
 def test_importing_the_app_imports_no_heavy_library() -> None:
     program = "import sys, llmcache; print(*sys.modules)"
     done = subprocess.run(

@@ -12,11 +12,16 @@ import pytest
 from django.utils import timezone
 
 import llmcache
-from llmcache import invalidation, signals
+from llmcache import signals, store
+from llmcache.background import database as placement
 from llmcache.models import EntryTag, Invalidation
 from llmcache.outcomes import Tier
-from llmcache.store import durable, entries, hot, late, placement, removal
-from llmcache.store.entries import Found
+from llmcache.removal import criteria, invalidate
+from llmcache.store import batches
+from llmcache.store.hot import tier as hot
+from llmcache.store.records import Found
+from llmcache.store.rows import late_answers
+from llmcache.store.rows import tier as durable
 from tests.benchmarks import scale
 from tests.conftest import Backend, backend_parameters
 from tests.test_store import draft
@@ -29,12 +34,12 @@ def fill(**columns: dict[int, Any]) -> None:
     """One entry for each key; `columns` maps a column to the numbers that differ."""
     for number, key in enumerate(KEYS):
         given = {name: values[number] for name, values in columns.items() if number in values}
-        entries.save(draft(key, **given))
+        store.save(draft(key, **given))
 
 
 def served() -> set[int]:
     """The numbers of the entries that are still served, by any tier."""
-    return {number for number, key in enumerate(KEYS) if isinstance(entries.lookup(key), Found)}
+    return {number for number, key in enumerate(KEYS) if isinstance(store.lookup(key), Found)}
 
 
 def test_by_key(backend: Backend) -> None:
@@ -89,7 +94,7 @@ def test_several_criteria_narrow(backend: Backend) -> None:
 
 
 def test_more_than_a_batch(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(invalidation, "BATCH_ROWS", 3)
+    monkeypatch.setattr(invalidate, "BATCH_ROWS", 3)
     fill()
     assert llmcache.invalidate(everything=True).entries == 8
     assert served() == set()
@@ -106,7 +111,7 @@ def test_from_a_coroutine(backend: Backend) -> None:
 @pytest.mark.parametrize("wrong", [{"DATABASE": "nope"}, {"DATABASE": 7}, []], ids=str)
 def test_a_wrong_setting_leaves_the_rows_pending(settings: Any, wrong: Any) -> None:
     settings.LLMCACHE = wrong
-    nothing = invalidation.Invalidated(pending=(Tier.DURABLE,))
+    nothing = invalidate.Invalidated(pending=(Tier.DURABLE,))
     assert llmcache.invalidate(everything=True) == nothing
     assert asyncio.run(llmcache.ainvalidate(everything=True)) == nothing
     assert llmcache.invalidate(text="fire") == nothing
@@ -125,7 +130,7 @@ def test_a_long_one_from_a_coroutine_is_waited_for(
 def test_an_entry_stored_afterwards_is_served(backend: Backend) -> None:
     fill()
     llmcache.invalidate(everything=True)
-    assert entries.save(draft(KEYS[0]), late.generation()) is None
+    assert store.save(draft(KEYS[0]), late_answers.generation()) is None
     assert served() == {0}
 
 
@@ -207,7 +212,7 @@ def test_the_rows_go_before_the_hot_copies(
 ) -> None:
     """The other way round, a lookup between the two would fill the hot tier again."""
     seen: list[bool] = []
-    monkeypatch.setattr(hot, "delete", lambda keys: seen.append(durable.entries().exists()))
+    monkeypatch.setattr(hot, "delete", lambda *_: seen.append(durable.entries().exists()))
     fill()
     seen.clear()
     llmcache.invalidate(everything=True)
@@ -219,7 +224,7 @@ def test_the_rows_go_before_the_hot_copies(
 
 @pytest.mark.django_db
 def test_progress_is_told_after_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(invalidation, "BATCH_ROWS", 3)
+    monkeypatch.setattr(invalidate, "BATCH_ROWS", 3)
     fill(namespace={0: "n"})
     told: list[tuple[int, int]] = []
     llmcache.invalidate(namespace="tests", progress=lambda done, total: told.append((done, total)))
@@ -228,7 +233,7 @@ def test_progress_is_told_after_each_batch(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.django_db
 def test_an_error_in_progress_leaves_nothing_half_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(invalidation, "BATCH_ROWS", 3)
+    monkeypatch.setattr(invalidate, "BATCH_ROWS", 3)
     fill()
     told: list[int] = []
 
@@ -252,14 +257,14 @@ def test_an_answer_that_is_stored_anew_meanwhile_stays(
 ) -> None:
     """Between the look at the rows and the delete: its question was asked after all had begun."""
     fill()
-    windows = removal.windows
+    windows = batches.windows
 
     def store_anew_in_between(select: Any, newest: int) -> Iterator[dict[int, str]]:
         for window in windows(select, newest):
-            assert entries.save(draft(KEYS[3]), late.generation()) is None
+            assert store.save(draft(KEYS[3]), late_answers.generation()) is None
             yield window
 
-    monkeypatch.setattr(removal, "windows", store_anew_in_between)
+    monkeypatch.setattr(batches, "windows", store_anew_in_between)
     assert llmcache.invalidate(everything=True).entries == 7
     assert served() == {3}
 
@@ -268,14 +273,14 @@ def test_what_is_stored_while_it_runs_is_not_chased(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would never end if others stored faster than it removes."""
-    monkeypatch.setattr(removal, "WINDOW_ROWS", 2)
+    monkeypatch.setattr(batches, "WINDOW_ROWS", 2)
     fill()
     new = iter(f"{number:064x}" for number in range(100, 200))
     delete = durable.delete
 
     def store_one_more(*args: Any) -> int:
         deleted = delete(*args)
-        placement.later(lambda: entries.save(draft(next(new)), late.generation()))
+        placement.later(lambda: store.save(draft(next(new)), late_answers.generation()))
         return deleted
 
     monkeypatch.setattr(durable, "delete", store_one_more)
@@ -287,7 +292,7 @@ def test_what_is_stored_while_it_runs_is_not_chased(
 def test_a_batch_that_fails_does_not_undo_the_ones_before(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(invalidation, "BATCH_ROWS", 3)
+    monkeypatch.setattr(invalidate, "BATCH_ROWS", 3)
     fill()
     delete, batches = durable.delete, []
 
@@ -306,7 +311,7 @@ def test_a_batch_that_fails_does_not_undo_the_ones_before(
 
 
 def test_by_many_keys(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(invalidation, "KEYS_PER_QUERY", 3)
+    monkeypatch.setattr(criteria, "KEYS_PER_QUERY", 3)
     fill()
     absent = [f"{number:064x}" for number in range(1000, 1010)]
     assert llmcache.invalidate(keys=[*KEYS[:7], *absent]).entries == 7

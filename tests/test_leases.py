@@ -18,15 +18,29 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from django.db import OperationalError, connections, transaction
 
 import llmcache
-from llmcache import leases
+from llmcache import leases, store, trampoline
+from llmcache.background import database as placement
+from llmcache.background import transactions
+from llmcache.breakers import trying
 from llmcache.codec.envelope import ANSWER, seal
-from llmcache.leases import Ending, Lease, flights, leading, places, renewal
-from llmcache.leases.places import HOT, ROWS, Place, Seen
+from llmcache.leases import (
+    Ending,
+    Lease,
+    flights,
+    in_hot_tier,
+    in_rows,
+    places,
+    renewal,
+)
+from llmcache.leases.place import Place, Seen
+from llmcache.leases.places import HOT, ROWS
 from llmcache.models import Lease as LeaseRow
 from llmcache.outcomes import Tier
-from llmcache.store import durable, entries, gate, hits, hot, placement
-from llmcache.store.breaker import trying
-from llmcache.store.entries import Found
+from llmcache.store.hot import tier as hot
+from llmcache.store.records import Found
+from llmcache.store.rows import locks
+from llmcache.store.rows import tier as durable
+from llmcache.usage import hits
 from project.standin.server import StandIn
 from tests import child
 from tests.conftest import Backend, backend_parameters, use_backend
@@ -105,21 +119,21 @@ def test_an_answer_that_came_after_the_lookup_is_found(
 ) -> None:
     """Between the lookup of one call and its turn, another one has asked, stored and gone."""
     client = make_client(model)
-    lookup = entries.lookup
+    lookup = store.lookup
 
     def miss_and_be_late(key: str, *, stale: bool = False) -> Any:
-        monkeypatch.setattr(entries, "lookup", lookup)
+        monkeypatch.setattr(store, "lookup", lookup)
         missing = lookup(key, stale=stale)
         client.create(**CALL)
         return missing
 
-    monkeypatch.setattr(entries, "lookup", miss_and_be_late)
+    monkeypatch.setattr(store, "lookup", miss_and_be_late)
     with llmcache.capture() as calls:
         assert client.create(**CALL) == client.create(**CALL)
     assert [call.outcome for call in calls] == ["miss", "hit", "hit"]
     assert len(model.calls) == 1
-    assert all(threads.drain(10) for threads in placement._errands.values())
-    assert places.claim(calls[0].key, "next")[1] is None
+    assert all(threads.drain(10) for threads in placement._of_tiers.values())
+    assert places.acquire(calls[0].key, "next")[1] is None
     hits.flush()
     assert durable.entries().get().hits == 2
 
@@ -234,11 +248,11 @@ async def test_cancelled_while_it_claims_the_lease(monkeypatch: pytest.MonkeyPat
         assert go_on.wait(10)
         return HOT, None
 
-    monkeypatch.setattr(places, "claim", claim)
+    monkeypatch.setattr(places, "acquire", claim)
     monkeypatch.setattr(
         places, "free", lambda place, key, token, ending: freed.append(str(place.tier))
     )
-    monkeypatch.setattr(placement, "_testing", lambda: False)
+    monkeypatch.setattr(transactions, "is_testing", lambda: False)
     task = asyncio.create_task(leases.aacquire(KEY, 10))
     assert await asyncio.to_thread(claimed.wait, 10)
     task.cancel()
@@ -258,7 +272,7 @@ def test_a_soft_time_limit_of_celery_ends_the_waiting(backend: Backend, settings
         raise SoftTimeLimitExceeded
 
     before = signal.signal(signal.SIGUSR1, leave)
-    assert places.claim(KEY, "of another process")[1] is None
+    assert places.acquire(KEY, "of another process")[1] is None
     threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGUSR1]).start()
     try:
         with pytest.raises(SoftTimeLimitExceeded):
@@ -272,7 +286,7 @@ def test_a_flight_that_lost_its_leader_is_waited_for_once(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A signal came after the leader had joined it, and before it led."""
-    monkeypatch.setattr(leading, "_drive", interrupted)
+    monkeypatch.setattr(trampoline, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         leases.acquire(KEY, 10)
     monkeypatch.undo()
@@ -285,7 +299,7 @@ def test_a_flight_that_lost_its_leader_is_waited_for_once(
 async def test_a_flight_that_lost_its_leader_is_waited_for_once_by_coroutines(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leading, "_drive", interrupted)
+    monkeypatch.setattr(trampoline, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         leases.acquire(KEY, 10)
     monkeypatch.undo()
@@ -328,61 +342,61 @@ def place(request: pytest.FixtureRequest, settings: Any) -> Place:
 
 class TestPlaces:
     def test_one_gets_it(self, place: Place) -> None:
-        assert places.claim(KEY, "first") == (place, None)
-        assert places.claim(KEY, "second") == (place, "first")
+        assert places.acquire(KEY, "first") == (place, None)
+        assert places.acquire(KEY, "second") == (place, "first")
         assert place.look(KEY, "first") is Seen.ASKING
 
     def test_who_asks_for_it_again_has_it(self, place: Place) -> None:
-        places.claim(KEY, "first")
-        assert places.claim(KEY, "first") == (place, None)
+        places.acquire(KEY, "first")
+        assert places.acquire(KEY, "first") == (place, None)
 
     def test_of_many_at_once_one_gets_it(self, place: Place) -> None:
         with ThreadPoolExecutor(8) as pool:
-            claims = list(pool.map(lambda n: places.claim(KEY, f"no. {n}")[1], range(8)))
+            claims = list(pool.map(lambda n: places.acquire(KEY, f"no. {n}")[1], range(8)))
         assert claims.count(None) == 1
         [winner] = [f"no. {n}" for n, holder in enumerate(claims) if holder is None]
         assert all(holder in {winner, ""} for holder in claims if holder is not None)
 
     def test_it_is_free_again_when_the_answer_is_stored(self, place: Place) -> None:
-        places.claim(KEY, "first")
+        places.acquire(KEY, "first")
         places.free(place, KEY, "first", Ending.STORED)
         assert place.look(KEY, "first") is Seen.GONE
-        assert places.claim(KEY, "second") == (place, None)
+        assert places.acquire(KEY, "second") == (place, None)
 
     def test_waiters_are_told_to_ask_for_themselves(self, place: Place) -> None:
-        places.claim(KEY, "first")
+        places.acquire(KEY, "first")
         places.free(place, KEY, "first", Ending.RELEASED)
         assert place.look(KEY, "first") is Seen.RELEASED
-        assert places.claim(KEY, "second") == (place, None)
+        assert places.acquire(KEY, "second") == (place, None)
         assert place.look(KEY, "first") is Seen.RELEASED
         assert place.look(KEY, "second") is Seen.ASKING
 
     def test_waiters_of_earlier_ones_are_told_too(self, place: Place) -> None:
         """Who looks only now waited for the first; the others came, and failed, in between."""
-        names = [uuid4().hex for _ in range(2 * places.MOST_RELEASED)]
+        names = [uuid4().hex for _ in range(2 * in_rows.MOST_RELEASED)]
         for name in names:
-            places.claim(KEY, name)
+            places.acquire(KEY, name)
             places.free(place, KEY, name, Ending.RELEASED)
-        places.claim(KEY, "next")
-        latest = names[-places.MOST_RELEASED :]
+        places.acquire(KEY, "next")
+        latest = names[-in_rows.MOST_RELEASED :]
         assert {place.look(KEY, name) for name in latest} == {Seen.RELEASED}
         assert place.look(KEY, "next") is Seen.ASKING
 
     def test_nobody_waits_for_nobody(self, place: Place) -> None:
         """A claim fails, and before it is read who has the lease, that one lets it go."""
-        places.claim(KEY, "first")
+        places.acquire(KEY, "first")
         places.free(place, KEY, "first", Ending.RELEASED)
         assert place.look(KEY, "") is Seen.GONE
 
     def test_it_vanishes_with_its_holder(self, place: Place, settings: Any) -> None:
         settings.LLMCACHE = {**settings.LLMCACHE, "LEASE_SECONDS": 1}
-        places.claim(KEY, "first")
+        places.acquire(KEY, "first")
         wait_until(lambda: place.look(KEY, "first") is Seen.GONE)
-        assert places.claim(KEY, "second") == (place, None)
+        assert places.acquire(KEY, "second") == (place, None)
 
     def test_it_stays_while_it_is_renewed(self, place: Place, settings: Any) -> None:
         settings.LLMCACHE = {**settings.LLMCACHE, "LEASE_SECONDS": 1}
-        places.claim(KEY, "first")
+        places.acquire(KEY, "first")
         ends = time.monotonic() + 2.5
         while time.monotonic() < ends:
             places.renew(place, KEY, "first")
@@ -390,7 +404,7 @@ class TestPlaces:
         assert place.look(KEY, "first") is Seen.ASKING
 
     def test_nobody_frees_or_renews_anothers(self, place: Place) -> None:
-        places.claim(KEY, "first")
+        places.acquire(KEY, "first")
         places.free(place, KEY, "second", Ending.STORED)
         places.renew(place, KEY, "second")
         assert place.look(KEY, "first") is Seen.ASKING
@@ -415,9 +429,9 @@ def test_a_claim_that_nobody_heard_of_keeps_nobody_waiting(
     Even where whoever sent it has ended since, and frees nothing.
     """
     monkeypatch.setattr(places, "free_later", lambda *_: None)
-    places.claim(OTHER_KEY, "to have a connection")
+    places.acquire(OTHER_KEY, "to have a connection")
     redis.pause()
-    assert places.claim(KEY, "first")[0] is ROWS
+    assert places.acquire(KEY, "first")[0] is ROWS
     redis.resume()
     with trying(Tier.HOT):
         assert HOT.look(KEY, "first") is Seen.ASKING  # it was carried out
@@ -425,7 +439,7 @@ def test_a_claim_that_nobody_heard_of_keeps_nobody_waiting(
 
 
 def test_what_could_not_be_freed_is_freed_when_the_tier_is_back(redis: RedisServer) -> None:
-    assert places.claim(KEY, "first") == (HOT, None)
+    assert places.acquire(KEY, "first") == (HOT, None)
     redis.pause()
     places.free(HOT, KEY, "first", Ending.STORED)
     redis.resume()
@@ -442,10 +456,10 @@ def test_a_claim_whose_reply_was_lost_is_freed_too(monkeypatch: pytest.MonkeyPat
         seen.append(HOT.look(KEY, "first"))
         raise TimeoutError
 
-    monkeypatch.setattr(places, "CLAIM_SECONDS", 60)
+    monkeypatch.setattr(in_hot_tier, "ACQUIRE_SECONDS", 60)
     monkeypatch.setattr(HOT, "patience", 0.05)
     monkeypatch.setattr(hot, "touch", lose_the_reply)
-    assert places.claim(KEY, "first") == (ROWS, None)
+    assert places.acquire(KEY, "first") == (ROWS, None)
     assert seen[0] is Seen.ASKING
     wait_until(lambda: HOT.look(KEY, "first") is Seen.GONE, seconds=LEASE_SECONDS / 2)
 
@@ -453,10 +467,10 @@ def test_a_claim_whose_reply_was_lost_is_freed_too(monkeypatch: pytest.MonkeyPat
 def test_a_claim_that_met_a_deadlock_is_made_again(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ROWS, "_claim", in_deadlocks(2, ROWS._claim))
-    assert places.claim(KEY, "first") == (ROWS, None)
-    monkeypatch.setattr(ROWS, "_claim", in_deadlocks(99, ROWS._claim))
-    assert places.claim(KEY, "second") == (None, None)
+    monkeypatch.setattr(ROWS, "_acquire", in_deadlocks(2, ROWS._acquire))
+    assert places.acquire(KEY, "first") == (ROWS, None)
+    monkeypatch.setattr(ROWS, "_acquire", in_deadlocks(99, ROWS._acquire))
+    assert places.acquire(KEY, "second") == (None, None)
 
 
 def test_what_was_not_claimed_while_another_one_writes_is_not_freed(
@@ -466,8 +480,8 @@ def test_what_was_not_claimed_while_another_one_writes_is_not_freed(
     freed: list[object] = []
     monkeypatch.setattr(places, "free_later", lambda *args: freed.append(args))
     with transaction.atomic(), ThreadPoolExecutor(1) as thread:
-        gate.take_write_lock("default")
-        assert thread.submit(places.claim, KEY, "first").result(10) == (None, None)
+        locks.take_write_lock("default")
+        assert thread.submit(places.acquire, KEY, "first").result(10) == (None, None)
     assert freed == []
 
 
@@ -478,7 +492,7 @@ async def test_a_database_that_hangs_holds_up_no_lease_of_the_hot_tier(
     """Whoever is cancelled while another one has the lease gives back what he may have."""
     answers = threading.Event()
     monkeypatch.setattr(ROWS, "free", lambda *_: answers.wait(60))
-    assert places.claim(KEY, "of another process")[1] is None
+    assert places.acquire(KEY, "of another process")[1] is None
     for _ in range(4):
         waiter = asyncio.create_task(leases.aacquire(KEY, 10))
         await asyncio.sleep(0.1)
@@ -541,7 +555,7 @@ def test_a_database_that_hangs_keeps_no_lease_in_the_hot_tier() -> None:
 
 @pytest.mark.parametrize("backend", backend_parameters(["default"], ["redis"]), indirect=True)
 def test_a_lease_is_back_after_the_tier_was_emptied(backend: Backend) -> None:
-    places.claim(KEY, "first")
+    places.acquire(KEY, "first")
     tier = hot.backend()
     assert tier is not None
     tier.clear()
@@ -552,7 +566,7 @@ def test_a_lease_is_back_after_the_tier_was_emptied(backend: Backend) -> None:
 def test_in_the_transaction_of_a_test_there_are_no_rows(database: str) -> None:
     with transaction.atomic(using=database):
         connections[database].atomic_blocks[-1]._from_testcase = True  # type: ignore[attr-defined]
-        assert places.claim(KEY, "first") == (None, None)
+        assert places.acquire(KEY, "first") == (None, None)
     assert not LeaseRow.objects.using(database).exists()
 
 
@@ -562,7 +576,7 @@ def test_where_no_lease_can_be_had_each_process_asks(
     def fail(*_: Any) -> Any:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(places, "claim", fail)
+    monkeypatch.setattr(places, "acquire", fail)
     model.latency = 0.3
     assert outcomes(ask_in_threads(make_client(model), 5)) == ["hit"] * 4 + ["miss"]
 
@@ -572,7 +586,7 @@ def test_a_moments_trouble_leaves_the_lease_where_it_is(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the rows nobody holds it: the next one would get it there, and two would ask."""
-    places.claim(KEY, "first")
+    places.acquire(KEY, "first")
     add, failures = hot.add, iter([TimeoutError("the first time")])
 
     def fail_once(*args: Any) -> bool:
@@ -581,7 +595,7 @@ def test_a_moments_trouble_leaves_the_lease_where_it_is(
         return add(*args)
 
     monkeypatch.setattr(hot, "add", fail_once)
-    assert places.claim(KEY, "second") == (HOT, "first")
+    assert places.acquire(KEY, "second") == (HOT, "first")
 
 
 # Renewal
@@ -622,10 +636,12 @@ def order(model: StandIn, settings: Any) -> dict[str, Any]:
 def test_another_process_takes_over_when_the_holder_is_killed(
     model: StandIn, backend: Backend, settings: Any
 ) -> None:
-    settings.LLMCACHE = {**backend.llmcache, "LEASE_SECONDS": 1}
-    model.latency = 2.0
+    # (in less, load alone would keep one that lives from renewing its lease)
+    settings.LLMCACHE = {**backend.llmcache, "LEASE_SECONDS": 4}
+    model.latency = 60.0  # of the holder, who will not live to see the answer
     holder = child.start_to_be_killed(order(model, settings))
     wait_until(lambda: len(model.calls) == 1)
+    model.latency = 0.5
     waiters = [child.start(order(model, settings)) for _ in range(3)]
     time.sleep(0.5)
     holder.kill()
@@ -650,7 +666,7 @@ def test_a_forked_child_leads_its_own_flights() -> None:
 
 def test_the_lease_is_gone_when_the_answer_is_there(model: StandIn, database: str) -> None:
     make_client(model).create(**CALL)
-    assert placement._errands[Tier.DURABLE].drain(10)
+    assert placement._of_tiers[Tier.DURABLE].drain(10)
     assert not LeaseRow.objects.using(database).exists()
     assert not renewal._renewal._held
 

@@ -19,10 +19,12 @@ from celery.signals import worker_process_shutdown
 from django.db.models import F, Sum
 
 import llmcache
+from llmcache.background import transactions
 from llmcache.models import UsageHour
 from llmcache.outcomes import Call, Outcome, Receipt, Tier
-from llmcache.store import durable, flushing, hits, ledger, placement
-from llmcache.store.ledger import SUMS
+from llmcache.store.rows import tier as durable
+from llmcache.usage import buffer, hits, ledger
+from llmcache.usage.ledger import SUMS
 from project.standin.server import StandIn
 from tests import child
 from tests.conftest import ALL_DATABASES, Backend, backend_parameters
@@ -308,11 +310,11 @@ def test_threads_may_tell_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             ledger.record(Call(Outcome.HIT, Tier.HOT, receipt=PRICED.pack()), 0.0)
 
     with ThreadPoolExecutor(5) as threads:
-        flushing = threads.submit(flush_again_and_again)
+        buffer = threads.submit(flush_again_and_again)
         for done in [threads.submit(tell) for _ in range(4)]:
             done.result()
         stop.set()
-        flushing.result()
+        buffer.result()
     ledger.flush()
     assert sums()["calls"] == 8000
     assert sums()["cost_saved"] == 8000 * 5000
@@ -364,7 +366,7 @@ def test_what_a_test_database_counted_is_not_for_the_real_one(
 ) -> None:
     ledger.record(Call(), 0.0)
     with monkeypatch.context() as patched:
-        patched.setattr(placement, "database_name", lambda: "the real database")
+        patched.setattr(transactions, "database_name", lambda: "the real database")
         ledger.flush()
     ledger.flush()
     assert sums() == {}
@@ -373,10 +375,10 @@ def test_what_a_test_database_counted_is_not_for_the_real_one(
 def test_under_a_test_runner_nothing_is_written_behind_the_test(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(flushing, "FLUSH_SECONDS", 0.01)
-    monkeypatch.setattr(ledger.flusher, "_timer", None)
+    monkeypatch.setattr(buffer, "FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr(ledger.flusher, "_thread", None)
     ledger.record(Call(), 0.0)
-    assert ledger.flusher._timer is None
+    assert ledger.flusher._thread is None
     assert sums() == {}
 
 

@@ -14,15 +14,21 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 import llmcache
+from llmcache import store
+from llmcache.background import database
 from llmcache.flow import take_turn
 from llmcache.outcomes import Tier
-from llmcache.store import entries, hits, hot, placement
+from llmcache.store.hot import epochs
+from llmcache.store.hot import tier as hot
+from llmcache.usage import hits
 from project.standin.server import StandIn
 from tests.servers import RedisServer, require
 from tests.test_client import CALL, make_client
 from tests.test_direct import KEYS, at_hand, copy_of, direct
 from tests.test_hot import REDIS
 from tests.test_store import KEY, draft, tier_of
+
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +99,7 @@ def test_more_is_asked_than_the_kernel_takes_at_once() -> None:
 
 def test_an_error_is_for_who_asked(redis: RedisServer) -> None:
     with Redis.from_url(redis.url) as operator:
-        name = f":1:llmcache:{KEYS[1]}"
+        name = f":1:{epochs.ensure().name_of(KEYS[1])}"
         operator.delete(name)
         operator.lpush(name, "no string")
         first, second, third = asyncio.run(read_all(KEYS[:3]))
@@ -169,7 +175,7 @@ def test_a_hit_needs_no_thread(model: StandIn, monkeypatch: pytest.MonkeyPatch) 
     first = asyncio.run(ask(1))
     asyncio.run(ask(1))
     with monkeypatch.context() as patch:
-        patch.setattr(placement, "arun", None)
+        patch.setattr(database, "arun", None)
         with llmcache.capture() as calls:
             answers = asyncio.run(ask(100))
     assert {(call.outcome, call.tier) for call in calls} == {("hit", "hot")}
@@ -181,12 +187,12 @@ def test_a_hit_needs_no_thread(model: StandIn, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("breaks", ["pause", "stop"])
 def test_the_rows_answer_when_it_fails(redis: RedisServer, breaks: str) -> None:
-    assert entries.save(draft()) is None
-    assert tier_of(asyncio.run(entries.alookup(KEY))) == Tier.HOT
+    assert store.save(draft()) is None
+    assert tier_of(asyncio.run(store.alookup(KEY))) == Tier.HOT
     getattr(redis, breaks)()
     try:
         for _ in range(5):
-            assert tier_of(asyncio.run(entries.alookup(KEY))) == Tier.DURABLE
+            assert tier_of(asyncio.run(store.alookup(KEY))) == Tier.DURABLE
     finally:
         redis.resume()
         redis.start()
@@ -194,11 +200,11 @@ def test_the_rows_answer_when_it_fails(redis: RedisServer, breaks: str) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_what_is_not_there_is_looked_up_in_the_rows() -> None:
-    assert entries.save(draft()) is None
+    assert store.save(draft()) is None
     hot.delete([KEY])
-    tiers = [tier_of(asyncio.run(entries.alookup(KEY))) for _ in range(2)]
+    tiers = [tier_of(asyncio.run(store.alookup(KEY))) for _ in range(2)]
     assert tiers == [Tier.DURABLE, Tier.HOT]
-    assert asyncio.run(entries.alookup("f" * 64)) == entries.Missing()
+    assert asyncio.run(store.alookup("f" * 64)) == store.Missing()
 
 
 # Turns

@@ -20,10 +20,15 @@ from django.db.backends.utils import CursorWrapper
 from pydantic import BaseModel, Field, field_validator
 
 import llmcache
-from llmcache.client.many import Result
+from llmcache import store
+from llmcache.background import database
+from llmcache.client.many_batch import Result
 from llmcache.outcomes import Tier
-from llmcache.store import durable, entries, hits, hot, placement
-from llmcache.store.entries import Found, Missing
+from llmcache.store import lookups
+from llmcache.store.hot import tier as hot
+from llmcache.store.records import Found, Missing
+from llmcache.store.rows import tier as durable
+from llmcache.usage import hits
 from project.standin.server import StandIn
 from tests.conftest import ALL_DATABASES, ALL_HOT_TIERS, Backend, backend_parameters
 from tests.test_client import make_client
@@ -201,7 +206,7 @@ def test_one_round_trip_a_tier(scripted: Any, settings: Any, monkeypatch: Any) -
     requests = [request(number) for number in range(200)]
     many(requests, concurrency=20)
     # (SQLite has one writer: while a lease is being given back, no copies are made)
-    assert all(workers.drain(30) for workers in placement._all())
+    assert all(workers.drain(30) for workers in database._all())
     settings.LLMCACHE = {"CACHE": "database"}
     caches["database"].clear()
     trips: list[str] = []
@@ -461,7 +466,7 @@ def test_clients_that_do_not_fit(model: StandIn) -> None:
     with pytest.raises(llmcache.InvalidArgument, match=r"call create_many\(\)"):
         asyncio.run(llmcache.acreate_many(make_client(model), []))
     with pytest.raises(llmcache.InvalidArgument, match="from_provider"):
-        llmcache.create_many(object(), [])  # type: ignore[arg-type]
+        llmcache.create_many(object(), [])  # type: ignore[call-overload]
 
 
 # Progress and interruptions
@@ -543,17 +548,17 @@ def keys(number: int) -> list[str]:
 
 def test_many_are_found(backend: Backend) -> None:
     one, two, three = keys(3)
-    entries.save(draft(one, b"1"))
-    entries.save(draft(two, b"2", ttl=None))
+    store.save(draft(one, b"1"))
+    store.save(draft(two, b"2", ttl=None))
     hot.delete([one])
-    found = entries.lookup_many([one, two, three])
+    found = store.lookup_many([one, two, three])
     first = Tier.HOT if backend.cache else Tier.DURABLE
     assert list(found) == [one, two, three]
     assert body_and_tier(found[one]) == (b"1", Tier.DURABLE)
     assert body_and_tier(found[two]) == (b"2", first)
     assert found[three] == Missing()
     # They came back into the hot tier.
-    again = entries.lookup_many([one, two])
+    again = store.lookup_many([one, two])
     assert [body_and_tier(each) for each in again.values()] == [(b"1", first), (b"2", first)]
 
 
@@ -566,13 +571,13 @@ def body_and_tier(found: Found | Missing) -> tuple[bytes, Tier] | None:
 )
 def test_what_may_not_be_served_is_not_found(backend: Backend) -> None:
     good, expired, stale, damaged, moved = keys(5)
-    entries.save(draft(good))
+    store.save(draft(good))
     for key in (expired, stale):
-        entries.save(draft(key, ttl=-1))
-    entries.save(draft(damaged))
+        store.save(draft(key, ttl=-1))
+    store.save(draft(damaged))
     durable.entries().filter(key=damaged).update(payload=b"nonsense")
     hot.delete([good, damaged])
-    found = entries.lookup_many([good, expired, stale, damaged, moved], stale=[stale])
+    found = store.lookup_many([good, expired, stale, damaged, moved], stale=[stale])
     assert [key for key, each in found.items() if isinstance(each, Found)] == [good, stale]
     assert isinstance(each := found[stale], Found)
     assert not each.fresh
@@ -581,17 +586,17 @@ def test_what_may_not_be_served_is_not_found(backend: Backend) -> None:
 
 async def test_the_twin_for_coroutines(transactional_db: None) -> None:
     one, two = keys(2)
-    await entries.asave(draft(one))
-    found = await entries.alookup_many([one, two])
+    await store.asave(draft(one))
+    found = await store.alookup_many([one, two])
     assert [type(each) for each in found.values()] == [Found, Missing]
 
 
 def test_many_more_than_one_query_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entries, "KEYS_PER_QUERY", 4)
+    monkeypatch.setattr(lookups, "KEYS_PER_QUERY", 4)
     for key in keys(10):
-        entries.save(draft(key))
+        store.save(draft(key))
     with statements() as seen:
-        found = entries.lookup_many(keys(10))
+        found = store.lookup_many(keys(10))
     assert len([sql for sql in seen if sql.startswith("SELECT")]) == 3
     assert all(isinstance(each, Found) for each in found.values())
 
@@ -601,12 +606,12 @@ def test_a_failing_tier_is_a_miss_with_a_reason(monkeypatch: pytest.MonkeyPatch)
         raise OSError("gone")
 
     monkeypatch.setattr(durable, "read", fail)
-    [found] = entries.lookup_many(keys(1)).values()
+    [found] = store.lookup_many(keys(1)).values()
     assert found == Missing("the durable tier failed to read (OSError)")
 
 
 def test_a_missing_alias_of_the_hot_tier_keeps_nobody_from_the_rows(settings: Any) -> None:
     [key] = keys(1)
-    entries.save(draft(key))
+    store.save(draft(key))
     settings.LLMCACHE = {"CACHE": "missing"}
-    assert isinstance(entries.lookup_many([key])[key], Found)
+    assert isinstance(store.lookup_many([key])[key], Found)

@@ -27,12 +27,16 @@ from django.test import AsyncRequestFactory, Client, TestCase
 from django.urls import path
 
 import llmcache
+from llmcache import store
+from llmcache.background import database as placement
+from llmcache.background import pool, transactions
+from llmcache.background.pool import Workers
 from llmcache.models import CacheEntry
-from llmcache.store import durable, placement, workers
-from llmcache.store.workers import Workers
+from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
 from tests.conftest import Backend, backend_parameters
 from tests.test_client import CALL, make_client
+from tests.test_store import draft
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
@@ -106,6 +110,7 @@ def test_a_hit_inside_a_transaction(model: StandIn, database: str) -> None:
 
 def test_trouble_inside_a_transaction_does_not_abort_it(model: StandIn, database: str) -> None:
     client = make_client(model)
+    client.create(**CALL, seed=1)  # (statements are put together once, with the table's name)
     with without_table():
         with transaction.atomic(using=database):
             Group.objects.using(database).create(name="mine")
@@ -119,6 +124,7 @@ def test_trouble_inside_a_transaction_does_not_abort_it(model: StandIn, database
 def without_table() -> Iterator[None]:
     """Inside, every statement of llmcache fails: it names a table that is not there."""
     meta = CacheEntry._meta
+    assert all(field.cached_col for field in meta.fields)  # kept for ever, with the table's name
     name, meta.db_table = meta.db_table, "a_table_that_is_not_there"
     try:
         yield
@@ -128,7 +134,7 @@ def without_table() -> Iterator[None]:
 
 def drain() -> None:
     """Wait for the work that was put off."""
-    assert all(workers.drain(30) for workers in placement._all())
+    assert all(pool.drain(30) for pool in placement._all())
 
 
 def test_many_questions_in_one_transaction(model: StandIn, database: str) -> None:
@@ -164,7 +170,7 @@ def test_a_hit_in_a_transaction_does_not_wait_for_its_own_lock(
 def test_connections_that_the_server_has_closed(
     model: StandIn, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placement, "_testing", lambda: False)  # else none stays open
+    monkeypatch.setattr(transactions, "is_testing", lambda: False)  # else none stays open
     monkeypatch.setattr(placement, "IDLE_SECONDS", 0.0)
     client = make_client(model)
     try:
@@ -206,6 +212,23 @@ def test_asynchronous_code_inside_a_transaction(model: StandIn, database: str) -
     wait_until(durable.entries().exists)
 
 
+@pytest.mark.parametrize("by", ["keys", "tags", "everything"])
+def test_invalidating_what_waits_for_the_end_of_the_transaction(
+    model: StandIn, database: str, by: str
+) -> None:
+    """The rollback undoes the invalidation, and the answer is written after all."""
+    client = make_client(model)
+    criteria: Any = {"keys": [llmcache.key_for(client, **CALL)], "tags": ["t"], "everything": True}
+    with suppress(Undo), transaction.atomic(using=database):
+        Group.objects.using(database).create(name="the caller is the writer")
+        client.create(**CALL, cache_tags=["t"])
+        result = llmcache.invalidate(**{by: criteria[by]})
+        raise Undo
+    assert all(pool.drain(30) for pool in placement._all())
+    is_done = "durable" not in result.pending
+    assert is_done is not durable.entries().exists()
+
+
 def test_invalidating_asynchronously_inside_a_transaction(model: StandIn, database: str) -> None:
     make_client(model).create(**CALL)
     ainvalidate = async_to_sync(llmcache.ainvalidate)
@@ -222,7 +245,7 @@ def test_invalidating_asynchronously_inside_a_transaction(model: StandIn, databa
 def test_a_busy_thread_keeps_no_coroutine_waiting_for_its_transaction(
     model: StandIn, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placement, "_testing", lambda: False)  # (it would wait for its own)
+    monkeypatch.setattr(transactions, "is_testing", lambda: False)  # (it would wait for its own)
     monkeypatch.setattr(placement, "_may_stay_open", lambda connection: False)
     done = threading.Event()
 
@@ -408,7 +431,7 @@ def test_a_forked_child_has_threads_and_connections_of_its_own(database: str) ->
 
 
 def test_no_connection_crosses_a_fork(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placement, "_testing", lambda: False)  # else none stays open
+    monkeypatch.setattr(transactions, "is_testing", lambda: False)  # else none stays open
     open_ones: list[Any] = []
 
     def note_the_connection() -> None:
@@ -420,7 +443,7 @@ def test_no_connection_crosses_a_fork(database: str, monkeypatch: pytest.MonkeyP
     threads = placement._workers._there
     assert threads
     placement._part()
-    waiting = placement._submit(note_the_connection, writing=False)
+    waiting = placement._submit(placement._workers, note_the_connection)
     assert not threads
     assert not waiting.done()
     placement._go_on()
@@ -465,7 +488,7 @@ async def test_who_is_cancelled_as_a_result_comes_is_cancelled(
     monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
     result: Future[str] = Future()
-    monkeypatch.setattr(placement, "_testing", lambda: False)
+    monkeypatch.setattr(transactions, "is_testing", lambda: False)
     monkeypatch.setattr(placement, "_submit", lambda *_, **__: result)
     caller = asyncio.create_task(placement.arun(lambda: "result"))
     await asyncio.sleep(0.01)
@@ -477,7 +500,7 @@ async def test_a_result_that_came_in_time_counts_although_the_loop_was_busy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     result: Future[str] = Future()
-    monkeypatch.setattr(placement, "_testing", lambda: False)
+    monkeypatch.setattr(transactions, "is_testing", lambda: False)
     monkeypatch.setattr(placement, "_submit", lambda *_, **__: result)
     caller = asyncio.create_task(placement.arun(lambda: "result", patience=0.05))
     await asyncio.sleep(0.01)
@@ -487,7 +510,7 @@ async def test_a_result_that_came_in_time_counts_although_the_loop_was_busy(
 
 
 def test_a_thread_that_is_stuck_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "STUCK_SECONDS", 0.1)
+    monkeypatch.setattr(pool, "STUCK_SECONDS", 0.1)
     answered = threading.Event()
     team = Workers("test", 1, leave=lambda: None)
     stuck = team.submit(lambda: answered.wait(30))
@@ -500,19 +523,19 @@ def test_a_thread_that_is_stuck_is_replaced(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_server_that_hangs_does_not_get_ever_more_connections(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(workers, "STUCK_SECONDS", 0.01)
+    monkeypatch.setattr(pool, "STUCK_SECONDS", 0.01)
     answered = threading.Event()
     team = Workers("test", 3, leave=lambda: None)
     for _ in range(20):
         team.submit(lambda: answered.wait(30))
         time.sleep(0.02)
-    assert len(team._there) == 3 * workers.MOST_STUCK == 6
+    assert len(team._there) == 3 * pool.MOST_STUCK == 6
     answered.set()
     assert team.drain(10)
 
 
 def test_threads_without_work_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(pool, "IDLE_SECONDS", 0.05)
     left = threading.Event()
     team = Workers("test", 2, leave=left.set)
     assert team.submit(lambda: 1).result(10) == 1
@@ -522,17 +545,60 @@ def test_threads_without_work_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "MOST_WAITING", 2)
+    monkeypatch.setattr(pool, "MOST_WAITING", 2)
     answered = threading.Event()
     team = Workers("test", 1, leave=lambda: None)
     team.submit(answered.wait)
     wait_until(lambda: not team._waiting)
     team.submit(answered.wait)
     team.submit(answered.wait)
-    with pytest.raises(workers.TooMuchIsWaiting):
+    with pytest.raises(pool.TooMuchIsWaiting):
         team.submit(answered.wait)
     answered.set()
     assert team.drain(10)
+
+
+@contextmanager
+def no_threads() -> Iterator[None]:
+    placement._start_anew()
+    size = threading.stack_size(2**45)  # no system has room for such a stack
+    try:
+        yield
+    finally:
+        threading.stack_size(size)
+
+
+@no_threads()
+def test_where_no_thread_can_be_had_the_callers_transaction_is_left_alone(database: str) -> None:
+    @llmcache.cached(ttl=60)
+    def upper(text: str) -> str:
+        return text.upper()
+
+    connection = connections[database]
+    with suppress(Undo), transaction.atomic(using=database):
+        assert upper("a") == upper("a") == "A"
+        assert connections[database] is connection
+        raise Undo
+    assert llmcache.flush()
+    assert durable.entries().exists()
+    assert not placement.runs_here()
+
+
+def test_what_was_left_for_want_of_a_thread_is_written_by_the_next(database: str) -> None:
+    with no_threads(), transaction.atomic(using=database):
+        store.save(draft())
+    placement.run(durable.entries().count)
+    wait_until(durable.entries().exists)
+
+
+async def test_where_no_thread_can_be_had_a_coroutine_has_its_answer() -> None:
+    @llmcache.cached(ttl=60)
+    async def upper(text: str) -> str:
+        return text.upper()
+
+    with no_threads(), llmcache.capture() as calls:
+        assert await upper("a") == "A"
+    assert not calls[0].stored
 
 
 SCRIPT = """
@@ -576,7 +642,7 @@ if __name__ == "__main__":
 
     call_command("migrate", verbosity=0)
     if METHOD == "fork with llmcache":
-        import llmcache.store.ledger
+        import llmcache.usage.ledger
     if METHOD == "none":
         ask_in_a_transaction()
     else:

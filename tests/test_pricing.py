@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcache import pricing
 from llmcache.outcomes import Receipt
-from llmcache.pricing import receipt
+from llmcache.providers import pricing
+from llmcache.providers.pricing import receipt
 
 OPENAI = openai.types.CompletionUsage.model_validate(
     {

@@ -1,4 +1,4 @@
-"""README.md: its examples are run, and what it lists is what there is."""
+"""README.md and the pages of docs/: their examples are run, and what they list is what there is."""
 
 from __future__ import annotations
 
@@ -25,20 +25,33 @@ from django.core.management import get_commands, load_command_class
 from django.dispatch import Signal
 
 import llmcache
-from llmcache import signals, tasks
-from llmcache.client.requests import CACHE_ARGUMENTS, DENIED
+from llmcache import signals
+from llmcache.client.arguments import CACHE_ARGUMENTS, DENIED
 from llmcache.codec.envelope import ANSWER, REQUEST, unseal
 from llmcache.conf import DEFAULTS
-from llmcache.outcomes import Outcome
+from llmcache.middleware import NamespaceMiddleware
+from llmcache.outcomes import Call, Outcome
 from llmcache.policy import CacheMode
-from llmcache.store import durable
+from llmcache.store.rows import tier as durable
+from llmcache.tasks.on_celery import expire_entries
 from project.standin.server import StandIn
 from tests import servers
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+# The manual, page by page.
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "docs" / "index.md",
+    *sorted(
+        page
+        for part in ("how-to", "reference", "explanation")
+        for page in (ROOT / "docs" / part).glob("*.md")
+    ),
+]
+MANUAL = "\n".join(page.read_text() for page in PAGES)
 
 SETTINGS = "# settings.py"
 FIRST_CALL = "The first call"
@@ -48,8 +61,9 @@ Namespace = dict[str, Any]
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block, the heading it stands under, and its first line in the file."""
+    """A fenced block, the page and the heading it stands under, and its first line in the page."""
 
+    page: Path
     heading: str
     language: str
     line: int
@@ -62,14 +76,14 @@ class Block:
         return named and named[1]
 
 
-def _blocks() -> Iterator[Block]:
+def _blocks(page: Path) -> Iterator[Block]:
     heading, start = "", 0
     language: str | None = None
     code: list[str] = []
-    for number, line in enumerate(README.splitlines(), start=1):
+    for number, line in enumerate(page.read_text().splitlines(), start=1):
         if language is not None:
             if line == "```":
-                yield Block(heading, language, start, "\n".join(code) + "\n")
+                yield Block(page, heading, language, start, "\n".join(code) + "\n")
                 language = None
             else:
                 code.append(line)
@@ -77,13 +91,20 @@ def _blocks() -> Iterator[Block]:
             language, start, code = line.removeprefix("```"), number + 1, []
         elif line.startswith("#"):
             heading = line.lstrip("# ").replace("`", "")
-    assert language is None, "a block is not closed"
+    assert language is None, f"a block is not closed in {page}"
 
 
-BLOCKS = list(_blocks())
+BLOCKS = [block for page in PAGES for block in _blocks(page)]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 SHELL = [block for block in BLOCKS if block.language == "sh"]
-PROSE = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def prose(text: str) -> str:
+    """`text` without its blocks."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+PROSE = prose(MANUAL)
 
 
 def section(heading: str) -> str:
@@ -143,6 +164,7 @@ def run(
         namespace: Namespace = {"__name__": "readme"}
         project: Namespace = {
             "INSTALLED_APPS": [],
+            "MIDDLEWARE": [],
             "CACHES": {"default": settings.CACHES["default"]},
             "DATABASES": dict(settings.DATABASES),
             "BASE_DIR": tmp_path,
@@ -164,9 +186,9 @@ def run(
 
 
 def execute(block: Block, namespace: Namespace) -> None:
-    # Tracebacks show the lines of the README.
+    # Tracebacks show the lines of the page.
     code = "\n" * (block.line - 1) + block.code
-    exec(compile(code, ROOT / "README.md", "exec", dont_inherit=True), namespace)
+    exec(compile(code, block.page, "exec", dont_inherit=True), namespace)
 
 
 def apply(project: Namespace, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +196,7 @@ def apply(project: Namespace, settings: Any, monkeypatch: pytest.MonkeyPatch) ->
     for alias in project["DATABASES"].keys() - settings.DATABASES.keys():
         # Past `override_settings`, which warns: connections are open.
         monkeypatch.setitem(django_settings.DATABASES, alias, project["DATABASES"][alias])
-    for name in ("LLMCACHE", "CACHES", "DATABASE_ROUTERS"):
+    for name in ("LLMCACHE", "CACHES", "DATABASE_ROUTERS", "MIDDLEWARE"):
         if name in project:
             setattr(settings, name, project[name])
     assert run_checks(tags=["llmcache"]) == []
@@ -222,7 +244,7 @@ def test_each_argument_of_a_call_is_in_an_example_and_has_a_heading() -> None:
     code = "\n".join(block.code for block in PYTHON)
     for argument in CACHE_ARGUMENTS:
         assert f"{argument}=" in code
-        assert f"\n### `{argument}`\n" in README
+        assert f"\n## `{argument}`\n" in MANUAL
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["django-redis", "RedisCache"])
@@ -275,15 +297,19 @@ def test_the_redactor_of_the_example(run: Callable[..., Namespace]) -> None:
     assert messages[0]["content"] == "Write to jo@example.org, it burns."
 
 
-def test_the_middleware_of_the_example(run: Callable[..., Namespace]) -> None:
+def test_the_tenants_of_the_example(run: Callable[..., Namespace]) -> None:
     namespace = run("Tenants")
     arguments = {"response_model": namespace["Ticket"], "messages": namespace["messages"]}
-    middleware = namespace["TenantNamespace"](
-        lambda request: llmcache.key_for(namespace["client"], **arguments)
-    )
-    keys = {middleware(SimpleNamespace(user=SimpleNamespace(pk=pk))) for pk in (7, 8)}
-    own = llmcache.key_for(namespace["client"], **arguments)
-    assert len(keys | {own}) == 3
+
+    def call_of(user: Any) -> Call:
+        middleware: Any = NamespaceMiddleware(lambda _: namespace["client"].create(**arguments))
+        with llmcache.capture() as calls:
+            middleware(SimpleNamespace(user=user))
+        return calls[0]
+
+    users = [SimpleNamespace(pk=pk, is_authenticated=True) for pk in (7, 8)]
+    assert [call_of(user).namespace for user in users] == ["tenant:7", "tenant:8"]
+    assert call_of(SimpleNamespace(pk=None, is_authenticated=False)).outcome == "bypass"
 
 
 @pytest.mark.slow
@@ -377,8 +403,8 @@ def test_the_extras() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = set(project["optional-dependencies"])
     assert set(first_column("1. Install the package")) <= extras
-    [installed] = re.findall(r'pip install "\.\[(.*)\]"', README)
-    assert set(installed.split(",")) <= extras
+    for installed in re.findall(r'pip install "\.\[(.*)\]"', MANUAL):
+        assert set(installed.split(",")) <= extras
 
 
 def test_the_make_targets() -> None:
@@ -406,8 +432,8 @@ def test_the_management_commands() -> None:
 
 
 def test_the_task() -> None:
-    assert tasks.expire_entries.name in current_app.tasks
-    assert README.count(tasks.expire_entries.name) >= 2
+    assert expire_entries.name in current_app.tasks
+    assert MANUAL.count(expire_entries.name) >= 2
 
 
 def test_the_permissions() -> None:
@@ -420,22 +446,41 @@ def test_the_permissions() -> None:
 def test_the_environment_of_the_example_site() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "project").rglob("*.py"))
     read = re.findall(r"(?:environ\.get\(|environ\[|flag\(|listed\()\"(\w+)\"", sources)
-    documented = {row[0].strip("`") for row in table("Contributing") if row[0].isupper()}
+    documented = {
+        row[0].strip("`")
+        for row in table("The environment of the example site")
+        if row[0].isupper()
+    }
     assert documented == set(read)
 
 
-def test_the_paths_and_links() -> None:
-    for path in first_column("Design"):
-        assert (ROOT / path).exists(), path
-    anchors = {
-        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-        for heading in re.findall(r"^#+ (.*)$", PROSE, re.MULTILINE)
-    }
-    for target in re.findall(r"\]\(([^)]+)\)", PROSE):
-        if target.startswith("#"):
-            assert target[1:] in anchors, target
-        elif "://" not in target:
-            assert (ROOT / target).exists(), target
+def test_the_reference_has_each_public_name() -> None:
+    page = (ROOT / "docs" / "reference" / "api.md").read_text()
+    named = {path.rpartition(".")[2] for path in re.findall(r"^::: (\S+)$", page, re.MULTILINE)}
+    assert named | set(first_column("Errors")) == set(llmcache.__all__)
+
+
+def test_the_rooms_of_the_architecture() -> None:
+    named = {name for row in table("Floors") for name in re.findall(r"`([^`]+)`", row[1])}
+    app = ROOT / "llmcache"
+    rooms = {f"{path.parent.name}/" for path in app.glob("*/__init__.py")}
+    assert named >= rooms - {"migrations/"}
+    assert all((app / name).exists() for name in named)
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", prose(page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_links(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", prose(page.read_text())):
+        if "://" not in target:
+            path, _, anchor = target.partition("#")
+            linked = (page.parent / path).resolve() if path else page
+            assert linked.exists(), target
+            assert not anchor or anchor in anchors(linked), target
 
 
 def test_the_figures() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmcache import reasons
+from llmcache.usage import reasons
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,10 @@ def test_each_pattern_has_words_of_its_own() -> None:
         ("the answer was cut short by the limit of tokens", "max_tokens"),
         ("the durable tier failed to write (OperationalError)", "health"),
         ("RateLimitError was raised", "limits"),
+        ("web_search looks at the world: say for how long an answer will do", "cache_ttl"),
+        ("conversation: the provider keeps what was said before", "all messages"),
+        ("an argument was changed between the call and its answer", "copy them"),
+        ("a hook changed what was sent, which the key does not know", "copy them"),
     ],
 )
 def test_the_remedy_fits_the_reason(reason: str, words: str) -> None:

@@ -16,10 +16,10 @@ from instructor.v2.core.multimodal import Image
 from pydantic import BaseModel
 
 import llmcache
-from llmcache.client import rebuilding
-from llmcache.client.rebuilding import NotRebuildable, ask_again, refresh_entry, request_of
+from llmcache.client import registry
+from llmcache.client.replay import NotRebuildable, ask_again, refresh_entry, request_of
 from llmcache.models import Lease
-from llmcache.store import durable
+from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
 from tests.test_client import CALL, CLOSE, make_client
 from tests.ticket import Ticket
@@ -33,10 +33,10 @@ class Contact(BaseModel):
 
 @pytest.fixture(autouse=True)
 def _only_clients_of_this_test() -> Iterator[None]:
-    rebuilding._origins.clear()
-    rebuilding._made_of_the_environment.cache_clear()
+    registry._origins.clear()
+    registry._made_of_the_environment.cache_clear()
     yield
-    rebuilding._made_of_the_environment.cache_clear()
+    registry._made_of_the_environment.cache_clear()
 
 
 @pytest.fixture
@@ -161,11 +161,11 @@ class TestTheClientOfTheEnvironment:
         monkeypatch.setenv("OPENAI_API_KEY", "of the environment")
         monkeypatch.setenv("OPENAI_BASE_URL", model.url)
         make_client(model).create(**CALL)
-        rebuilding._origins.clear()
+        registry._origins.clear()
         row = the_row()
         assert ask_again(row).stored
         assert model.calls[1].headers["authorization"] == "Bearer of the environment"
-        made = rebuilding._made_of_the_environment(row.provider, row.model, row.mode)
+        made = registry._made_of_the_environment(row.provider, row.model, row.mode)
         assert made is not None
         cast(Any, made.client).client.close()
 
@@ -178,7 +178,7 @@ class TestTheClientOfTheEnvironment:
         if key:
             monkeypatch.setenv("OPENAI_API_KEY", key)
         make_client(model).create(**CALL)
-        rebuilding._origins.clear()
+        registry._origins.clear()
         with pytest.raises(NotRebuildable, match=r"no client of this process asks openai \(base_"):
             ask_again(the_row())
         assert len(model.calls) == 1

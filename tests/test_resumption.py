@@ -11,13 +11,17 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from llmcache import invalidation, resumption, signals
-from llmcache.invalidation import Criteria
+from llmcache import signals, store
+from llmcache.background.transactions import database_alias
 from llmcache.models import Invalidation, PendingEviction
-from llmcache.resumption import begin, carry_on, carry_to_its_end
-from llmcache.store import durable, entries, evictions, hot, instalments, late, removal
-from llmcache.store.durable import TOO_LATE
-from llmcache.store.placement import database_alias
+from llmcache.removal import audit, claims, invalidate, resumable
+from llmcache.removal.criteria import Criteria
+from llmcache.removal.resumable import begin, carry_on, carry_to_its_end
+from llmcache.store import batches, evictions
+from llmcache.store.hot import tier as hot
+from llmcache.store.rows import late_answers
+from llmcache.store.rows import tier as durable
+from llmcache.store.rows.tier import TOO_LATE
 from tests.conftest import Backend, backend_parameters
 from tests.test_amendments import places
 from tests.test_invalidation import KEYS, fill, served
@@ -28,8 +32,8 @@ ALL = Criteria()
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resumption, "BATCH_ROWS", 3)
-    monkeypatch.setattr(resumption, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(resumable, "BATCH_ROWS", 3)
+    monkeypatch.setattr(resumable, "PAUSE_SECONDS", 0.01)
 
 
 def the_row() -> Any:
@@ -82,12 +86,12 @@ def test_criteria_come_back_from_what_is_written_down(criteria: Criteria) -> Non
 
 @pytest.mark.django_db
 def test_what_was_asked_before_and_comes_meanwhile_is_not_stored() -> None:
-    since = late.generation()
+    since = late_answers.generation()
     fill()
     pk = begin(ALL, "")
     carry_on(pk, seconds=0)
-    assert entries.save(draft(KEYS[0]), since) == TOO_LATE
-    assert entries.save(draft("f" * 64), late.generation()) is None
+    assert store.save(draft(KEYS[0]), since) == TOO_LATE
+    assert store.save(draft("f" * 64), late_answers.generation()) is None
     carry_on(pk)
     assert facts() == (8, True, "")
     assert durable.entries().get().key == "f" * 64
@@ -98,19 +102,19 @@ class TestCarriers:
     def test_another_one_is_left_alone(self) -> None:
         fill()
         pk = begin(ALL, "")
-        token = instalments.claim(pk, as_worker=False)
+        token = claims.claim(pk, as_worker=False)
         assert token is not None
         carry_on(pk)
         carry_on(pk, as_worker=True)
         assert facts() == (0, False, "")
-        instalments.release(pk, token)
+        claims.release(pk, token)
         carry_on(pk)
         assert facts() == (8, True, "")
 
     def test_one_that_is_gone_is_taken_over_from(self) -> None:
         fill()
         pk = begin(ALL, "")
-        instalments.claim(pk, as_worker=False)
+        claims.claim(pk, as_worker=False)
         Invalidation.objects.update(carried_until=timezone.now() - timedelta(seconds=1))
         carry_on(pk)
         assert facts() == (8, True, "")
@@ -118,30 +122,30 @@ class TestCarriers:
     def test_a_worker_that_was_told_is_waited_for(self) -> None:
         fill()
         pk = begin(ALL, "")
-        instalments.reserve(pk)
+        claims.reserve(pk)
         carry_on(pk)
         assert facts() == (0, False, "")
         carry_on(pk, as_worker=True)
         assert facts() == (8, True, "")
 
     def test_a_worker_that_does_not_come_is_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(instalments, "RESERVATION", timedelta())
+        monkeypatch.setattr(claims, "RESERVATION", timedelta())
         fill()
         pk = begin(ALL, "")
-        instalments.reserve(pk)
+        claims.reserve(pk)
         carry_on(pk)
         assert facts() == (8, True, "")
 
     def test_who_was_taken_over_from_stops(self, monkeypatch: pytest.MonkeyPatch) -> None:
         fill()
         pk = begin(ALL, "")
-        remove = removal.remove
+        remove = batches.remove
 
         def lose_the_claim(*args: Any) -> Iterator[Any]:
             Invalidation.objects.update(carrier="another")
             yield from remove(*args)
 
-        monkeypatch.setattr(removal, "remove", lose_the_claim)
+        monkeypatch.setattr(batches, "remove", lose_the_claim)
         carry_on(pk)
         assert facts() == (3, False, "")
         assert the_row().carrier == "another"
@@ -151,7 +155,7 @@ def test_two_at_once(database: str) -> None:
     """Each believes the other one gone: nothing is removed twice, counted twice, or left."""
     fill()
     pk = begin(ALL, "")
-    claim = instalments.claim
+    claim = claims.claim
     barrier = threading.Barrier(2, timeout=20)
 
     def claim_from_the_other(pk: int, *, as_worker: bool) -> str | None:
@@ -164,7 +168,7 @@ def test_two_at_once(database: str) -> None:
         carry_on(pk)
         connections.close_all()
 
-    instalments.claim = claim_from_the_other
+    claims.claim = claim_from_the_other
     try:
         threads = [threading.Thread(target=carry) for _ in range(2)]
         for thread in threads:
@@ -172,7 +176,7 @@ def test_two_at_once(database: str) -> None:
         for thread in threads:
             thread.join()
     finally:
-        instalments.claim = claim
+        claims.claim = claim
     carry_on(pk)
     assert facts() == (8, True, "")
     assert served() == set()
@@ -251,7 +255,7 @@ def test_it_is_signalled_once_when_it_is_done() -> None:
 @pytest.mark.django_db
 def test_those_that_are_not_done_in_instalments_are_left_alone() -> None:
     fill()
-    begun = removal.begin({"everything": True}, "")
+    begun = audit.begin({"everything": True}, "")
     assert carry_to_its_end(begun.pk) == carry_to_its_end(12345) == ""
     assert facts() == (0, False, "")
-    assert invalidation.count_entries(ALL) == 8
+    assert invalidate.count_entries(ALL) == 8

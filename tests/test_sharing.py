@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llmcache.store import hot
+from llmcache.store.hot import tier as hot
 from project.standin.server import StandIn
 from tests import child
 from tests.conftest import Backend, backend_parameters
@@ -28,19 +28,22 @@ def run(model: StandIn, backend: Backend, **changes: Any) -> list[Any]:
 
 def test_processes_share_entries(model: StandIn, backend: Backend) -> None:
     first_tier = "hot" if backend.cache else "durable"
-    first, second = run(model, backend)
-    assert first == ("miss", None, "")
-    # (its copy is made behind the caller)
-    assert second in {("hit", first_tier, ""), ("hit", "durable", "")}
+    # (No reason is asserted: under load, a tier may be asked in vain.)
+    (first, _, _), (second, tier, _) = run(model, backend)
+    assert (first, second) == ("miss", "hit")
+    # (the copy is made behind the caller)
+    assert tier in {first_tier, "durable"}
     # Another process, after the first has ended; a rotated key; then an asynchronous client.
-    assert run(model, backend, api_key="rotated") == [("hit", first_tier, "")] * 2
-    assert run(model, backend, is_async=True) == [("hit", first_tier, "")] * 2
+    for change in ({"api_key": "rotated"}, {"is_async": True}):
+        told = run(model, backend, **change)
+        assert [outcome for outcome, _, _ in told] == ["hit", "hit"]
+        assert told[-1][1] == first_tier
 
     # The rows survive the loss of the hot tier.
     cache = hot.backend()
     if cache is not None:
         cache.clear()
-    assert run(model, backend)[0] == ("hit", "durable", "")
+    assert run(model, backend)[0][:2] == ("hit", "durable")
     assert len(model.calls) == 1
 
 

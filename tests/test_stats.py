@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db.models import F
 
 from llmcache.models import UsageHour
-from llmcache.store import durable
+from llmcache.store.rows import tier as durable
 from tests.test_statistics import group, save, sums, write
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -11,13 +11,14 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
+from llmcache import breakers, store
+from llmcache.breakers import FAILURES, Use
 from llmcache.models import Lease, Outage, PendingEviction
 from llmcache.outcomes import Tier
-from llmcache.store import breaker, entries, outages
-from llmcache.store.breaker import FAILURES
+from llmcache.resilience import outages
 from tests.conftest import ALL_DATABASES, Backend, backend_parameters
 from tests.test_breaker import _closed, unwatched  # noqa: F401 - fixtures
-from tests.test_store import OTHER_KEY, draft
+from tests.test_store import KEY, OTHER_KEY, draft
 from tests.test_trouble import unreachable
 
 
@@ -50,11 +51,14 @@ def test_it_names_and_tries_the_tiers(backend: Backend) -> None:
         name = "DatabaseCache" if backend.cache == "database" else "RedisCache"
         assert told["hot"]["backend"].endswith(f"{name} ({backend.cache})")
         assert told["hot"]["milliseconds"] >= 0
+        store.save(draft())  # (the epoch begins with the first copy, at the latest)
+        store.lookup(KEY)
+        assert status()["hot"]["copies_since"] <= timezone.now().isoformat()
 
 
 def test_it_counts(database: str) -> None:
-    entries.save(draft())
-    entries.save(draft(OTHER_KEY, ttl=-1))
+    store.save(draft())
+    store.save(draft(OTHER_KEY, ttl=-1))
     now, hour = timezone.now(), timedelta(hours=1)
     for number, (token, ends) in enumerate(
         [("t", now + hour), ("", now + hour), ("t", now - hour)]
@@ -98,21 +102,22 @@ def test_a_hot_tier_that_is_down_is_told(settings: Any) -> None:
 
 
 def test_an_outage_is_a_row_of_its_process(database: str, unwatched: Any) -> None:  # noqa: F811
-    error, since = OSError("no\0answer\ud800"), timezone.now()
+    error, since = OSError(111, "no\0answer\ud800"), timezone.now()
     for _ in range(FAILURES):
-        breaker.breakers[Tier.HOT].failed(error, breaker.breakers[Tier.HOT].begin())
-    outages.note(Tier.HOT, since, error)
-    outages.note(Tier.HOT, since, error)
+        its = breakers.breakers[Tier.HOT, Use.READ]
+        its.failed(error, its.begin())
+    outages.note(Tier.HOT, Use.READ, since, error)
+    outages.note(Tier.HOT, Use.READ, since, error)
     [told] = status()["outages"]
     assert (told["process"], told["tier"]) == (outages.process(), "hot")
-    assert told["error"] == "OSError: noanswer"
+    assert told["error"] == "(read) ConnectionRefusedError 111"
     assert "without the hot tier since" in text()
     outages.forget(Tier.HOT)
     assert status()["outages"] == []
 
 
 def test_what_is_over_is_not_noted(database: str, unwatched: Any) -> None:  # noqa: F811
-    outages.note(Tier.HOT, timezone.now(), OSError())
+    outages.note(Tier.HOT, Use.READ, timezone.now(), OSError())
     assert status()["outages"] == []
 
 
@@ -127,5 +132,5 @@ def test_processes_that_are_gone_are_swept_up(database: str) -> None:
 
 def test_a_database_that_is_down_keeps_nobody(database: str) -> None:
     with unreachable(database):
-        outages.note(Tier.HOT, timezone.now(), OSError())
+        outages.note(Tier.HOT, Use.READ, timezone.now(), OSError())
         outages.forget(Tier.HOT)

@@ -11,11 +11,15 @@ from django.db import OperationalError, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llmcache import store
+from llmcache.background import transactions
 from llmcache.codec.envelope import ANSWER, seal
 from llmcache.outcomes import Tier
-from llmcache.store import columns, durable, entries, hits, hot, placement
-from llmcache.store.durable import Draft
-from llmcache.store.entries import Found, Missing
+from llmcache.store.hot import tier as hot
+from llmcache.store.records import Draft, Found, Missing
+from llmcache.store.rows import columns
+from llmcache.store.rows import tier as durable
+from llmcache.usage import hits
 from tests.conftest import ALL_DATABASES, ALL_HOT_TIERS, Backend, backend_parameters
 
 KEY = "ab" * 32
@@ -39,31 +43,31 @@ def tier_of(found: Found | Missing) -> Tier | None:
 
 
 def test_nothing_is_found_where_nothing_is_stored(backend: Backend) -> None:
-    assert entries.lookup(KEY) == Missing()
+    assert store.lookup(KEY) == Missing()
 
 
 def test_what_is_saved_is_found(backend: Backend) -> None:
-    assert entries.save(draft()) is None
-    assert body_of(entries.lookup(KEY)) == b"answer"
-    assert entries.lookup(OTHER_KEY) == Missing()
+    assert store.save(draft()) is None
+    assert body_of(store.lookup(KEY)) == b"answer"
+    assert store.lookup(OTHER_KEY) == Missing()
 
 
 def test_the_hot_tier_answers_first_and_the_rows_fill_it_again(backend: Backend) -> None:
-    entries.save(draft())
+    store.save(draft())
     first_tier = Tier.HOT if backend.cache else Tier.DURABLE
-    assert tier_of(entries.lookup(KEY)) == first_tier
+    assert tier_of(store.lookup(KEY)) == first_tier
 
     hot.delete([KEY])
-    assert tier_of(entries.lookup(KEY)) == Tier.DURABLE
-    assert tier_of(entries.lookup(KEY)) == first_tier
+    assert tier_of(store.lookup(KEY)) == Tier.DURABLE
+    assert tier_of(store.lookup(KEY)) == first_tier
 
 
 def test_saving_again_replaces_the_entry_and_its_tags(backend: Backend) -> None:
-    entries.save(draft(body=b"old", tags=frozenset({"a", "b"})))
-    entries.save(draft(body=b"new", tags=frozenset({"b", "c"})))
+    store.save(draft(body=b"old", tags=frozenset({"a", "b"})))
+    store.save(draft(body=b"new", tags=frozenset({"b", "c"})))
     hot.delete([KEY])
 
-    assert body_of(entries.lookup(KEY)) == b"new"
+    assert body_of(store.lookup(KEY)) == b"new"
     row = durable.entries().get()
     assert sorted(row.tags.values_list("tag", flat=True)) == ["b", "c"]
     assert row.hits == 0
@@ -74,7 +78,7 @@ def in_deadlocks(number: int, work: Callable[..., Any]) -> Callable[..., Any]:
     left = [OperationalError(1213, "Deadlock found when trying to get lock")] * number
 
     def meet(*args: Any, **kwargs: Any) -> Any:
-        with transaction.atomic(using=placement.database_alias()):
+        with transaction.atomic(using=transactions.database_alias()):
             done = work(*args, **kwargs)
             if left:
                 raise left.pop()
@@ -88,64 +92,64 @@ def test_what_met_a_deadlock_is_written_again(
 ) -> None:
     """It was paid for, and others wait for it."""
     monkeypatch.setattr(durable, "write", in_deadlocks(2, durable.write))
-    assert entries.save(draft()) is None
-    assert body_of(entries.lookup(KEY)) == b"answer"
+    assert store.save(draft()) is None
+    assert body_of(store.lookup(KEY)) == b"answer"
 
 
 def test_an_expired_entry_is_not_served_although_it_is_still_there(backend: Backend) -> None:
-    entries.save(draft(ttl=0.3))
-    assert body_of(entries.lookup(KEY)) == b"answer"
+    store.save(draft(ttl=0.3))
+    assert body_of(store.lookup(KEY)) == b"answer"
     time.sleep(0.35)
-    assert entries.lookup(KEY) == Missing()
+    assert store.lookup(KEY) == Missing()
     assert durable.entries().filter(key=KEY).exists()
 
 
 def test_a_stale_entry_is_served_to_those_who_ask_for_it(backend: Backend) -> None:
-    entries.save(draft(ttl=-1))
-    found = entries.lookup(KEY, stale=True)
+    store.save(draft(ttl=-1))
+    found = store.lookup(KEY, stale=True)
     assert isinstance(found, Found)
     assert (found.body, found.fresh) == (b"answer", False)
     # It did not come back into the hot tier.
-    assert entries.lookup(KEY) == Missing()
+    assert store.lookup(KEY) == Missing()
 
 
 def test_no_expiry_means_for_ever(backend: Backend) -> None:
-    entries.save(draft(ttl=None))
+    store.save(draft(ttl=None))
     assert durable.entries().get().expires_at is None
     hot.delete([KEY])
-    assert body_of(entries.lookup(KEY)) == b"answer"
+    assert body_of(store.lookup(KEY)) == b"answer"
 
 
 @pytest.mark.parametrize(
     "backend", backend_parameters(ALL_DATABASES, ALL_HOT_TIERS[1:]), indirect=True
 )
 def test_a_damaged_hot_copy_falls_back_to_the_row(backend: Backend) -> None:
-    entries.save(draft())
+    store.save(draft())
     payload = bytearray(draft().payload)
     payload[-1] ^= 1
     hot.write(KEY, bytes(payload), 60)
-    assert tier_of(entries.lookup(KEY)) == Tier.DURABLE
+    assert tier_of(store.lookup(KEY)) == Tier.DURABLE
 
 
 def test_a_damaged_row_is_a_miss(backend: Backend) -> None:
-    entries.save(draft())
+    store.save(draft())
     hot.delete([KEY])
     durable.entries().update(payload=b"LLC\x01 nonsense")
-    assert entries.lookup(KEY) == Missing()
+    assert store.lookup(KEY) == Missing()
 
 
 def test_an_entry_under_the_key_of_another_is_a_miss(backend: Backend) -> None:
-    entries.save(draft())
+    store.save(draft())
     hot.delete([KEY])
     durable.entries().update(key=OTHER_KEY)
-    assert entries.lookup(OTHER_KEY) == Missing()
+    assert store.lookup(OTHER_KEY) == Missing()
 
 
 def test_larger_than_allowed_is_not_stored(backend: Backend, settings) -> None:
     settings.LLMCACHE = {**settings.LLMCACHE, "MAX_ENTRY_BYTES": 300}
-    assert entries.save(draft(body=b"x" * 100)) is None
-    assert entries.save(draft(OTHER_KEY, body=b"x" * 301)) == entries.TOO_LARGE
-    assert entries.lookup(OTHER_KEY) == Missing()
+    assert store.save(draft(body=b"x" * 100)) is None
+    assert store.save(draft(OTHER_KEY, body=b"x" * 301)) == store.TOO_LARGE
+    assert store.lookup(OTHER_KEY) == Missing()
 
 
 @pytest.mark.parametrize(
@@ -158,13 +162,13 @@ def test_any_text_fits_the_columns(backend: Backend, text: str) -> None:
         "mode": text,
         "response_model": text,
     }
-    assert entries.save(draft(endpoint=text, **texts)) is None
+    assert store.save(draft(endpoint=text, **texts)) is None
     assert durable.entries().get().model == columns.label(text)
 
 
 def test_names_are_compared_to_the_letter(backend: Backend) -> None:
-    entries.save(draft(KEY, namespace="Acme", tags=frozenset({"Doc"})))
-    entries.save(draft(OTHER_KEY, namespace="acme", tags=frozenset({"doc"})))
+    store.save(draft(KEY, namespace="Acme", tags=frozenset({"Doc"})))
+    store.save(draft(OTHER_KEY, namespace="acme", tags=frozenset({"doc"})))
     rows = durable.entries()
     assert rows.in_namespace("acme").get().key == OTHER_KEY
     assert rows.in_namespace("acme ").count() == 0
@@ -174,9 +178,9 @@ def test_names_are_compared_to_the_letter(backend: Backend) -> None:
 
 def test_hits_are_counted_in_batches(backend: Backend) -> None:
     hits.flush()
-    entries.save(draft())
+    store.save(draft())
     for _ in range(3):
-        entries.lookup(KEY)
+        hits.count(KEY)
     assert durable.entries().get().hits == 0
     hits.flush()
     row = durable.entries().get()
@@ -187,9 +191,9 @@ def test_hits_are_counted_in_batches(backend: Backend) -> None:
 def test_what_a_test_database_served_is_not_counted_in_the_real_one(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entries.save(draft())
-    entries.lookup(KEY)
-    monkeypatch.setattr(placement, "database_name", lambda: "the real database")
+    store.save(draft())
+    hits.count(KEY)
+    monkeypatch.setattr(transactions, "database_name", lambda: "the real database")
     hits.flush()
     assert durable.entries().get().hits == 0
 
@@ -217,11 +221,11 @@ def test_the_store_is_a_dictionary(backend: Backend, operations) -> None:
     expected: dict[str, bytes] = {}
     for operation, key, body in operations:
         if operation == "save":
-            entries.save(draft(key, body))
+            store.save(draft(key, body))
             expected[key] = body
         elif operation == "expire":
-            entries.save(draft(key, body, ttl=-1))
+            store.save(draft(key, body, ttl=-1))
             expected.pop(key, None)
         elif operation == "drop hot copy":
             hot.delete([key])
-        assert body_of(entries.lookup(key)) == expected.get(key)
+        assert body_of(store.lookup(key)) == expected.get(key)

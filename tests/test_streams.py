@@ -19,11 +19,12 @@ from instructor.v2.dsl.response_list import ListResponse
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 import llmcache
-from llmcache.admission import is_end, why_chunk_not_admitted
+from llmcache import store
 from llmcache.client.streams import Watch
 from llmcache.codec.answers import StoredAnswer
-from llmcache.codec.sameness import same
-from llmcache.store import durable, entries
+from llmcache.codec.equality import same
+from llmcache.providers.admission import ends_in, why_chunk_not_admitted
+from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
 from tests.shapes import Cat, Dog
 from tests.test_admission import _nested
@@ -275,17 +276,37 @@ def change_streams(asking: Asking, change: Callable[[Any], Any]) -> Asking:
 
 
 def without_its_end(stream: Any) -> Any:
-    stream._iterator = (chunk for chunk in stream._iterator if not is_end(chunk))
-    return stream
+    return (chunk for chunk in stream if not any(ends_in(chunk).values()))
+
+
+def of_two_choices(*words: str | None) -> Callable[[Any], Any]:
+    """A stream of two choices, of which the other one, the last to end, ends with `words`."""
+
+    def change(stream: Any) -> Any:
+        for chunk in stream:
+            yield chunk
+            choice = chunk.choices[0].model_copy(deep=True, update={"index": 1})
+            choice.delta.tool_calls = None
+            if choice.finish_reason is None:
+                yield chunk.model_copy(update={"choices": [choice]})
+        for word in words:
+            ended = choice.model_copy(update={"finish_reason": word})
+            yield chunk.model_copy(update={"choices": [ended]})
+
+    return change
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda stream: (chunk for chunk in stream), "cannot be watched"),
+        (iter, ""),
         (without_its_end, "did not say that the answer is complete"),
+        (of_two_choices("stop"), ""),
+        (of_two_choices("stop", None), ""),
+        (of_two_choices(None), "did not say that the answer is complete"),
+        (of_two_choices("length"), "cut short"),
     ],
-    ids=["unknown stream", "no end"],
+    ids=["whole", "no end", "two", "more after the end", "one of two", "one is cut"],
 )
 def test_a_stream_that_may_have_been_cut_short(
     model: StandIn, change: Callable[[Any], Any], reason: str
@@ -294,15 +315,34 @@ def test_a_stream_that_may_have_been_cut_short(
     asking = change_streams(make_asking(model, "openai", Mode.TOOLS, is_async=False), change)
     with llmcache.capture() as calls:
         assert asking.iterable() == TICKETS[:1]
-    assert said(calls) == [("miss", False)]
+    assert said(calls) == [("miss", not reason)]
     assert reason in calls[0].reason
 
 
 def test_a_chunk_that_cannot_be_read_does_no_harm() -> None:
-    stream = SimpleNamespace(_iterator=(chunk for chunk in [SimpleNamespace(stop_reason=[])]))
-    watch = Watch(stream)
-    assert len(list(stream._iterator)) == 1
+    watch = Watch()
+    assert len(list(watch.over([SimpleNamespace(type=[])], is_async=False))) == 1
     assert "TypeError" in watch.why_not_admitted()
+
+
+@WAYS
+def test_what_is_sent_is_what_would_be_sent_without_the_cache(
+    model: StandIn, asking: Asking, way: str
+) -> None:
+    answer_with_tickets(model, way)
+    client = asking.client.create_fn.origin.client
+    plain = Asking(client, {"model": "m", **asking.limits}, asking.is_async)
+    getattr(plain, way)(Described)
+    getattr(asking, way)(Described, model="m")
+    one, other = (call.body for call in model.calls)
+    assert one == other
+
+
+class Described(BaseModel):
+    """A ticket, in words that the model reads."""
+
+    title: str
+    priority: int | None = None
 
 
 def test_an_empty_stream_is_not_stored(model: StandIn, openai_asking: Asking) -> None:
@@ -473,8 +513,8 @@ def test_the_entry_can_be_read(model: StandIn, openai_asking: Asking) -> None:
     model.behaviour.answer_with = {"tasks": [FIRE, FLOOD]}
     with llmcache.capture() as calls:
         openai_asking.iterable()
-    found = entries.lookup(calls[0].key)
-    assert isinstance(found, entries.Found)
+    found = store.lookup(calls[0].key)
+    assert isinstance(found, store.Found)
     stored = StoredAnswer.unpack(found.body)
     assert stored.answer == b'[{"title":"Fire","priority":1},{"title":"Flood"}]'
     assert durable.entries().get().response_model.endswith("Iterable[tests.ticket.Ticket]")
@@ -522,6 +562,17 @@ def test_the_tokens_of_a_stream_are_noted_where_they_are_said(
         ({"type": "response.refusal.delta", "delta": "No."}, "refused"),
         ({"response": {"output": [{"content": [{"refusal": "No."}]}]}}, "refused"),
         ({"type": "response.completed", "response": {"incomplete_details": None}}, ""),
+        ({"response": {"object": "response", "status": "in_progress"}}, ""),
+        ({"response": {"object": "response", "status": "cancelled"}}, "(cancelled)"),
+        (
+            {"type": "response.incomplete", "response": {"object": "response", "status": None}},
+            "(incomplete)",
+        ),
+        ({"type": "response.failed", "response": {}}, "(failed)"),
+        ({"type": "error", "message": "overloaded"}, "an error"),
+        ({"choices": [{"finish_reason": None, "error": {"code": 502}}]}, "an error"),
+        ({"choices": [{"finish_reason": "eos", "delta": {}}]}, "(eos)"),
+        ({"type": "message_delta", "delta": {"stop_reason": "pause_turn"}}, "(pause_turn)"),
     ],
     ids=str,
 )
@@ -534,15 +585,48 @@ def test_the_words_of_chunks(chunk: dict[str, Any], reason: str) -> None:
     ("chunk", "ends"),
     [
         ({"choices": [{"finish_reason": "stop"}]}, True),
+        ({"data": {"choices": [{"finish_reason": "stop"}]}}, True),
         ({"choices": [{"finish_reason": None}]}, False),
+        ({"choices": [{"finish_reason": "length"}]}, False),
         ({"choices": []}, False),
         ({"type": "message_delta", "delta": {"stop_reason": "tool_use"}}, True),
-        ({"type": "message_stop"}, True),
+        ({"type": "message_delta", "delta": {"stop_reason": "pause_turn"}}, False),
+        ({"type": "message_stop"}, False),
+        ({"candidates": [{"finish_reason": "STOP"}]}, True),
+        ({"type": "message-end", "delta": {"finish_reason": "COMPLETE"}}, True),
         ({"type": "response.output_text.delta", "delta": "x"}, False),
+        (
+            {"type": "response.created", "response": {"object": "response", "status": "queued"}},
+            False,
+        ),
+        (
+            {
+                "type": "response.in_progress",
+                "response": {
+                    "object": "response",
+                    "status": "in_progress",
+                    "output": [{"status": "completed"}],
+                },
+            },
+            False,
+        ),
         ({"type": "response.completed", "response": {}}, True),
+        (
+            {"type": "response.completed", "response": {"object": "response", "status": "failed"}},
+            False,
+        ),
         ({"type": "response.failed", "response": {}}, False),
     ],
     ids=str,
 )
 def test_which_chunk_is_the_end(chunk: dict[str, Any], ends: bool) -> None:
-    assert is_end(_nested(chunk)) is ends
+    assert any(ends_in(_nested(chunk)).values()) is ends
+
+
+def test_each_answer_of_a_stream_has_an_end_of_its_own() -> None:
+    both = [{"index": 1, "finish_reason": "stop"}, {"index": 0, "finish_reason": None}]
+    assert ends_in({"choices": both}) == {1: True, 0: False}
+    assert ends_in({"candidates": [{"finishReason": None}, {"finishReason": "STOP"}]}) == {
+        0: False,
+        1: True,
+    }

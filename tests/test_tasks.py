@@ -23,8 +23,9 @@ pytestmark = pytest.mark.slow
 FILL = """
 import time
 from llmcache.codec.envelope import ANSWER, seal
-from llmcache.store.durable import Draft, write
-from llmcache.store.late import generation
+from llmcache.store.records import Draft
+from llmcache.store.rows.tier import write
+from llmcache.store.rows.late_answers import generation
 now = time.time()
 for number, ttl in enumerate([-60, -60, 60]):
     key = f"{number:064x}"
@@ -33,8 +34,8 @@ for number, ttl in enumerate([-60, -60, 60]):
 """
 
 BEGIN_TO_INVALIDATE = """
-from llmcache.invalidation import Criteria
-from llmcache.resumption import begin
+from llmcache.removal.criteria import Criteria
+from llmcache.removal.resumable import begin
 print(begin(Criteria(namespace="tests"), "jo"))
 """
 

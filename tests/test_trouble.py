@@ -12,10 +12,9 @@ import pytest
 from django.db import connections
 
 import llmcache
-from llmcache import signals
+from llmcache import breakers, signals
 from llmcache.leases import places
 from llmcache.outcomes import Call, Tier
-from llmcache.store import breaker
 from project.standin.server import StandIn
 from tests.conftest import ALL_DATABASES, Backend, backend_parameters
 from tests.servers import RedisServer, free_port, require
@@ -154,7 +153,7 @@ def test_the_database_is_down_and_comes_back(
 ) -> None:
     with unreachable(backend.database):
         assert ask(model, 1, is_async)[0].stored is False
-    wait_until(lambda: breaker.is_up(Tier.DURABLE))
+    wait_until(lambda: breakers.is_up(Tier.DURABLE))
     calls = ask(model, 2, is_async)
     assert [(call.outcome, call.reason) for call in calls] == [("miss", ""), ("hit", "")]
 

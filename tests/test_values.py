@@ -24,8 +24,8 @@ from pydantic.errors import PydanticUserError
 from typing_extensions import TypedDict
 
 from llmcache.codec.answers import StoredAnswer
-from llmcache.codec.completions import NotReproducible
-from llmcache.codec.sameness import same
+from llmcache.codec.completions import Dumped, NotReproducible
+from llmcache.codec.equality import same
 from llmcache.codec.values import ValueCodec, without_derived_class
 from llmcache.exceptions import CorruptEntry
 from tests.ticket import Ticket
@@ -196,6 +196,21 @@ def test_bytes_that_do_not_validate_are_an_error() -> None:
             codec.decode(StoredAnswer(body))
     with pytest.raises(CorruptEntry):
         StoredAnswer.unpack(b"")
+
+
+@pytest.mark.parametrize("annotation", [Ticket, list[Ticket], Ticket | None], ids=str)
+@pytest.mark.parametrize(
+    "response",
+    [None, Dumped("builtins:dict", b"{}"), Dumped("tests.test_values:Aliased", b"{}")],
+    ids=str,
+)
+def test_a_response_in_the_place_of_a_value_is_of_a_class_that_is_returned(
+    annotation: Any, response: Dumped | None
+) -> None:
+    """Whoever can write to the store could hand on another one."""
+    planted = StoredAnswer(b"null", response, parsed=True)
+    with pytest.raises(CorruptEntry):
+        ValueCodec(annotation).decode(planted)
 
 
 def test_the_schema_tells_annotations_apart() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from llmcache.admin.audit import InvalidationAdmin, PendingEvictionAdmin
 from llmcache.admin.dashboard import DashboardAdmin
-from llmcache.admin.entries import CacheEntryAdmin
+from llmcache.admin.entries.admin import CacheEntryAdmin
 from llmcache.admin.health import LeaseAdmin, OutageAdmin
+from llmcache.admin.invalidations.list import InvalidationAdmin, PendingEvictionAdmin
 from llmcache.models import CacheEntry, Dashboard, Invalidation, Lease, Outage, PendingEviction
 
 __all__ = [

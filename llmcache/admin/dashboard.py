@@ -16,19 +16,19 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from llmcache import charts
-from llmcache.admin import phrases
-from llmcache.admin.audit import ReadOnlyAdmin
+from llmcache.admin import charts
+from llmcache.admin.base import ReadOnlyAdmin
+from llmcache.admin.charts import Chart, Column, Part
 from llmcache.admin.drawings import Drawing
-from llmcache.charts import Chart, Column, Part
+from llmcache.admin.entries import phrases
 from llmcache.exceptions import InvalidArgument
 from llmcache.outcomes import Outcome, Tier
-from llmcache.pricing import PER_DOLLAR
-from llmcache.statistics import words
-from llmcache.statistics.health import Health
-from llmcache.statistics.periods import DAY, DEFAULT, NAMES, Period, read_period
-from llmcache.statistics.stored import Stored
-from llmcache.statistics.usage import Line, Reason, Totals, Usage
+from llmcache.providers.pricing import PER_DOLLAR
+from llmcache.reports import formatting
+from llmcache.reports.health import Health
+from llmcache.reports.periods import DAY, DEFAULT, NAMES, Period, read_period
+from llmcache.reports.stored import Stored
+from llmcache.reports.usage import Line, Reason, Totals, Usage
 
 TEMPLATE: Final = "admin/llmcache/dashboard/page.html"
 
@@ -189,7 +189,9 @@ def _contents(period: Period) -> dict[str, Any]:
                 _rows(usage.response_models, phrases.class_name),
             ),
         ],
-        "tiers": [(tier, words.count(usage.tiers[tier])) for tier in Tier if tier in usage.tiers],
+        "tiers": [
+            (tier, formatting.count(usage.tiers[tier])) for tier in Tier if tier in usage.tiers
+        ],
         "reasons": [
             ReasonTable(
                 "bypasses",
@@ -206,11 +208,15 @@ def _contents(period: Period) -> dict[str, Any]:
         ],
         "stored": stored,
         "most_valuable": [
-            (entry, words.money(entry.saved), words.count(entry.hits))
+            (entry, formatting.money(entry.saved), formatting.count(entry.hits))
             for entry in stored.most_valuable
         ],
         "spaces": [
-            (space, words.count(space.entries), words.part(space.size / (stored.size or 1)))
+            (
+                space,
+                formatting.count(space.entries),
+                formatting.part(space.size / (stored.size or 1)),
+            )
             for space in stored.namespaces
         ],
     }
@@ -220,46 +226,46 @@ def _tiles(usage: Usage) -> list[Tile]:
     now, before = usage.totals, usage.before
     unpriced = ngettext(
         "%(count)s call has no price.", "%(count)s calls have no price.", now.unpriced
-    ) % {"count": words.count(now.unpriced)}
+    ) % {"count": formatting.count(now.unpriced)}
     return [
         Tile(
             _("Hit ratio"),
-            words.part(now.hit_ratio),
-            words.part(before.hit_ratio),
-            words.points(now.hit_ratio, before.hit_ratio),
+            formatting.part(now.hit_ratio),
+            formatting.part(before.hit_ratio),
+            formatting.points(now.hit_ratio, before.hit_ratio),
             _("%(served)s of %(calls)s calls came from the store.")
-            % {"served": words.count(now.served), "calls": words.count(now.calls)},
+            % {"served": formatting.count(now.served), "calls": formatting.count(now.calls)},
         ),
         Tile(
             _("Money saved"),
-            words.money(now.cost_saved),
-            words.money(before.cost_saved),
-            words.change(now.cost_saved, before.cost_saved),
+            formatting.money(now.cost_saved),
+            formatting.money(before.cost_saved),
+            formatting.change(now.cost_saved, before.cost_saved),
             unpriced if now.unpriced else "",
         ),
         Tile(
             _("Money spent"),
-            words.money(now.cost_spent),
-            words.money(before.cost_spent),
-            words.change(now.cost_spent, before.cost_spent),
+            formatting.money(now.cost_spent),
+            formatting.money(before.cost_spent),
+            formatting.change(now.cost_spent, before.cost_spent),
             _("By calls that asked the model."),
         ),
         Tile(
             _("Tokens saved"),
-            words.rough(now.tokens_saved),
-            words.rough(before.tokens_saved),
-            words.change(now.tokens_saved, before.tokens_saved),
+            formatting.rough(now.tokens_saved),
+            formatting.rough(before.tokens_saved),
+            formatting.change(now.tokens_saved, before.tokens_saved),
             _("%(in)s in, %(out)s out")
             % {
-                "in": words.rough(now.input_tokens_saved),
-                "out": words.rough(now.output_tokens_saved),
+                "in": formatting.rough(now.input_tokens_saved),
+                "out": formatting.rough(now.output_tokens_saved),
             },
         ),
         Tile(
             _("Time saved"),
-            words.duration(now.seconds_saved),
-            words.duration(before.seconds_saved),
-            words.change(now.seconds_saved, before.seconds_saved),
+            formatting.duration(now.seconds_saved),
+            formatting.duration(before.seconds_saved),
+            formatting.change(now.seconds_saved, before.seconds_saved),
             _("That callers did not wait for a model."),
         ),
     ]
@@ -269,10 +275,12 @@ def _calls(usage: Usage) -> Drawing:
     return Drawing(
         "calls",
         _("Calls over time, by outcome"),
-        _drawn(usage, _parts_by_outcome, lambda value: words.rough(round(value)), least=2),
+        _drawn(usage, _parts_by_outcome, lambda value: formatting.rough(round(value)), least=2),
         [(str(outcome), str(name)) for outcome, name in OUTCOMES.items()],
         [str(name) for name in OUTCOMES.values()],
-        _by_step(usage, lambda totals: [words.count(totals.outcomes[each]) for each in OUTCOMES]),
+        _by_step(
+            usage, lambda totals: [formatting.count(totals.outcomes[each]) for each in OUTCOMES]
+        ),
     )
 
 
@@ -280,7 +288,7 @@ def _money(usage: Usage) -> Drawing:
     return Drawing(
         "money",
         _("Money saved over time"),
-        _drawn(usage, _part_saved, lambda value: words.money(round(value)), least=LEAST_MONEY),
+        _drawn(usage, _part_saved, lambda value: formatting.money(round(value)), least=LEAST_MONEY),
         [],
         [_("saved"), _("spent")],
         _by_step(usage, _cells_of_money),
@@ -290,17 +298,17 @@ def _money(usage: Usage) -> Drawing:
 def _parts_by_outcome(totals: Totals) -> list[Part]:
     calls = totals.outcomes
     return [
-        Part(str(outcome), calls[outcome], f"{name}, {words.count(calls[outcome])}")
+        Part(str(outcome), calls[outcome], f"{name}, {formatting.count(calls[outcome])}")
         for outcome, name in OUTCOMES.items()
     ]
 
 
 def _part_saved(totals: Totals) -> list[Part]:
-    return [Part(SAVED, totals.cost_saved, words.money(totals.cost_saved))]
+    return [Part(SAVED, totals.cost_saved, formatting.money(totals.cost_saved))]
 
 
 def _cells_of_money(totals: Totals) -> list[str]:
-    return [words.money(totals.cost_saved), words.money(totals.cost_spent)]
+    return [formatting.money(totals.cost_saved), formatting.money(totals.cost_spent)]
 
 
 def _drawn(
@@ -336,7 +344,7 @@ def _namer(period: Period) -> Callable[[datetime], str]:
 
 
 def _counted(reasons: Sequence[Reason]) -> list[tuple[str, Reason]]:
-    return [(words.count(reason.calls), reason) for reason in reasons]
+    return [(formatting.count(reason.calls), reason) for reason in reasons]
 
 
 def _rows(lines: Sequence[Line], shown: Callable[[str], str] = str) -> list[Row]:
@@ -345,11 +353,11 @@ def _rows(lines: Sequence[Line], shown: Callable[[str], str] = str) -> list[Row]
 
 def _cells(totals: Totals) -> list[str]:
     return [
-        words.count(totals.calls),
-        words.part(totals.hit_ratio),
-        words.money(totals.cost_saved),
-        words.money(totals.cost_spent),
-        words.rough(totals.tokens_saved),
-        words.duration(totals.seconds_saved),
-        words.count(totals.unpriced),
+        formatting.count(totals.calls),
+        formatting.part(totals.hit_ratio),
+        formatting.money(totals.cost_saved),
+        formatting.money(totals.cost_spent),
+        formatting.rough(totals.tokens_saved),
+        formatting.duration(totals.seconds_saved),
+        formatting.count(totals.unpriced),
     ]

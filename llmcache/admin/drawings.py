@@ -8,11 +8,11 @@ from typing import Final
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
-from llmcache import charts
-from llmcache.charts import Chart, Column, Part
+from llmcache.admin import charts
+from llmcache.admin.charts import Chart, Column, Part
 from llmcache.models import CacheEntry
-from llmcache.statistics import words
-from llmcache.store import history
+from llmcache.reports import formatting
+from llmcache.usage import history
 
 # A chart of hits goes up to two of them at least.
 LEAST_HITS: Final = 2
@@ -37,13 +37,13 @@ def hits(entry: CacheEntry) -> Drawing | None:
         return None
     named = [(date_format(day, "j M"), count) for day, count in served.items()]
     columns = [
-        Column(name, name, [Part("hit", count, words.count(count))]) for name, count in named
+        Column(name, name, [Part("hit", count, formatting.count(count))]) for name, count in named
     ]
     return Drawing(
         "hits",
         _("Hits over time"),
-        charts.stacked(columns, lambda value: words.rough(round(value)), least=LEAST_HITS),
+        charts.stacked(columns, lambda value: formatting.rough(round(value)), least=LEAST_HITS),
         [],
         [_("hits")],
-        [(name, [words.count(count)]) for name, count in named],
+        [(name, [formatting.count(count)]) for name, count in named],
     )

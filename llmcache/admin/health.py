@@ -12,11 +12,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from llmcache.admin.audit import ReadOnlyAdmin
+from llmcache.admin.base import ReadOnlyAdmin
+from llmcache.background.transactions import database_alias
 from llmcache.models import Lease, Outage, PendingEviction
 from llmcache.outcomes import Tier
-from llmcache.store import outages
-from llmcache.store.placement import database_alias
+from llmcache.resilience import outages
 
 # So many batches of keys are counted for the list of entries, which is not to load them all.
 MOST_BATCHES: Final = 10

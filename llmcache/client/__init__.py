@@ -5,13 +5,15 @@ All methods of an `Instructor` (`create`, `create_with_completion`, ...) call it
 touches settings, caches or models before the first call, so a client may be made at the import of
 any module, and shared by threads.
 
-`wrapping` makes the clients, `many` answers many calls at once, `requests` reads one call, `shapes`
-knows the kinds of answers, `checking` spares instructor what it has looked at before, `identity`
-knows where a call is sent, and `modes` the names of modes.
+`wrapping` makes the clients, `many` answers many calls at once, `request` reads one call, `shapes`
+knows the kinds of answers, `endpoints` knows where a call is sent, `replay` asks again for what is
+stored, by a client that `registry` knows, and `fastpath` spares instructor what it has looked at
+before.
 """
 
+from llmcache.client.inspection import aexplain, explain, key_for
 from llmcache.client.many import acreate_many, create_many
-from llmcache.client.wrapping import aexplain, explain, from_provider, key_for, wrap
+from llmcache.client.wrapping import from_provider, wrap
 
 __all__ = [
     "acreate_many",

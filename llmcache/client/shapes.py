@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Union
 
 from instructor import Mode, OpenAISchema, Provider, openai_schema
 from instructor.v2.core.registry import mode_registry
@@ -30,20 +30,18 @@ from pydantic_core import to_json
 
 from llmcache.codec import answers, completions
 from llmcache.codec.answers import StoredAnswer, Validation
-from llmcache.codec.completions import NotReproducible
-from llmcache.codec.sameness import same
-from llmcache.exceptions import UncacheableRequest
-from llmcache.keys import digest, path_of
+from llmcache.codec.completions import Dumped, NotReproducible
+from llmcache.codec.equality import same
+from llmcache.codec.quiet import Reader, has_other_validators, makes_defaults, reader_of, twin_of
+from llmcache.exceptions import CorruptEntry, UncacheableRequest
+from llmcache.keys.forms import path_of
+from llmcache.keys.request import digest
 
 # Models by which instructor spells other shapes: lists, partial models, plain types.
 OTHER_SHAPES: Final = (IterableBase, PartialBase, AdapterBase)
 
 # (by their names: what is hashed of a member is its name, and by a function)
 PARALLEL_MODES: Final = frozenset(mode.name for mode in Mode.parallel_modes())
-
-# What a default's function may be without making up anything.
-EMPTY: Final = (list, dict, set, frozenset, tuple, str, int, float, bool, bytes)
-NOT_VALIDATION: Final = {"serialization", "metadata"}
 
 # The shape is kept on the class itself: it refers to the class, so a weak dictionary would keep
 # both for ever, and so they go together.
@@ -81,6 +79,10 @@ class Shape(Protocol):
         """What instructor is given for a response model."""
 
     @property
+    def parsed_as(self) -> Any:
+        """The same for parsing a response once more, which asks nobody."""
+
+    @property
     def schema(self) -> bytes:
         """The schema's part of the key."""
 
@@ -102,16 +104,21 @@ class ModelShape:
     For each call, instructor derives a new class from the response model and answers with an
     instance of it; so of two calls, no answer would equal the other. `asked_for` is that class,
     derived once: then live answers and hits are of one class, and a miss is half a millisecond
-    faster. `is_checked`: it has no asynchronous validators, which instructor refuses.
+    faster. `parsed_as` has answers of that class too, and asks nobody (see `codec.quiet`); so does
+    `read`, of JSON, and `read_item`, whose answers are of the response model itself, as those in a
+    stream. `is_checked`: it has no asynchronous validators, which instructor refuses.
     """
 
     asked_for: type[BaseModel]
+    parsed_as: type[BaseModel]
     schema: bytes
     path: str
     validator: Any
     has_validators: bool
     makes_defaults: bool
     is_checked: bool
+    read: Reader
+    read_item: Reader
 
     def encode(self, answer: Any, completion: Any, parsing: Parsing) -> StoredAnswer:
         if not isinstance(answer, BaseModel):
@@ -135,10 +142,11 @@ class ModelShape:
     def decode(self, stored: StoredAnswer, parsing: Parsing) -> Any:
         if stored.parsed:
             return decode_by_parsing(self, stored, parsing)
+        _seen(stored)
         return answers.decode(stored, self._validation(parsing))
 
     def _validation(self, parsing: Parsing) -> Validation:
-        return Validation(self.asked_for, parsing.context, parsing.strict)
+        return Validation(self.read, parsing.context, parsing.strict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +154,7 @@ class ParsedShape:
     """What only the provider's response brings back: lists, plain types, parallel tools."""
 
     asked_for: Any
+    parsed_as: Any
     schema: bytes
     path: str
 
@@ -161,6 +170,7 @@ class CompletionShape:
     """``response_model=None``: the provider's response itself."""
 
     asked_for: None = None
+    parsed_as: None = None
     schema: bytes = b"completion"
     path: str = ""
 
@@ -168,7 +178,7 @@ class CompletionShape:
         return StoredAnswer(b"null", completions.dump(answer), parsed=True)
 
     def decode(self, stored: StoredAnswer, parsing: Parsing) -> Any:
-        return completions.load(stored.completion)
+        return completions.load(_seen(stored))
 
 
 def shape_of(response_model: Any, mode: Mode) -> Shape:
@@ -213,13 +223,20 @@ def encode_by_parsing(shape: Shape, answer: Any, completion: Any, parsing: Parsi
 
 
 def decode_by_parsing(shape: Shape, stored: StoredAnswer, parsing: Parsing) -> Any:
-    answer = parsing.parse(completions.load(stored.completion), shape.asked_for)
+    answer = parsing.parse(completions.load(_seen(stored)), shape.parsed_as)
     if isinstance(answer, Generator):
         # Validated now: what does not validate any more is a miss, and not the caller's error.
         return _handed_on(list(answer))
     if stored.total_usage is not None:
         object.__setattr__(answer, "_total_usage", completions.load(stored.total_usage))
     return answer
+
+
+def _seen(stored: StoredAnswer) -> Dumped:
+    """The provider's response, without which no answer of a client is stored."""
+    if stored.completion is None:
+        raise CorruptEntry("the provider's response is missing")
+    return stored.completion
 
 
 def looked_at(shape: Shape, answer: Any, completion: Any, parsing: Parsing) -> Any:
@@ -272,14 +289,18 @@ def known_model_shape(response_model: Any) -> ModelShape | None:
 def _new_model_shape(response_model: type[BaseModel]) -> ModelShape:
     schema = schema_part(response_model)
     derived = issubclass(response_model, OpenAISchema)
+    asked_for = response_model if derived else openai_schema(response_model)
     return ModelShape(
-        asked_for=response_model if derived else openai_schema(response_model),
+        asked_for=asked_for,
+        parsed_as=twin_of(asked_for),
         schema=schema,
         path=path_of(response_model),
         validator=response_model.__pydantic_validator__,
-        has_validators=_has_validators(response_model),
-        makes_defaults=_makes_defaults(response_model),
+        has_validators=has_other_validators(response_model.__pydantic_core_schema__),
+        makes_defaults=makes_defaults(response_model.__pydantic_core_schema__),
         is_checked=_is_checked(response_model),
+        read=reader_of(asked_for),
+        read_item=reader_of(response_model),
     )
 
 
@@ -294,38 +315,20 @@ def _is_checked(response_model: type[BaseModel]) -> bool:
 @lru_cache(maxsize=256)
 def _other_shape(response_model: Any) -> ParsedShape:
     prepared: Any = prepare_response_model(response_model)
-    return ParsedShape(prepared, schema_part(prepared), path_of(response_model))
+    parsed_as = twin_of(prepared) if hasattr(prepared, "model_validate_json") else prepared
+    return ParsedShape(prepared, parsed_as, schema_part(prepared), path_of(response_model))
 
 
 @lru_cache(maxsize=256)
 def _parallel_shape(response_model: Any) -> ParsedShape:
-    schemas = b"".join(schema_part(model) for model in get_types_array(response_model))
-    return ParsedShape(response_model, digest(b"parallel" + schemas), path_of(response_model))
-
-
-def _has_validators(response_model: type[BaseModel]) -> bool:
-    """Whether functions take part in its validation, or in that of a model inside of it."""
-    return any(
-        str(node.get("type", "")).startswith("function-") for node in _core_nodes(response_model)
-    )
-
-
-def _makes_defaults(response_model: type[BaseModel]) -> bool:
-    """Whether some default is made by a function, and not by a type's empty call."""
-    factories = (node.get("default_factory") for node in _core_nodes(response_model))
-    return any(factory is not None and factory not in EMPTY for factory in factories)
-
-
-def _core_nodes(response_model: type[BaseModel]) -> Iterator[dict[str, Any]]:
-    """All nodes of Pydantic's core schema, but for what serializes."""
-    waiting: list[Any] = [response_model.__pydantic_core_schema__]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            yield node
-            waiting += [value for name, value in node.items() if name not in NOT_VALIDATION]
-        elif isinstance(node, list | tuple):
-            waiting += node
+    models = get_types_array(response_model)
+    schemas = b"".join(map(schema_part, models))
+    twins = tuple(map(twin_of, models))
+    parsed_as: Any = response_model
+    if twins != models:
+        parsed_as = Iterable[Union[twins]]  # type: ignore[valid-type]  # noqa: UP007 - of a tuple
+    schema = digest(b"parallel" + schemas)
+    return ParsedShape(response_model, parsed_as, schema, path_of(response_model))
 
 
 def schema_part(response_model: type[BaseModel]) -> bytes:

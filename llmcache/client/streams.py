@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from types import UnionType
@@ -18,16 +19,17 @@ from typing import Any, Union, get_args, get_origin
 from instructor import Mode
 from instructor.v2.core.response_model import prepare_response_model
 from instructor.v2.dsl.partial import PartialBase
-from instructor.v2.dsl.response_list import ListResponse
 from pydantic import BaseModel
 
-from llmcache.admission import is_end, why_chunk_not_admitted
 from llmcache.client.shapes import PARALLEL_MODES, Parsing, is_model, model_shape, schema_part
 from llmcache.codec import answers
 from llmcache.codec.answers import StoredAnswer, Validation
 from llmcache.codec.completions import NotReproducible
+from llmcache.discretion import without_content
 from llmcache.exceptions import CorruptEntry
-from llmcache.keys import digest, path_of
+from llmcache.keys.forms import path_of
+from llmcache.keys.request import digest
+from llmcache.providers.admission import UNSAID, ends_in, why_chunk_not_admitted
 
 logger = logging.getLogger("llmcache")
 
@@ -40,11 +42,16 @@ class StreamShape:
     cannot be restored; a hit is the complete object alone.
     """
 
-    asked_for: Any
+    response_model: Any
     schema: bytes
     path: str
     models: tuple[type[BaseModel], ...]
     last_only: bool = False
+
+    @property
+    def asked_for(self) -> Any:
+        """What instructor is given for a response model. (A hit has no need of it.)"""
+        return watched(self.response_model)
 
     def encode_item(self, item: Any, parsing: Parsing) -> bytes:
         """`item` for the store. Raises `NotReproducible` when a hit would differ from it."""
@@ -53,7 +60,7 @@ class StreamShape:
         number = self.models.index(type(item))
         whole = model_shape(type(item)).makes_defaults
         encoded = answers.encode(item, self._validation(number, parsing), whole=whole)
-        note = json.dumps([number, encoded.fields_set.decode()]).encode()
+        note = json.dumps([number, encoded.by_name, encoded.fields_set.decode()]).encode()
         return StoredAnswer(encoded.answer, fields_set=note).pack()
 
     def encode(self, items: list[bytes]) -> StoredAnswer:
@@ -66,9 +73,11 @@ class StreamShape:
     def decode(self, stored: StoredAnswer, parsing: Parsing) -> list[Any]:
         """All items of a hit. Raises whatever validation raises."""
         items, start = [], 1
-        for length, number, fields_set in json.loads(stored.fields_set):
+        for length, number, by_name, fields_set in json.loads(stored.fields_set):
             part = StoredAnswer(
-                stored.answer[start : start + length], fields_set=fields_set.encode()
+                stored.answer[start : start + length],
+                fields_set=fields_set.encode(),
+                by_name=by_name,
             )
             items.append(answers.decode(part, self._validation(number, parsing)))
             start += length + 1
@@ -78,7 +87,8 @@ class StreamShape:
 
     def _validation(self, number: int, parsing: Parsing) -> Validation:
         # Instructor validates items by the model itself, and not by a class derived from it.
-        return Validation(self.models[number], parsing.context, parsing.strict)
+        read = model_shape(self.models[number]).read_item
+        return Validation(read, parsing.context, parsing.strict)
 
 
 def stream_shape_of(response_model: Any, mode: Mode) -> StreamShape | None:
@@ -90,11 +100,6 @@ def stream_shape_of(response_model: Any, mode: Mode) -> StreamShape | None:
     if get_origin(response_model) in {Iterable, list}:
         return _iterable_shape(response_model)
     return None
-
-
-def as_instructor_gives_it(shape: StreamShape, items: Iterable[Any]) -> Any:
-    """A synchronous stream of partial models is read to its end before the caller gets it."""
-    return ListResponse(items) if shape.last_only else items
 
 
 # Not kept: instructor makes a new class for each call of `create_partial`.
@@ -125,73 +130,111 @@ class Watch:
     be open until the garbage collector comes by.
     """
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self) -> None:
         self._refusal = ""
-        self._ended = False
+        self._ends: dict[int, bool] = {}
         self._chunks: Any = None
-        # Of the SDKs of OpenAI and Anthropic; what comes without cannot be watched.
-        chunks = getattr(stream, "_iterator", None)
-        if chunks is not None:
-            is_async = hasattr(chunks, "__anext__")
-            self._chunks = self._awatched(chunks) if is_async else self._watched(chunks)
-            stream._iterator = self._chunks  # noqa: SLF001 - there is no public way
         #: What the chunks say of the tokens used, as a response that is no stream would.
         self.usage: dict[str, Any] = {"usage": {}}
 
+    def over(self, stream: Any, *, is_async: bool) -> Any:
+        """The chunks of `stream`, which are looked at in passing. (LiteLLM's streams are both.)"""
+        self._chunks = self._awatched(stream) if is_async else self._watched(stream)
+        return self._chunks
+
     def why_not_admitted(self) -> str:
         """Why what was streamed is not to be kept; empty when it is. Asked at its end."""
-        if self._chunks is None:
-            return "the provider's stream cannot be watched, so it may have been cut short"
-        if self._refusal or self._ended:
-            return self._refusal
-        return "the provider did not say that the answer is complete"
+        has_ended = self._ends and all(self._ends.values())
+        return self._refusal or ("" if has_ended else UNSAID)
 
     def close(self, stream: Any) -> None:
         """Close `stream`, also when none of its chunks was read yet."""
-        if self._chunks is not None:
+        if isinstance(self._chunks, Generator):
             with _logged():
                 self._chunks.close()
-                stream.close()
+                if close := getattr(stream, "close", None):
+                    close()
 
     async def aclose(self, stream: Any) -> None:
         """`close` for a coroutine."""
-        if self._chunks is not None:
+        if isinstance(self._chunks, AsyncGenerator):
             with _logged():
                 await self._chunks.aclose()
-                await stream.close()
+                # (of a generator, or of an SDK's own class)
+                if close := getattr(stream, "aclose", None) or getattr(stream, "close", None):
+                    await close()
 
-    def _watched(self, chunks: Any) -> Generator[Any, None, None]:
-        try:
-            for chunk in chunks:
-                self._note(chunk)
-                yield chunk
-        finally:
-            chunks.close()
+    def _watched(self, stream: Any) -> Generator[Any, None, None]:
+        for chunk in stream:
+            self._note(chunk)
+            yield chunk
 
-    async def _awatched(self, chunks: Any) -> AsyncGenerator[Any, None]:
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                self._note(chunk)
-                yield chunk
+    async def _awatched(self, stream: Any) -> AsyncGenerator[Any, None]:
+        async for chunk in stream:
+            self._note(chunk)
+            yield chunk
 
     def _note(self, chunk: Any) -> None:
         try:
             self._refusal = self._refusal or why_chunk_not_admitted(chunk)
-            self._ended = self._ended or is_end(chunk)
-            # Anthropic's first chunk has a message, OpenAI's last one of Responses a response.
-            for name in ("message", "response"):
-                self._note_usage(getattr(chunk, name, None))
+            for number, is_end in ends_in(chunk).items():
+                self._ends[number] = is_end or self._ends.get(number, False)
             self._note_usage(chunk)
+            # Anthropic's first chunk has a message, OpenAI's last one of Responses a response,
+            # Cohere's last one a delta, each of Mistral's its data.
+            for name in ("message", "response", "delta", "data"):
+                self._note_usage(getattr(chunk, name, None))
         except Exception as error:  # noqa: BLE001 - law A
             self._refusal = f"a chunk could not be read ({type(error).__name__})"
 
     def _note_usage(self, holder: Any) -> None:
-        usage = getattr(holder, "usage", None)
-        if isinstance(usage, BaseModel):
-            # (the counts of a later chunk are of all so far)
-            self.usage["usage"] |= usage.model_dump(exclude_none=True)
+        for name in ("usage", "usage_metadata"):
+            usage = getattr(holder, name, None)
+            if isinstance(usage, BaseModel):
+                # (the counts of a later chunk are of all so far)
+                self.usage["usage"] |= usage.model_dump(exclude_none=True)
         if model := getattr(holder, "model", None):
             self.usage["model"] = model
+
+
+# Of the stream that is being opened.
+_opening: ContextVar[Watch | None] = ContextVar("llmcache_opening", default=None)
+
+
+def watch_next_stream() -> Watch:
+    """The watch over the stream that a response model `watched` is given next."""
+    watch = Watch()
+    _opening.set(watch)
+    return watch
+
+
+def watched(response_model: Any) -> Any:
+    """`response_model` for a stream of instructor, whose chunks pass the watch that is waiting.
+
+    It is the response model that instructor gives a stream of any SDK to.
+    """
+    prepared: Any = prepare_response_model(response_model)
+    attributes = {name: getattr(prepared, name) for name in ("__module__", "__qualname__")}
+    bases = (_Watched, prepared)
+    return type(prepared)(prepared.__name__, bases, attributes | {"__doc__": prepared.__doc__})
+
+
+class _Watched:
+    @classmethod
+    def from_streaming_response(cls, completion: Any, *args: Any, **kwargs: Any) -> Any:
+        parent: Any = super()
+        return parent.from_streaming_response(_passing(completion, False), *args, **kwargs)
+
+    @classmethod
+    def from_streaming_response_async(cls, completion: Any, *args: Any, **kwargs: Any) -> Any:
+        parent: Any = super()
+        return parent.from_streaming_response_async(_passing(completion, True), *args, **kwargs)
+
+
+def _passing(completion: Any, is_async: bool) -> Any:
+    watch = _opening.get()
+    _opening.set(None)
+    return completion if watch is None else watch.over(completion, is_async=is_async)
 
 
 @contextmanager
@@ -200,4 +243,4 @@ def _logged() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - law A
-        logger.warning("llmcache: a stream was not closed: %r", error)
+        logger.warning("llmcache: a stream was not closed: %s", without_content(error))

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
-from typing import Any, Literal, TypeVar, cast, overload
+from typing import Any, Final, Literal, TypeVar, cast, overload
 
 import instructor
 from instructor import AsyncInstructor, Instructor, Mode
+from instructor.v2.dsl.response_list import ListResponse
 
-from llmcache.client.checking import checked_once
-from llmcache.client.rebuilding import remember
-from llmcache.client.requests import ClientRequest, Origin, read_request
-from llmcache.client.streams import as_instructor_gives_it
-from llmcache.exceptions import InvalidArgument, InvalidArgumentType, UncacheableRequest
-from llmcache.explanation import Explanation, Subject, explain_call
+from llmcache.client.arguments import left_out, refuse_mistyped
+from llmcache.client.fastpath import checked_once
+from llmcache.client.lazy import made_at_first_use
+from llmcache.client.origin import Origin
+from llmcache.client.registry import remember, remember_lazy
+from llmcache.client.request import read_request
+from llmcache.exceptions import InvalidArgument, InvalidArgumentType
 from llmcache.flow import adrive, adrive_stream, drive, drive_stream, take_turn
 from llmcache.policy import TTL, UNSET, Policy, Seconds, Unset
-from llmcache.store import placement
+
+# Arguments of `instructor.from_provider` that hold no credentials. All others may.
+NO_CREDENTIALS: Final = {
+    *("api_version", "azure_endpoint", "base_url", "hooks", "max_retries", "timeout"),
+}
 
 Client = TypeVar("Client", bound=Instructor)
 
@@ -32,7 +38,13 @@ class CachedCreate:
         request = read_request(self.origin, response_model, arguments)
         if request.stream is None:
             return drive(request, request.ask)
-        return as_instructor_gives_it(request.stream, drive_stream(request, request.ask_stream))
+        items = drive_stream(request, request.ask_stream)
+        if not request.stream.last_only:
+            return items
+        # A stream of partial models is read to its end before the caller gets it.
+        read = ListResponse(items)
+        read._raw_response = request.completion  # noqa: SLF001 - so does instructor
+        return read
 
 
 class AsyncCachedCreate(CachedCreate):
@@ -57,6 +69,8 @@ def from_provider(
     tags: Iterable[str] = (),
     stale_while_revalidate: Seconds | Unset = UNSET,
     stale_if_error: Seconds | Unset = UNSET,
+    lazy: bool = False,
+    exclude: Iterable[str] = (),
     **kwargs: Any,
 ) -> Instructor: ...
 
@@ -72,6 +86,8 @@ def from_provider(
     tags: Iterable[str] = (),
     stale_while_revalidate: Seconds | Unset = UNSET,
     stale_if_error: Seconds | Unset = UNSET,
+    lazy: bool = False,
+    exclude: Iterable[str] = (),
     **kwargs: Any,
 ) -> AsyncInstructor: ...
 
@@ -87,6 +103,8 @@ def from_provider(
     tags: Iterable[str] = (),
     stale_while_revalidate: Seconds | Unset = UNSET,
     stale_if_error: Seconds | Unset = UNSET,
+    lazy: bool = False,
+    exclude: Iterable[str] = (),
     **kwargs: Any,
 ) -> Instructor | AsyncInstructor: ...
 
@@ -101,6 +119,8 @@ def from_provider(
     tags: Iterable[str] = (),
     stale_while_revalidate: Seconds | Unset = UNSET,
     stale_if_error: Seconds | Unset = UNSET,
+    lazy: bool = False,
+    exclude: Iterable[str] = (),
     **kwargs: Any,
 ) -> Instructor | AsyncInstructor:
     """`instructor.from_provider`, with a client that remembers what the model answered.
@@ -118,11 +138,17 @@ def from_provider(
             ``LLMCACHE["STALE_WHILE_REVALIDATE"]``.
         stale_if_error: how long after its expiry an answer is served when the provider fails (429,
             5xx, timeout, no connection). Default: ``LLMCACHE["STALE_IF_ERROR"]``.
+        lazy: True for a client that is made at its first use: only then is the SDK imported, and
+            are its credentials looked for. What is wrong with them is raised by each use until one
+            succeeds.
+        exclude: names of arguments of calls that cannot change the answer, as in ``["metadata"]``.
+            They are sent, and do not count in the key.
         **kwargs: what `instructor.from_provider` takes: ``api_key``, ``base_url``, ...
 
     Returns:
         instructor's own client. Its calls take ``cache_mode``, ``cache_ttl``, ``cache_tags``,
-        ``cache_namespace``, ``cache_stale_while_revalidate`` and ``cache_stale_if_error`` besides.
+        ``cache_namespace``, ``cache_stale_while_revalidate``, ``cache_stale_if_error`` and
+        ``cache_sample`` besides.
 
     Raises:
         InvalidArgument: when an argument of llmcache cannot be meant.
@@ -135,9 +161,25 @@ def from_provider(
         stale_if_error=stale_if_error,
     )
     _refuse_cache(kwargs)
+    excluded = left_out(exclude)
     # Through Any: instructor's overloads know no `bool`, and no `mode`.
-    make: Any = instructor.from_provider
-    return _wrapped(Origin(make(model, async_client=async_client, mode=mode, **kwargs), policy))
+    make = partial[Any](
+        instructor.from_provider, model, async_client=async_client, mode=mode, **kwargs
+    )
+    of_environment = _is_of_environment(kwargs)
+
+    def origin() -> Origin:
+        return Origin(make(), policy, exclude=excluded, is_of_environment=of_environment)
+
+    if not lazy:
+        return _wrapped(origin())
+    client = made_at_first_use(
+        lambda client: _attributes(client, origin()),
+        hooks=kwargs.get("hooks"),
+        is_async=async_client,
+    )
+    remember_lazy(client)
+    return client
 
 
 def wrap(
@@ -150,6 +192,7 @@ def wrap(
     tags: Iterable[str] = (),
     stale_while_revalidate: Seconds | Unset = UNSET,
     stale_if_error: Seconds | Unset = UNSET,
+    exclude: Iterable[str] = (),
 ) -> Client:
     """A copy of any client of instructor that remembers; the given one stays as it is.
 
@@ -158,7 +201,8 @@ def wrap(
         model: the model for calls that name none.
         endpoint: what tells where the client sends its requests, in any words. Needed only where
             llmcache cannot see it: calls then have the outcome ``bypass``, and the reason says so.
-        namespace, ttl, tags, stale_while_revalidate, stale_if_error: as in `from_provider`.
+        namespace, ttl, tags, stale_while_revalidate, stale_if_error, exclude: as in
+            `from_provider`.
 
     Returns:
         A client of the same class.
@@ -171,7 +215,7 @@ def wrap(
             f"wrap() takes a client of instructor, not a {type(client).__name__}. Make one with "
             "instructor.from_openai(client), instructor.from_litellm(completion), ..."
         )
-    _refuse_cache(client.kwargs)
+    _refuse_cache(dict(client.kwargs))
     policy = Policy().changed(
         namespace=namespace,
         ttl=ttl,
@@ -179,116 +223,37 @@ def wrap(
         stale_while_revalidate=stale_while_revalidate,
         stale_if_error=stale_if_error,
     )
-    told = None if endpoint is None else str(endpoint)
-    return cast(Client, _wrapped(Origin(_unwrapped(client), policy, model, told)))
-
-
-def key_for(client: Instructor, *, response_model: Any, **arguments: Any) -> str:
-    """The key of the call ``client.create(response_model=..., messages=..., ...)``.
-
-    Nobody is asked: neither a tier nor the model.
-
-    Args:
-        client: a client that `from_provider` or `wrap` made.
-        response_model: the class of the answer.
-        **arguments: the other arguments of the call.
-
-    Returns:
-        64 hex digits.
-
-    Raises:
-        UncacheableRequest: when such a call has no key; the message says why.
-        InvalidArgument: when the client is not one of llmcache, or an argument cannot be meant.
-    """
-    request = _request_of("key_for", client, response_model, arguments)
-    if request.bypass:
-        raise UncacheableRequest("request", request.bypass)
-    return request.call.key
-
-
-def explain(client: Instructor, *, response_model: Any, **arguments: Any) -> Explanation:
-    """Why the call ``client.create(response_model=..., messages=..., ...)`` would hit or miss.
-
-    The tiers are asked, without counting a hit; the model is not. Only entries of the call's own
-    namespace are looked at.
-
-    Args:
-        client: a client that `from_provider` or `wrap` made.
-        response_model: the class of the answer.
-        **arguments: the other arguments of the call.
-
-    Returns:
-        An `Explanation`: ``outcome``, ``tier``, ``reason``, ``key``, the digests of its ``parts``,
-        and for a miss the ``nearest`` stored entry with what differs. ``print()`` shows all of it.
-
-    Raises:
-        InvalidArgument: when the client is not one of llmcache, or an argument cannot be meant.
-    """
-    return _explaining("explain", client, response_model, arguments)()
-
-
-async def aexplain(client: Instructor, *, response_model: Any, **arguments: Any) -> Explanation:
-    """`explain` for a coroutine: the same arguments; the event loop goes on meanwhile."""
-    work = _explaining("aexplain", client, response_model, arguments)
-    return await placement.arun_to_the_end(work)
-
-
-def _explaining(
-    function: str, client: Instructor, response_model: Any, arguments: dict[str, Any]
-) -> Callable[[], Explanation]:
-    request = _request_of(function, client, response_model, arguments)
-    origin, call, shape, canonical = request.origin, request.call, request.shape, request.canonical
-    subject = Subject(
-        name="this call",
-        key=call.key,
-        namespace=call.namespace,
-        provider=str(origin.client.provider.value),
-        endpoint=origin.endpoint_name if canonical else "",
-        model=call.model,
-        mode=str(origin.client.mode.value),
-        response_model=shape.path if shape else "",
-        digests=canonical.digests() if canonical else {},
-        describe=request.describe,
-    )
-    return partial(
-        explain_call,
-        subject,
-        policy=request.policy,
-        bypass=request.bypass,
-        restore=request.restore,
-    )
-
-
-def _request_of(
-    function: str, client: Instructor, response_model: Any, arguments: dict[str, Any]
-) -> ClientRequest:
-    create_fn = getattr(client, "create_fn", None)
-    if not isinstance(create_fn, CachedCreate):
-        raise InvalidArgumentType(
-            f"{function}() takes a client that llmcache.from_provider() or llmcache.wrap() made."
-        )
-    # The defaults of `Instructor.create`.
-    call = client.handle_kwargs({"context": None, "strict": True, **arguments})
-    return read_request(create_fn.origin, response_model, call)
+    told = str(endpoint) if endpoint else None
+    origin = Origin(_unwrapped(client), policy, model, told, left_out(exclude))
+    return cast(Client, _wrapped(origin))
 
 
 def _wrapped(origin: Origin) -> Instructor:
-    client = origin.client
     # Not by copy.copy: `Instructor.__getattr__` recurses on an object without attributes.
-    twin: Any = object.__new__(type(client))
-    vars(twin).update(vars(client), hooks=client.hooks.copy())
-    is_async = isinstance(client, AsyncInstructor)
-    twin.create_fn = AsyncCachedCreate(origin) if is_async else CachedCreate(origin)
-    vars(twin).update(checked_once(twin))
-    remember(origin)
-    if "responses" in vars(client):
-        twin.responses = type(vars(client)["responses"])(client=twin)
+    twin: Any = object.__new__(type(origin.client))
+    vars(twin).update(_attributes(twin, origin))
     return cast(Instructor, twin)
+
+
+def _attributes(twin: Instructor, origin: Origin) -> dict[str, Any]:
+    """Those of the client of `origin`, but that `twin` asks through the cache."""
+    client = origin.client
+    create_fn = AsyncCachedCreate if isinstance(client, AsyncInstructor) else CachedCreate
+    own = {"hooks": client.hooks.copy(), "create_fn": create_fn(origin), **checked_once(twin)}
+    if "responses" in vars(client):
+        own["responses"] = type(vars(client)["responses"])(client=twin)
+    remember(origin)
+    return vars(client) | own
 
 
 def _unwrapped(client: Instructor) -> Instructor:
     create_fn = client.create_fn
     return create_fn.origin.client if isinstance(create_fn, CachedCreate) else client
+
+
+def _is_of_environment(kwargs: dict[str, Any]) -> bool:
+    """Whether a client that is made with these has the credentials of the environment."""
+    return kwargs.keys() <= NO_CREDENTIALS and "@" not in str(kwargs.get("base_url"))
 
 
 def _refuse_cache(kwargs: dict[str, Any]) -> None:
@@ -297,3 +262,13 @@ def _refuse_cache(kwargs: dict[str, Any]) -> None:
             "The client has a cache of instructor already. With both, an invalidation would leave "
             "the answers in the other one. Leave out cache=..."
         )
+    refuse_mistyped(kwargs, list(kwargs))
+
+
+def mode_named(name: str) -> Mode:
+    """The mode of instructor with this name, as in ``"TOOLS"``. Raises `InvalidArgument`."""
+    try:
+        return Mode[name.upper()]
+    except KeyError:
+        names = ", ".join(Mode.__members__)
+        raise InvalidArgument(f"{name!r} is no mode of instructor. There are: {names}.") from None

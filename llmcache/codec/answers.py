@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final
 
 from pydantic import BaseModel
 
 from llmcache.codec import completions
 from llmcache.codec.completions import Dumped, NotReproducible
-from llmcache.codec.sameness import models_in, same
+from llmcache.codec.equality import models_in, same
+from llmcache.codec.quiet import Reader
 from llmcache.exceptions import CorruptEntry
 
-Model = TypeVar("Model", bound=BaseModel)
-
-# Whether it is restored by parsing the completion; and the lengths of: answer, its fields set,
-# class and JSON of the completion, class and JSON of the total usage, receipt.
-LENGTHS: Final = struct.Struct("!?7I")
+# How it is restored; and the lengths of: answer, its fields set, class and JSON of the completion,
+# class and JSON of the total usage, receipt.
+LENGTHS: Final = struct.Struct("!B7I")
+PARSED, BY_NAME = 1, 2
 
 
 @dataclass(slots=True)
 class Validation:
-    """How instructor validates the answer of one call."""
+    """How instructor validates the answer of one call; `read` makes it of its JSON."""
 
-    response_model: type[BaseModel]
+    read: Reader
     context: dict[str, Any] | None
     strict: bool | None
 
@@ -34,7 +36,8 @@ class Validation:
 class StoredAnswer:
     """The parts of an answer at rest; all data is JSON.
 
-    Where it is `parsed`, a hit is restored from the completion, and `answer` is for people.
+    Where it is `parsed`, a hit is restored from the completion, and `answer` is for people. Where
+    it is `by_name`, fields have their own names in `answer`, else their aliases.
     `fields_set` names for each model in the answer the fields that were set, where the answer holds
     all fields. `receipt` tells what the answer took, as the caller packs it.
     """
@@ -45,6 +48,7 @@ class StoredAnswer:
     parsed: bool = False
     fields_set: bytes = b""
     receipt: bytes = b""
+    by_name: bool = False
 
     def pack(self) -> bytes:
         parts = (
@@ -54,12 +58,13 @@ class StoredAnswer:
             *_flat(self.total_usage),
             self.receipt,
         )
-        return LENGTHS.pack(self.parsed, *map(len, parts)) + b"".join(parts)
+        how = PARSED * self.parsed + BY_NAME * self.by_name
+        return LENGTHS.pack(how, *map(len, parts)) + b"".join(parts)
 
     @classmethod
     def unpack(cls, body: bytes) -> StoredAnswer:
         try:
-            parsed, *lengths = LENGTHS.unpack_from(body)
+            how, *lengths = LENGTHS.unpack_from(body)
         except struct.error as error:
             raise CorruptEntry("not an answer") from error
         parts, start = [], LENGTHS.size
@@ -74,9 +79,10 @@ class StoredAnswer:
                 answer,
                 _dumped(completion_class, completion),
                 _dumped(usage_class, usage),
-                parsed,
+                how & PARSED != 0,
                 fields_set,
                 receipt,
+                how & BY_NAME != 0,
             )
         except UnicodeDecodeError as error:
             raise CorruptEntry("not an answer") from error
@@ -93,56 +99,110 @@ def encode(answer: BaseModel, validation: Validation, *, whole: bool = False) ->
 
     `whole`: with the fields that were not set, whose defaults another day may make up otherwise.
     """
-    stored = StoredAnswer(
-        _to_json(answer, exclude_unset=not whole),
-        completions.dump(getattr(answer, "_raw_response", None)),
-        completions.dump(getattr(answer, "_total_usage", None)),
-        fields_set=_fields_set_of(answer) if whole else b"",
-    )
-    try:
-        restored = decode(stored, validation)
-    except ValueError as error:
-        raise NotReproducible("its own JSON does not validate") from error
-    if not same(restored, answer):
-        raise NotReproducible("it would come back different")
-    return stored
+    read = partial(validation.read, context=validation.context, strict=validation.strict)
+    return encode_value(answer, answer.model_dump_json, read, whole=whole)
 
 
 def decode(stored: StoredAnswer, validation: Validation) -> BaseModel:
     """The answer of a hit. Raises `pydantic.ValidationError` when it does not validate."""
-    answer = validation.response_model.model_validate_json(
-        stored.answer, context=validation.context, strict=validation.strict
+    answer: BaseModel = decode_value(
+        stored, validation.read, context=validation.context, strict=validation.strict
     )
-    if stored.fields_set:
-        _set_fields(answer, stored.fields_set)
-    attach(answer, stored)
     return answer
 
 
-def attach(answer: Any, stored: StoredAnswer) -> None:
-    """Hang on `answer` what instructor hangs on it, where there is any."""
+def encode_value(
+    value: Any, dump: Callable[..., Any], read: Reader, *, whole: bool
+) -> StoredAnswer:
+    """`value`, which `dump` makes JSON of and `read` makes of it. Raises `NotReproducible`.
+
+    By the aliases of fields, as whoever reads the entry expects it. By their own names where
+    aliases do not bring it back: those for reading and for writing may differ.
+    """
+    try:
+        stored = _encoded(value, dump, read, whole=whole, by_name=False)
+    except NotReproducible as error:
+        try:
+            stored = _encoded(value, dump, read, whole=whole, by_name=True)
+        except (NotReproducible, TypeError):  # (before Pydantic 2.11, none can be read by name)
+            raise error from None
+    if isinstance(value, BaseModel):
+        stored.completion = completions.dump(getattr(value, "_raw_response", None))
+        stored.total_usage = completions.dump(getattr(value, "_total_usage", None))
+    return stored
+
+
+def encode_completion(completion: BaseModel) -> StoredAnswer:
+    """A provider's response that is an answer itself. Raises `NotReproducible`."""
+    stored = StoredAnswer(b"null", completions.dump(completion), parsed=True)
+    restored = completions.load(stored.completion)
+    vars(restored)  # (the first look builds it)
+    if not same(restored, completion):
+        raise NotReproducible("it would come back different")
+    return stored
+
+
+def decode_value(stored: StoredAnswer, read: Reader, **how: Any) -> Any:
+    """The value of a hit, made by `read`, with what instructor hangs on it, where there is any.
+
+    Raises what `read` raises.
+    """
+    if stored.by_name:
+        how |= {"by_alias": False, "by_name": True}
+    value = read(stored.answer, **how)
+    if stored.fields_set:
+        _set_fields(value, stored.fields_set)
     # As instructor does, and past the model's own `__setattr__` (it may be frozen).
     if stored.completion is not None:
-        object.__setattr__(answer, "_raw_response", completions.load(stored.completion))
+        object.__setattr__(value, "_raw_response", completions.load(stored.completion))
     if stored.total_usage is not None:
-        object.__setattr__(answer, "_total_usage", completions.load(stored.total_usage))
+        object.__setattr__(value, "_total_usage", completions.load(stored.total_usage))
+    return value
 
 
-def _to_json(answer: BaseModel, *, exclude_unset: bool) -> bytes:
+def together(items: list[StoredAnswer]) -> StoredAnswer:
+    """Lists of values, encoded, as one list. Raises `NotReproducible`."""
+    if len({item.by_name for item in items}) > 1:
+        raise NotReproducible("its items are not all written by the same names")
+    is_whole = any(item.fields_set for item in items)
+    return StoredAnswer(
+        _joined([item.answer for item in items]),
+        fields_set=_joined([item.fields_set for item in items]) if is_whole else b"",
+        by_name=any(item.by_name for item in items),
+    )
+
+
+def _joined(lists: list[bytes]) -> bytes:
+    return b"[%b]" % b",".join(inner for each in lists if (inner := each[1:-1]))
+
+
+def _encoded(
+    value: Any, dump: Callable[..., Any], read: Reader, *, whole: bool, by_name: bool
+) -> StoredAnswer:
     try:
-        return answer.model_dump_json(
-            by_alias=True, exclude_unset=exclude_unset, round_trip=True, warnings=False
-        ).encode()
+        data = dump(by_alias=not by_name, exclude_unset=not whole, round_trip=True, warnings=False)
     except ValueError as error:
         raise NotReproducible("it has no JSON form") from error
+    stored = StoredAnswer(
+        data if isinstance(data, bytes) else data.encode(),
+        fields_set=_fields_set_of(value) if whole else b"",
+        by_name=by_name,
+    )
+    try:
+        restored = decode_value(stored, read)
+    except ValueError as error:
+        raise NotReproducible("its own JSON does not validate") from error
+    if not same(restored, value):
+        raise NotReproducible("it would come back different")
+    return stored
 
 
-def _fields_set_of(answer: BaseModel) -> bytes:
+def _fields_set_of(answer: Any) -> bytes:
     names = [sorted(model.__pydantic_fields_set__) for model in models_in(answer)]
     return json.dumps(names).encode()
 
 
-def _set_fields(answer: BaseModel, fields_set: bytes) -> None:
+def _set_fields(answer: Any, fields_set: bytes) -> None:
     for model, names in zip(models_in(answer), json.loads(fields_set), strict=True):
         object.__setattr__(model, "__pydantic_fields_set__", set(names))
 

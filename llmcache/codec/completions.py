@@ -3,27 +3,57 @@
 A hit carries a *pending* completion: an instance of the SDK's own class (so `isinstance` holds)
 that holds JSON and nothing else. The first look at any attribute builds it and turns it into a
 plain instance of that class. Most hits are never asked for their completion.
+
+What SDKs hang on a response beside its fields, such as its `_request_id`, stands in that JSON under
+a name of ours.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
-from types import SimpleNamespace
+from types import NoneType, SimpleNamespace
 from typing import Any, Final
 
 from pydantic import BaseModel
 
-from llmcache.codec.sameness import same
-from llmcache.exceptions import LLMCacheError
+from llmcache.codec.equality import same
+from llmcache.exceptions import CorruptEntry, LLMCacheError
 
 PENDING: Final = "llmcache pending JSON"
+DICT: Final = "builtins:dict"
+ATTRIBUTES: Final = "llmcache:attributes"
+DAMAGED: Final = "the provider's response is damaged"
+# What the class of an SDK raises when it is given what no provider has sent.
+UNFIT: Final = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError),
+    *(TypeError, ValueError),
+)
+# What an object of a model consists of. The last of it tells that it is there.
+STATE: Final = (
+    *("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"),
+    "__dict__",
+)
+
+# Of what is hung on a response, ids, times, prices and the like are kept. LiteLLM hides more, in
+# a dict: headers, addresses, whatever its options hold. What may be a credential is not kept.
+PLAIN: Final = (str, int, float, bool, NoneType)
+LONGEST: Final = 200
+SENSITIVE: Final = re.compile(
+    r"key|token|secret|passw|auth|credential|cookie|signature|header|bearer|jwt|session|url|api_base"
+)
+SENSITIVE_TEXT: Final = re.compile(
+    r"://|\b(bearer|basic) |\b(sk|pk|ghp|xox[a-z])[-_]|^ey[\w-]+\.", re.IGNORECASE
+)
 
 
 class NotReproducible(LLMCacheError):
     """An answer or its completion would not come back from the store as it is."""
+
+    is_without_content = True
 
 
 @dataclass(slots=True)
@@ -38,6 +68,8 @@ def dump(completion: Any) -> Dumped | None:
     """`completion` for the store; None for None. Raises `NotReproducible`."""
     if completion is None:
         return None
+    if type(completion) is dict:
+        return _dump_dict(completion)
     if not isinstance(completion, BaseModel):
         raise NotReproducible(f"the completion is a {type(completion).__name__}")
     cls = completion.__class__  # not `type`: to look at a pending one builds it
@@ -45,26 +77,81 @@ def dump(completion: Any) -> Dumped | None:
     if _at(class_path) is not cls:
         raise NotReproducible(f"no other process would find the class {class_path}")
     try:
-        dumped = Dumped(
-            class_path,
-            completion.model_dump_json(by_alias=True, exclude_unset=True, warnings=False).encode(),
-        )
-        comes_back = _same_completion(_build(cls, dumped.data), completion)
-    except ValueError as error:
+        data = completion.model_dump_json(by_alias=True, exclude_unset=True, warnings=False)
+        built = _build(cls, data.encode())
+        comes_back = _same_completion(built, completion)
+    except (ValueError, CorruptEntry) as error:
         raise NotReproducible(f"a {cls.__name__} does not come back from its JSON") from error
     if not comes_back:
         raise NotReproducible(f"a {cls.__name__} does not come back from its JSON")
-    return dumped
+    return Dumped(class_path, _with_attributes(data, completion, built).encode())
+
+
+def _with_attributes(data: str, completion: BaseModel, built: BaseModel) -> str:
+    """The JSON `data`, with what is hung on `completion`, and is not on what was built of it."""
+    hung = {**vars(completion), **(completion.__pydantic_private__ or {})}
+    kept = {}
+    for name, value in hung.items():
+        plain = _plain(value) if _is_hung(name) and _is_harmless(name, value) else {}
+        if plain != {} and not same(getattr(built, name, {}), plain):
+            kept[name] = plain
+    if not kept:
+        return data
+    return f"{data[:-1]}{'' if data == '{}' else ','}{json.dumps({ATTRIBUTES: kept})[1:]}"
+
+
+def _plain(value: Any) -> Any:
+    """`value` without what is not harmless."""
+    if type(value) is not dict:
+        return value
+    return {name: inner for name, inner in value.items() if _is_harmless(name, inner, PLAIN)}
+
+
+def _is_harmless(name: Any, value: Any, kinds: tuple[type, ...] = (*PLAIN, dict)) -> bool:
+    if type(name) is not str or SENSITIVE.search(name.lower()) or type(value) not in kinds:
+        return False
+    if isinstance(value, int | float):
+        return abs(value) < 2**63  # (no NaN, and nothing that JSON is not read for)
+    if isinstance(value, str):
+        return len(value) <= LONGEST and not SENSITIVE_TEXT.search(value)
+    return True
+
+
+def _is_hung(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def _dump_dict(completion: dict[str, Any]) -> Dumped:
+    """Bedrock's SDK gives plain ones."""
+    try:
+        data = json.dumps(completion).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NotReproducible("a dict does not come back from its JSON") from error
+    if not same(json.loads(data), completion):
+        raise NotReproducible("a dict does not come back from its JSON")
+    return Dumped(DICT, data)
+
+
+def class_of(dumped: Dumped | None) -> Any:
+    """The class of a completion, where this process knows it; else None."""
+    return None if dumped is None else _at(dumped.class_path)
 
 
 def load(dumped: Dumped | None) -> Any:
-    """The completion, pending. A class that this process does not know: a `SimpleNamespace`."""
+    """The completion, pending. A class that this process does not know: a `SimpleNamespace`.
+
+    Raises `CorruptEntry` for damaged JSON, as does the first look at what is pending.
+    """
     if dumped is None:
         return None
+    if dumped.class_path == DICT:
+        return _read_json(dumped.data)
     cls = _at(dumped.class_path)
     pending_class = _pending_classes.get(cls) or _new_pending_class(cls)
     if pending_class is None:
-        return json.loads(dumped.data, object_hook=lambda fields: SimpleNamespace(**fields))
+        namespace = _read_json(dumped.data, lambda fields: SimpleNamespace(**fields))
+        vars(namespace).update(_attributes_in(vars(namespace)))
+        return namespace
     pending = object.__new__(pending_class)
     object.__setattr__(pending, "__dict__", {PENDING: dumped.data})
     return pending
@@ -87,12 +174,64 @@ def _steps_to(class_path: str) -> tuple[str, ...]:
     return module, *qualified_name.split(".")
 
 
-def _build(cls: type[BaseModel], data: bytes) -> BaseModel:
-    fields = json.loads(data)
-    if cls.construct.__func__ is not BaseModel.construct.__func__:  # type: ignore[attr-defined]
+def _read_json(data: bytes, object_hook: Any = None) -> Any:
+    try:
+        read = json.loads(data, object_hook=object_hook)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CorruptEntry(DAMAGED) from error
+    if not isinstance(read, dict if object_hook is None else SimpleNamespace):
+        raise CorruptEntry(DAMAGED)
+    return read
+
+
+def _attributes_in(fields: dict[str, Any]) -> dict[str, Any]:
+    """Takes what is hung on a completion out of its `fields`."""
+    found = fields.pop(ATTRIBUTES, {})
+    attributes = getattr(found, "__dict__", found)  # (of a namespace, its own)
+    if not isinstance(attributes, dict) or not all(map(_is_hung, attributes)):
+        raise CorruptEntry(DAMAGED)
+    return attributes
+
+
+def _build(cls: type[BaseModel], data: bytes, *, checked: bool = True) -> BaseModel:
+    fields = _read_json(data)
+    attributes = _attributes_in(fields)
+    built = _build_of(cls, fields) if checked else cls.model_construct(**fields)
+    for name, value in attributes.items():
+        # Not in the place of a method, which the class may have got since.
+        if name in cls.__private_attributes__ or not hasattr(cls, name):
+            BaseModel.__setattr__(built, name, value)
+    return built
+
+
+def _build_of(cls: type[BaseModel], fields: dict[str, Any]) -> BaseModel:
+    # (where a class makes itself, as LiteLLM's do, its own way is the right one)
+    makes_itself = cls.__pydantic_custom_init__
+    if not makes_itself and cls.construct.__func__ is not BaseModel.construct.__func__:  # type: ignore[attr-defined]
         # The SDKs of OpenAI and Anthropic build nested models so, and keep unknown fields.
         return cls.construct(**fields)
-    return cls.model_validate(fields)
+    built = cls.model_validate(fields)
+    if makes_itself:
+        _put_back(built, fields)
+    if isinstance(parsed := fields.get("parsed"), dict) and "parsed" in cls.model_fields:
+        # google-genai's, an instance of a class that instructor made for one call: no process finds
+        # it again, and Pydantic would read an empty model here.
+        object.__setattr__(built, "parsed", parsed)
+    return built
+
+
+def _put_back(built: Any, fields: Any) -> None:
+    """What a class of LiteLLM leaves out where it is None, as its functions do not."""
+    if isinstance(built, list) and isinstance(fields, list):
+        for each, its_fields in zip(built, fields, strict=False):
+            _put_back(each, its_fields)
+    elif isinstance(built, BaseModel) and isinstance(fields, dict):
+        for name, value in fields.items():
+            if value is None:
+                built.__dict__.setdefault(name, None)
+                built.__pydantic_fields_set__.add(name)
+            else:
+                _put_back(built.__dict__.get(name), value)
 
 
 _pending_classes: Final[dict[type[BaseModel], type[BaseModel]]] = {}
@@ -118,18 +257,35 @@ def _settle(pending: BaseModel, cls: type[BaseModel]) -> None:
     state = object.__getattribute__(pending, "__dict__")
     data = state.get(PENDING)
     if data is not None:
-        try:
-            built = _build(cls, data)
-        except ValueError:  # the class has changed since, as by an upgrade of the SDK
-            built = cls.model_construct(**json.loads(data))
         # State before class: another thread that looks meanwhile settles it again, to the same.
-        for slot in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
-            object.__setattr__(pending, slot, getattr(built, slot, None))
-        object.__setattr__(pending, "__dict__", built.__dict__)
+        for name, value in _state_of(cls, data).items():
+            object.__setattr__(pending, name, value)
     object.__setattr__(pending, "__class__", cls)
 
 
+def _state_of(cls: type[BaseModel], data: bytes) -> dict[str, Any]:
+    """What an object of `cls` with this JSON consists of. Raises `CorruptEntry`."""
+    try:
+        try:
+            built = _build(cls, data)
+        except ValueError:  # the class has changed since, as by an upgrade of the SDK
+            built = _build(cls, data, checked=False)
+        return {name: getattr(built, name, None) for name in STATE}
+    except UNFIT as error:
+        raise CorruptEntry(DAMAGED) from error
+
+
 def _same_completion(left: BaseModel, right: BaseModel) -> bool:
-    return type(left) is type(right) and same(
-        left.model_dump(warnings=False), right.model_dump(warnings=False)
-    )
+    if type(left) is not type(right):
+        return False
+    if right.__pydantic_custom_init__:
+        # LiteLLM's classes order their fields as they come, and fill in others than its functions.
+        dumps = (each.model_dump(exclude_unset=True, warnings=False) for each in (left, right))
+        return same(*map(_sorted, dumps))
+    return same(left.model_dump(warnings=False), right.model_dump(warnings=False))
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _sorted(value[name]) for name in sorted(value)}
+    return [_sorted(each) for each in value] if isinstance(value, list) else value

@@ -15,7 +15,8 @@
                data (NIST SP 800-38D)
 
 So an envelope under another key, of another kind or version, cut short or changed in one bit is
-`CorruptEntry`, and nothing in it is used.
+`CorruptEntry`, and nothing in it is used. A body of more than `MOST_UNPACKED` bytes is never
+compressed, so whatever claims to be one, and is, is refused before anything is unpacked.
 """
 
 from __future__ import annotations
@@ -55,11 +56,13 @@ ZSTD: Final = 2
 CLEAR: Final = 0
 AES_GCM: Final = 1
 
+# Who can write to the store could fill the memory of who reads it: a thousandth of a body will do.
+# Larger bodies lie there as they are, and so are bounded by what the store takes.
+MOST_UNPACKED: Final = 32 * 1024 * 1024
+
 CHECKSUM_BYTES: Final = 16
 KEY_ID_BYTES: Final = 4
 NONCE_BYTES: Final = 12
-
-
 # One takes longer to make than to use. Nobody else uses the one that is taken out.
 _decompressors: deque[zstandard.ZstdDecompressor] = deque()
 
@@ -141,7 +144,7 @@ def _checksum(header: bytes, packed: bytes) -> bytes:
 
 
 def _pack(body: bytes) -> tuple[int, bytes]:
-    if len(body) <= settings.compress_above:
+    if not settings.compress_above < len(body) <= MOST_UNPACKED:
         return PLAIN, body
     if zstandard is None:
         return ZLIB, zlib.compress(body)
@@ -153,6 +156,8 @@ def _unpack(packing: int, packed: bytes, size: int) -> bytes:
     try:
         if packing == PLAIN:
             body = packed
+        elif size > MOST_UNPACKED:
+            raise CorruptEntry("larger than anything that is compressed")
         elif packing == ZSTD and zstandard is not None:
             if zstandard.frame_content_size(packed) != size:  # it would be obeyed, not the header
                 raise CorruptEntry("the size does not match")

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from functools import partial
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic.errors import PydanticUserError
 
-from llmcache.codec import answers, completions
-from llmcache.codec.answers import StoredAnswer
+from llmcache.codec import completions
+from llmcache.codec.answers import StoredAnswer, decode_value, encode_completion, encode_value
 from llmcache.codec.completions import NotReproducible
-from llmcache.codec.sameness import same
+from llmcache.codec.quiet import makes_defaults, quiet_validator
+from llmcache.exceptions import CorruptEntry
 
 # So that all bytes, infinities and NaN have a JSON form.
 LOSSLESS: Final = ConfigDict(
     ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants"
 )
+# The value of an annotation with one of these is of what stands inside.
+OPEN: Final = frozenset({Annotated, Union, UnionType})
 
 
 class ValueCodec:
@@ -26,45 +31,43 @@ class ValueCodec:
     """
 
     def __init__(self, annotation: Any) -> None:
-        self._adapter = _adapter_of(annotation)
+        self._adapter, config = _adapter_of(annotation)
         self.schema: Final = self._adapter.json_schema()
+        quiet = quiet_validator(self._adapter.core_schema, config)
+        declared = get_args(annotation) if get_origin(annotation) in OPEN else (annotation,)
+        # What may be a provider's response. (No SDK's class asks, and to build one would.)
+        self._classes: Final = [cls for cls in declared if is_model(cls) and quiet is None]
+        # (it asks nobody)
+        self._load: Final = (quiet or self._adapter).validate_json
+        self._whole: Final = makes_defaults(self._adapter.core_schema)
 
     def encode(self, value: Any) -> StoredAnswer:
         """`value` for the store. Raises `NotReproducible` when a hit would differ from it.
 
-        With a model that instructor made come the provider's response and the total usage.
+        With a model that instructor made come the provider's response and the total usage. What an
+        SDK made may hold more than its fields, and comes back as a provider's response.
         """
-        attached = value if isinstance(value, BaseModel) else None
-        return StoredAnswer(
-            self.dump(value),
-            completions.dump(getattr(attached, "_raw_response", None)),
-            completions.dump(getattr(attached, "_total_usage", None)),
-        )
+        dump = partial(self._adapter.dump_json, value)
+        try:
+            return encode_value(value, dump, self._load, whole=self._whole)
+        except NotReproducible as error:
+            # Not of a class that the annotation leaves open: its schema is not in the key.
+            if self._whole or value.__class__ not in self._classes:
+                raise
+            try:
+                return encode_completion(value)
+            except NotReproducible:
+                raise error from None
 
     def decode(self, stored: StoredAnswer) -> Any:
         """The value of a hit. Raises `pydantic.ValidationError` when it does not validate."""
-        value = self.load(stored.answer)
-        answers.attach(value, stored)
-        return value
-
-    def dump(self, value: Any) -> bytes:
-        """`value` as JSON. Raises `NotReproducible` when it would not come back as it is."""
-        try:
-            data = self._adapter.dump_json(
-                value, by_alias=True, exclude_unset=True, round_trip=True, warnings=False
-            )
-        except ValueError as error:
-            raise NotReproducible("it has no JSON form") from error
-        try:
-            restored = self.load(data)
-        except ValueError as error:
-            raise NotReproducible("its own JSON does not validate") from error
-        if not same(restored, value):
-            raise NotReproducible("it would come back different")
-        return data
-
-    def load(self, data: bytes) -> Any:
-        return self._adapter.validate_json(data)
+        if stored.parsed:
+            if completions.class_of(stored.completion) not in self._classes:
+                raise CorruptEntry("the response is of no class that is returned")
+            completion = completions.load(stored.completion)
+            vars(completion)  # (the first look builds it: what is damaged is a miss)
+            return completion
+        return decode_value(stored, self._load)
 
 
 def without_derived_class(value: Any) -> Any:
@@ -84,6 +87,10 @@ def without_derived_class(value: Any) -> Any:
     return plain
 
 
+def is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
 def _declared_class(cls: type) -> type | None:
     if not issubclass(cls, BaseModel) or len(cls.__bases__) < 2:
         return None
@@ -95,10 +102,10 @@ def _declared_class(cls: type) -> type | None:
     return declared if is_derived else None
 
 
-def _adapter_of(annotation: Any) -> TypeAdapter[Any]:
+def _adapter_of(annotation: Any) -> tuple[TypeAdapter[Any], ConfigDict | None]:
     try:
-        return TypeAdapter(annotation, config=LOSSLESS)
+        return TypeAdapter(annotation, config=LOSSLESS), LOSSLESS
     except PydanticUserError as error:
         if error.code != "type-adapter-config-unused":  # a model has its own
             raise
-    return TypeAdapter(annotation)
+    return TypeAdapter(annotation), None

@@ -17,11 +17,12 @@ from enum import Enum
 from types import NoneType, SimpleNamespace
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
-from llmcache.codec.answers import StoredAnswer
+from llmcache.codec.answers import StoredAnswer, together
 from llmcache.codec.values import ValueCodec
-from llmcache.decorators.identity import closed_over
+from llmcache.decorators.naming import closed_over
 from llmcache.exceptions import UncacheableRequest
-from llmcache.keys import canonical_part, digest, path_of
+from llmcache.keys.forms import path_of
+from llmcache.keys.request import canonical_part, digest
 
 PART: Final = "return type"
 STREAMS: Final = {Generator, Iterator}
@@ -45,10 +46,11 @@ class Returns:
 
     def encode_item(self, item: Any) -> bytes:
         # In the list that it will be read from: alone, its type may be written otherwise.
-        return self.codec.dump([item])[1:-1]
+        return self.codec.encode([item]).pack()
 
     def encode_items(self, items: list[bytes]) -> StoredAnswer:
-        return StoredAnswer(b"[%b]" % b",".join(items))
+        """The encoded items as one answer. Raises `NotReproducible`."""
+        return together([StoredAnswer.unpack(item) for item in items])
 
 
 def read_returns(function: Callable[..., Any], is_coroutine: bool) -> Returns:

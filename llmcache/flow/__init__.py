@@ -1,14 +1,14 @@
 """The way of one call: the rules, written once, and the drivers that carry them out.
 
 `rules.answer` is a generator. It does no I/O: it yields what it needs (`Lookup`, `Acquire`, `Ask`,
-`Store`, ...: see `steps`), is sent the result, and returns the answer. `driving` carries the steps
-out for a synchronous caller and for a coroutine, `streaming` where the answer is a stream, so the
-rules cannot differ between them, and are tested without a server. `refreshing` has a new answer
-fetched behind a caller who was served a stale one, and `turns` keeps the loop going when many calls
-begin at once.
+`Store`, ...: see `steps`), is sent the result, and returns the answer. `drivers` carries the steps
+out for a synchronous caller and for a coroutine, `stream_drivers` where the answer is a stream. So
+the rules cannot differ between them, and are tested without a server. `inside` records what is
+asked while an answer is made, `revalidation` has a new answer fetched behind a caller who was given
+a stale one, and `fairness` keeps the loop going when many calls begin at once.
 """
 
-from llmcache.flow.driving import (
+from llmcache.flow.drivers import (
     Elsewhere,
     Shared,
     adrive,
@@ -17,27 +17,35 @@ from llmcache.flow.driving import (
     drive_but_asking,
     refresh,
 )
+from llmcache.flow.fairness import take_first_turn, take_turn
 from llmcache.flow.recording import Recording
 from llmcache.flow.rules import answer
 from llmcache.flow.steps import (
     Acquire,
     Ask,
+    Leader,
     Lookup,
+    NotRestorable,
     NotStorable,
     Refresh,
     Request,
     Store,
     StreamRequest,
-    Turn,
 )
-from llmcache.flow.streaming import adrive_stream, arefresh_stream, drive_stream, refresh_stream
-from llmcache.flow.turns import take_first_turn, take_turn
+from llmcache.flow.stream_drivers import (
+    adrive_stream,
+    arefresh_stream,
+    drive_stream,
+    refresh_stream,
+)
 
 __all__ = [
     "Acquire",
     "Ask",
     "Elsewhere",
+    "Leader",
     "Lookup",
+    "NotRestorable",
     "NotStorable",
     "Recording",
     "Refresh",
@@ -45,7 +53,6 @@ __all__ = [
     "Shared",
     "Store",
     "StreamRequest",
-    "Turn",
     "adrive",
     "adrive_stream",
     "answer",

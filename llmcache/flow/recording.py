@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from llmcache.conf import settings
-from llmcache.flow.steps import NotStorable
-from llmcache.store.entries import TOO_LARGE
+from llmcache.flow.steps import NotRestorable
+from llmcache.store.saving import TOO_LARGE
 
 
 class Recording:
@@ -42,4 +42,4 @@ class Recording:
         self._items.append(encoded)
         self._size += len(encoded)
         if self._size > settings.max_entry_bytes:
-            raise NotStorable(TOO_LARGE)
+            raise NotRestorable(TOO_LARGE)

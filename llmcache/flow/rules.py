@@ -9,28 +9,31 @@ from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
 
+from llmcache import store
 from llmcache.codec.answers import receipt_in
+from llmcache.discretion import without_content
 from llmcache.exceptions import CacheMiss
-from llmcache.failures import is_the_providers
 from llmcache.flow.steps import (
     Acquire,
     Ask,
     Flow,
+    Leader,
     Lookup,
+    NotRestorable,
     NotStorable,
     Refresh,
     Request,
     Step,
     Store,
-    Turn,
 )
 from llmcache.leases import Ending, Lease
-from llmcache.outcomes import Call, Outcome
-from llmcache.policy import CacheMode
-from llmcache.store import entries
-from llmcache.store.durable import Draft
-from llmcache.store.entries import Found, Missing
-from llmcache.store.safety import ends_the_task
+from llmcache.outcomes import Call, Inside, Outcome, noted_in
+from llmcache.policy import UNSET, CacheMode
+from llmcache.providers.errors import is_the_providers
+from llmcache.resilience.failsafe import ends_the_task
+from llmcache.store.records import Draft, Found, Missing
+from llmcache.store.saving import TOO_LARGE
+from llmcache.usage.reasons import in_general
 
 logger = logging.getLogger("llmcache")
 
@@ -45,7 +48,7 @@ def answer(request: Request) -> Flow:
     call, mode = request.call, request.policy.mode
     call.reason = request.bypass
     if mode is CacheMode.NO_STORE:
-        call.reason = 'cache_mode is "no-store"'
+        call.reason, call.spoils = 'cache_mode is "no-store"', True
     if call.reason:
         call.outcome = Outcome.BYPASS
     elif mode.reads:
@@ -59,7 +62,7 @@ def answer(request: Request) -> Flow:
         raise CacheMiss(call.key, call.namespace, call.reason or "nothing is stored")
     if call.outcome is Outcome.BYPASS:
         return (yield from _ask(request))[0]
-    return (yield from _take_turns(request))
+    return (yield from _coalesce(request))
 
 
 def _served(request: Request, found: Found | Missing) -> Any:
@@ -112,23 +115,24 @@ def _restore(request: Request, found: Found) -> Any:
         if ends_the_task(error):
             raise
         call.reason = f"the entry does not validate any more ({type(error).__name__})"
-        entries.refuse(call.key, found.tier, error)
+        store.refuse(call.key, found.tier, error)
         return NOTHING
     call.outcome = Outcome.HIT if found.fresh else Outcome.STALE
     call.tier = found.tier
     call.receipt = receipt_in(found.body)
+    call.created, call.expires = found.created, found.expires
     return restored
 
 
-def _take_turns(request: Request) -> Flow:
+def _coalesce(request: Request) -> Flow:
     """Wait for another call that asks the same, or ask."""
     call = request.call
-    turn, shared = yield from _turn(request)
-    if turn is None:
+    leader, shared = yield from _lead_or_follow(request)
+    if leader is None:
         return shared
     call.outcome = Outcome.MISS if request.policy.mode.reads else Outcome.RELOAD
     try:
-        return (yield from _ask_and_store(request, turn))
+        return (yield from _ask_and_store(request, leader))
     except Exception as error:
         served = yield from _serve_instead(request, error)
         if served is NOTHING:
@@ -136,26 +140,25 @@ def _take_turns(request: Request) -> Flow:
         return served
 
 
-def _turn(request: Request) -> Generator[Step, Any, tuple[Turn | None, Any]]:
-    """The turn of this call; or None, and the answer of another one that asked the same."""
+def _lead_or_follow(request: Request) -> Generator[Step, Any, tuple[Leader | None, Any]]:
+    """What this call has when it leads; or None, and the answer of the one that does."""
     call = request.call
     alone = not request.policy.mode.reads or request.asks_alone
     refused: Found | None = None
     for _ in range(2):
-        turn = yield from _acquire(call, alone=alone, refused=refused)
-        if isinstance(turn, Turn):
-            return turn, NOTHING
-        restored = _restore(request, turn)
+        leader = yield from _acquire(call, alone=alone, refused=refused)
+        if isinstance(leader, Leader):
+            return leader, NOTHING
+        restored = _restore(request, leader)
         if restored is not NOTHING:
             call.reason = "another call was asking the same"
-            entries.count_hit(call.key)
             return None, restored
-        refused = turn
-    return Turn(None, None), NOTHING
+        refused = leader
+    return Leader(None, None), NOTHING
 
 
 def _acquire(call: Call, *, alone: bool, refused: Found | None) -> Flow:
-    """The turn of this call, or `Found`. Where that cannot be told, it asks for itself alone."""
+    """`Leader`, or `Found`. Where that cannot be told, the call asks for itself alone."""
     try:
         return (yield Acquire(call.key, alone=alone, refused=refused))
     except ImproperlyConfigured as error:
@@ -164,8 +167,8 @@ def _acquire(call: Call, *, alone: bool, refused: Found | None) -> Flow:
         if ends_the_task(error):
             raise
         _add_reason(call, f"it asked without waiting for others ({type(error).__name__})")
-        logger.warning("llmcache: a call does not wait for others: %r", error)
-    return Turn(None, None)
+        logger.warning("llmcache: a call does not wait for others: %s", without_content(error))
+    return Leader(None, None)
 
 
 def _serve_instead(request: Request, error: Exception) -> Flow:
@@ -187,12 +190,12 @@ def _serve_instead(request: Request, error: Exception) -> Flow:
 
 def refreshed(request: Request, lease: Lease | None) -> Flow:
     """Ask for `request` once more, by the right of `lease`, and store the answer."""
-    turn = yield Acquire(request.call.key, alone=True, lease=lease)
+    leader = yield Acquire(request.call.key, alone=True, lease=lease)
     request.call.outcome = Outcome.RELOAD
-    return (yield from _ask_and_store(request, turn))
+    return (yield from _ask_and_store(request, leader))
 
 
-def _ask_and_store(request: Request, turn: Turn) -> Flow:
+def _ask_and_store(request: Request, leader: Leader) -> Flow:
     """Ask the model, store the answer if it is to be, and let those go who wait for it."""
     ending, found = Ending.ABANDONED, None
     try:
@@ -201,22 +204,23 @@ def _ask_and_store(request: Request, turn: Turn) -> Flow:
         result, latency = yield from _ask(request)
         draft = _draft(request, result, asked, latency)
         ending = Ending.RELEASED
-        if draft is not None and (yield from _store(request.call, draft, turn)):
+        if draft is not None and (yield from _store(request.call, draft, leader)):
             ending = Ending.STORED
-            found = entries.copy_of(draft) if turn.lease else None
+            found = store.copy_of(draft) if leader.lease else None
         return result
     except Exception:
         ending = Ending.RELEASED
         raise
     finally:
-        turn.end(ending, found)
+        leader.end(ending, found)
 
 
 def _prepare(request: Request) -> None:
     try:
         request.before_asking()
     except Exception as error:  # noqa: BLE001 - law A
-        logger.warning("llmcache: the request will not be stored with its answer: %r", error)
+        why = without_content(error)
+        logger.warning("llmcache: %s will be stored without its request: %s", request.call.key, why)
 
 
 def _ask(request: Request) -> Generator[Step, Any, tuple[Any, float]]:
@@ -234,35 +238,56 @@ def _ask(request: Request) -> Generator[Step, Any, tuple[Any, float]]:
     try:
         request.bill(result, seconds)
     except Exception as error:  # noqa: BLE001 - law A
-        logger.warning("llmcache: what an answer has cost is not known: %r", error)
+        logger.warning("llmcache: what an answer has cost is not known: %s", without_content(error))
     return result, seconds
 
 
 def _draft(request: Request, result: Any, asked: float, latency: float) -> Draft | None:
     """The answer as an entry; None, and the reason in the call, when it is not to be kept."""
+    inside = Inside() if request.inside is None else request.inside
     try:
-        return request.draft(result, asked, latency)
+        spoiler = inside.spoiler(has_ttl=request.policy.ttl is not UNSET)
+        if spoiler is not None:
+            raise NotStorable(f"an answer that it was made of is not to be stored{_of(spoiler)}")
+        # (a validator that asks is asked again to prove that the answer can come back)
+        with noted_in(inside):
+            return request.draft(result, asked, latency)
     except NotStorable as error:
         request.call.reason = str(error)
+        request.call.spoils = not isinstance(error, NotRestorable)
     except ImproperlyConfigured as error:
-        request.call.reason = f"the answer could not be stored: {error}"
-        logger.warning("llmcache: an answer was not stored: %s", error)
+        request.call.reason = f"the answer could not be stored: {without_content(error)}"
+        _log_not_stored(request.call, error)
     except Exception as error:
         if ends_the_task(error):
             raise
         request.call.reason = f"the answer could not be encoded ({type(error).__name__})"
-        logger.warning("llmcache: an answer was not stored: %r", error, exc_info=True)
+        _log_not_stored(request.call, error)
     return None
 
 
-def _store(call: Call, draft: Draft, turn: Turn) -> Flow:
+def _log_not_stored(call: Call, error: Exception) -> None:
+    why = without_content(error)
+    logger.warning("llmcache: an answer was not stored under %s: %s", call.key, why)
+
+
+def _store(call: Call, draft: Draft, leader: Leader) -> Flow:
     """Whether the entry is stored."""
-    turn.settle()
-    refusal = yield Store(draft, turn.since)
+    leader.settle()
+    refusal = yield Store(draft, leader.generation)
     call.stored = refusal is None
-    call.size = len(draft.payload) if call.stored else 0
+    if call.stored:
+        call.size = len(draft.payload)
+        call.created, call.expires = draft.created, draft.expires
+    # (what is made of it could not be found by an invalidation, where it is not known to be stored)
+    call.spoils = refusal not in {None, TOO_LARGE}
     call.reason = refusal or call.reason
     return call.stored
+
+
+def _of(spoiler: Call) -> str:
+    reason = "it was stale" if spoiler.outcome is Outcome.STALE else in_general(spoiler.reason)
+    return f": {reason}" if reason else ""
 
 
 def _add_reason(call: Call, reason: str) -> None:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from llmcache.leases import Ending, Lease
-from llmcache.outcomes import Call
+from llmcache.outcomes import Call, Inside
 from llmcache.policy import Policy
-from llmcache.store.durable import Draft
-from llmcache.store.entries import Found
+from llmcache.store.records import Draft, Found
 
 
 class Request(Protocol):
@@ -33,6 +32,9 @@ class Request(Protocol):
 
     #: Whether a part of the answer has been handed on: then it cannot be another one any more.
     begun: bool
+
+    #: The calls that the answer was made of; None before anybody is asked.
+    inside: Inside | None
 
     def restore(self, found: Found) -> Any:
         """The answer that `found` holds. Raises whatever it may when it does not validate."""
@@ -69,7 +71,11 @@ class StreamRequest(Request, Protocol):
 
 
 class NotStorable(Exception):
-    """An answer is returned and not stored; the message says why."""
+    """An answer is returned and not stored; the message says why. Nor is what is made of it."""
+
+
+class NotRestorable(NotStorable):
+    """An answer that the store cannot hold. What is made of it can be stored."""
 
 
 # (not frozen: that would take longer to make, and each hit makes one)
@@ -83,7 +89,7 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Acquire:
-    """Get ready to ask the model. The result: a `Turn`, or `Found` when another call has asked.
+    """Get ready to ask the model. The result: a `Leader`, or `Found` when another call has asked.
 
     `alone`: ask whatever others do; `refused`: what is stored and does not validate, so that it is
     no answer; `lease`: the right to ask, where one has it already.
@@ -104,11 +110,11 @@ class Ask:
 class Store:
     """Keep the entry. The result: None, or why it is not kept.
 
-    `since`: as in `Turn`.
+    `generation`: as in `Leader`.
     """
 
     draft: Draft
-    since: int | None
+    generation: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +123,15 @@ class Refresh:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Leader:
     """What a call has when it asks: the lease, unless it asks for itself alone.
 
-    `since` tells which invalidations had begun before (see `store.late`); None: it is not known.
+    `generation` tells which invalidations had begun before (see `late_answers`); None: it is not
+    known.
     """
 
     lease: Lease | None
-    since: int | None
+    generation: int | None
 
     def settle(self) -> None:
         """The answer is about to be stored (see `leases.Flight`)."""

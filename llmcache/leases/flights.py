@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
 
-from llmcache.store.entries import Found
+from llmcache.store.records import Found
 
 
 class Ending(Enum):

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from llmcache.background.pool import start_thread
 from llmcache.conf import settings
 
 # A lease may miss its renewal twice before it is lost.
@@ -28,10 +29,8 @@ class Renewal:
         with self._changed:
             self._held[token] = renew
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._renew_all, name="llmcache leases", daemon=True
-                )
-                self._thread.start()
+                # (without one, it lasts for `LEASE_SECONDS`)
+                self._thread = start_thread(self._renew_all, "leases")
 
     def forget(self, token: str) -> None:
         with self._changed:

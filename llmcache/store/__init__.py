@@ -1,7 +1,33 @@
 """The store: a hot tier on a Django cache alias in front of rows in a database.
 
-`lookup`, `save` (and their ``a*`` twins), `remove_batch` and `remove_hot` are what the rest of
-llmcache does with it. `hot` and `durable` are the tiers, `entries` goes through them, `removal`
-takes out, `hits` counts, `placement` decides on which thread and connection database work runs,
-and `safety` is the one place where a tier's failure stops.
+`lookup` finds an entry through the tiers and `save` stores one in them; each has an `a*` twin.
 """
+
+from llmcache.store.lookups import (
+    alookup,
+    alookup_many,
+    lookup,
+    lookup_many,
+    peek,
+    refuse,
+)
+from llmcache.store.records import Draft, Found, Missing
+from llmcache.store.saving import TOO_LARGE, ageneration, asave, copy_of, generation, save
+
+__all__ = [
+    "TOO_LARGE",
+    "Draft",
+    "Found",
+    "Missing",
+    "ageneration",
+    "alookup",
+    "alookup_many",
+    "asave",
+    "copy_of",
+    "generation",
+    "lookup",
+    "lookup_many",
+    "peek",
+    "refuse",
+    "save",
+]

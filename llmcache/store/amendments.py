@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 
+from llmcache.background import database, transactions
 from llmcache.codec.envelope import ANSWER, reseal
 from llmcache.conf import settings
 from llmcache.outcomes import Tier
-from llmcache.store import durable, evictions, placement, removal
-from llmcache.store.columns import moment
+from llmcache.store import evictions
+from llmcache.store.rows import locks
+from llmcache.store.rows import tier as durable
+from llmcache.store.rows.columns import moment
 
 if TYPE_CHECKING:
     from llmcache.models import CacheEntry
@@ -41,8 +44,8 @@ def set_tags(pk: int, tags: Collection[str]) -> bool:
 
 def _amend(pk: int, change: Callable[[CacheEntry], int | None]) -> set[Tier] | None:
     """Carry out `change`, which gives the note about the hot copies that are to go."""
-    done = placement.run_removal(
-        partial(_change_locked, pk, change), patience=placement.WRITE_SECONDS
+    done = database.run_removal(
+        partial(_change_locked, pk, change), patience=database.WRITE_SECONDS
     )
     if done is None:
         return None
@@ -53,9 +56,9 @@ def _amend(pk: int, change: Callable[[CacheEntry], int | None]) -> set[Tier] | N
 def _change_locked(
     pk: int, change: Callable[[CacheEntry], int | None]
 ) -> tuple[str, int | None] | None:
-    alias = placement.database_alias()
+    alias = transactions.database_alias()
     with transaction.atomic(using=alias):
-        rows = removal.locked(durable.entries().filter(pk=pk), alias)
+        rows = locks.locked(durable.entries().filter(pk=pk), alias)
         row = rows.only("key", "payload", "expires_at", "stale_until").first()
         return None if row is None else (row.key, change(row))
 

@@ -12,14 +12,13 @@ from pydantic_core import to_json
 
 from llmcache.codec.envelope import ANSWER, REQUEST, seal
 from llmcache.conf import settings
-from llmcache.store.durable import Draft
+from llmcache.policy import UNSET, Policy
+from llmcache.store.records import Draft
 
 if TYPE_CHECKING:
     from llmcache.codec.answers import StoredAnswer
-    from llmcache.keys import CanonicalRequest
-    from llmcache.outcomes import Call, Receipt
-    from llmcache.policy import Policy
-
+    from llmcache.keys.request import CanonicalRequest
+    from llmcache.outcomes import Call, Inside, Receipt
 
 # Of a time to live of a minute or more, at most this share is left out.
 JITTER: Final = 0.05
@@ -60,14 +59,19 @@ def make_draft(
     receipt: Receipt,
     *,
     asked: float,
+    inside: Inside | None = None,
     **facts: Any,
 ) -> Draft:
     """The entry of `call`, asked at `asked` (seconds since the epoch) and fresh from now on.
 
-    `receipt`: what the answer took. `facts` are the other fields of `Draft`, by name.
+    `receipt`: what the answer took; `inside`: the calls that it was made of. `facts` are the other
+    fields of `Draft`, by name.
     """
     stored, took = replace(stored, receipt=receipt.pack()), receipt.microseconds
     key, expires = call.key, expiry(policy.ttl_seconds, is_spread=policy.is_spread)
+    # It is no fresher than what it was made of, unless somebody has said how long it stays so.
+    if inside and policy.ttl is UNSET:
+        expires = min(filter(None, (expires, inside.expires())), default=None)
     stale_for = max(policy.revalidate_seconds, policy.if_error_seconds)
     return Draft(
         key=key,
@@ -85,6 +89,7 @@ def make_draft(
         cost=receipt.cost,
         latency=None if took is None else took / 1_000_000,
         digests=canonical.digests(),
+        parts=inside.parts() if inside else {},
         **{"tags": policy.tags, **facts},
     )
 

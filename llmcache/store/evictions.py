@@ -29,12 +29,20 @@ from django.apps import apps
 from django.db import transaction
 from django.utils import timezone
 
+from llmcache.background import database, transactions
+from llmcache.background.pool import start_thread
+from llmcache.breakers import Use, before_closing, when_a_probe_fails
 from llmcache.conf import settings
-from llmcache.keys import path_of
+from llmcache.keys.forms import path_of
 from llmcache.outcomes import Tier
-from llmcache.store import hot, local, placement
-from llmcache.store.breaker import before_closing
-from llmcache.store.safety import NOT_THE_TIERS_FAULT, failing_safe, reporting
+from llmcache.resilience import recovery
+from llmcache.resilience.failsafe import NOT_THE_TIERS_FAULT, failing_safe, reporting
+from llmcache.store import local
+from llmcache.store.hot import epochs
+from llmcache.store.hot import tier as hot
+
+#: In the place of keys: all copies there are.
+ALL: Final = ("*",)
 
 # So many notes are read at once; each has the keys of one batch.
 NOTES_PER_QUERY: Final = 10
@@ -46,6 +54,7 @@ REDIS_HAS_REFUSED: Final = "redis.exceptions.ResponseError"
 # Pauses between two attempts of the process that could not reach the hot tier, in seconds.
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 30.0
+LEFT: Final = "hot copies are still to be removed"
 
 
 class EvictionsLeft(Exception):
@@ -73,7 +82,8 @@ def may_arrive(error: Exception) -> bool:
 
     Not where the tier has answered, or was not asked; nor in a database, which has a transaction.
     """
-    if hot.is_in_database() or isinstance(error, NOT_THE_TIERS_FAULT):
+    not_sent = (epochs.EpochUnknown, *NOT_THE_TIERS_FAULT)
+    if hot.is_in_database() or isinstance(error, not_sent):
         return False
     causes = filter(None, (error, error.__cause__, error.__context__))
     return not any(
@@ -105,25 +115,72 @@ def evict(keys: Collection[str], noted: int | None) -> bool:
 def evict_when_committed(keys: Collection[str], noted: int | None) -> set[Tier]:
     """`evict`, now or when the caller's transaction ends; the tiers that are not done by then."""
     work = partial(evict, keys, noted)
-    if not placement.caller_is_the_writer():
+    if not transactions.caller_is_the_writer():
         return set() if work() else {Tier.HOT}
     # A lookup meanwhile may bring the copies back, since others still see the rows.
-    transaction.on_commit(work, using=placement.database_alias(), robust=True)
+    transaction.on_commit(work, using=transactions.database_alias(), robust=True)
     if noted is None or (not hot.is_locked() and remove_copies(keys)):
         return {Tier.DURABLE}
     return {Tier.DURABLE, Tier.HOT}
 
 
+def evict_without_rows(keys: Collection[str]) -> set[Tier]:
+    """Remove copies that may have lost their rows; `ALL` of them too. The tiers that are not done.
+
+    What fails is written down. Where the backend cannot tell which copies it has, `ALL` are gone
+    after ``HOT_TTL``.
+    """
+    if tuple(keys) == ALL and not _can_remove_all():
+        local.clear()
+        return {Tier.HOT}
+    if remove_copies(keys):
+        return set()
+    noted = None
+    with failing_safe(Tier.DURABLE, "note an eviction in"):
+        noted = database.run_removal(partial(note, keys), patience=database.WRITE_SECONDS)
+    if noted is not None:
+        finish_in_background()
+    return {Tier.HOT}
+
+
+def may_come_back() -> bool:
+    """Whether a server could bring back what was removed, and nobody would notice (a proxy)."""
+    with reporting(Tier.HOT, "find"):
+        return hot.may_bring_back()
+    return False
+
+
+def _can_remove_all() -> bool:
+    with reporting(Tier.HOT, "find"):
+        return hot.can_delete_all()
+    return False
+
+
 def remove_copies(keys: Collection[str]) -> bool:
-    """Remove the hot copies under `keys`, and those here; whether that succeeded."""
+    """Remove the hot copies under `keys`, and those here; whether that succeeded.
+
+    While the database cannot tell of which epochs there are some, those go that are known here.
+    """
+    living = _living_epochs()
     try:
         with failing_safe(Tier.HOT, "remove from"):
-            hot.delete(keys)
-            return True
+            if tuple(keys) == ALL:
+                hot.delete_all()
+                return True
+            hot.delete(keys, epochs.known() if living is None else living)
+            return living is not None
+        # A server that takes nothing (it is a replica, or its disk is full) would still be read.
+        recovery.distrust(Tier.HOT, EvictionsLeft(LEFT))
         return False
     finally:
         # After the hot ones, of which others could be made here.
-        local.drop(keys)
+        local.clear() if tuple(keys) == ALL else local.drop(keys)
+
+
+def _living_epochs() -> list[str] | None:
+    with failing_safe(Tier.DURABLE, "read the epoch in"):
+        return epochs.living() if _has_hot_tier() else []
+    return None
 
 
 def finish_evictions() -> int:
@@ -148,14 +205,21 @@ def finish_in_background() -> None:
 def _before_copies_are_trusted() -> None:
     """For the breaker of the hot tier, which stays open when this raises."""
     if not finish_all_evictions():
-        raise EvictionsLeft("hot copies are still to be removed")
+        raise EvictionsLeft(LEFT)
+
+
+def _while_it_takes_nothing() -> None:
+    """Another process may have removed rows whose copies could not be removed."""
+    with failing_safe(Tier.DURABLE, "read"):
+        if _has_hot_tier() and database.run(partial(_after, 0)):
+            recovery.distrust(Tier.HOT, EvictionsLeft(LEFT))
 
 
 def _finish() -> tuple[int, bool]:
     done, reached, are_all = 0, 0, True
     with failing_safe(Tier.DURABLE, "note an eviction in"):
         # Without a hot tier there is nothing to be done, and nothing that could be trusted.
-        while _has_hot_tier() and (notes := placement.run(partial(_after, reached))):
+        while _has_hot_tier() and (notes := database.run(partial(_after, reached))):
             for reached, keys, arrives_until in notes:
                 if not remove_copies(keys):
                     return done, False
@@ -170,7 +234,7 @@ def _finish() -> tuple[int, bool]:
 
 def _cross_off(noted: int) -> None:
     work = _notes().filter(pk=noted).delete
-    placement.run_removal(work, patience=placement.WRITE_SECONDS)
+    database.run_removal(work, patience=database.WRITE_SECONDS)
 
 
 def _after(reached: int) -> list[tuple[int, list[str], datetime | None]]:
@@ -185,7 +249,7 @@ def _has_hot_tier() -> bool:
 
 
 def _notes() -> Any:
-    alias = placement.database_alias()
+    alias = transactions.database_alias()
     return apps.get_model("llmcache", "PendingEviction").objects.using(alias)
 
 
@@ -202,8 +266,8 @@ class _Background:
             self._wanted = True
             if self._running:
                 return
-            self._running = True
-        threading.Thread(target=self._work, name="llmcache evictions", daemon=True).start()
+            # (without a thread, the notes are left to another process)
+            self._running = start_thread(self._work, "evictions") is not None
 
     def _work(self) -> None:
         pause = FIRST_PAUSE
@@ -229,4 +293,5 @@ def _start_anew() -> None:
 _background: _Background
 _start_anew()
 os.register_at_fork(after_in_child=_start_anew)
-before_closing(Tier.HOT, _before_copies_are_trusted)
+before_closing(Tier.HOT, Use.READ, _before_copies_are_trusted)
+when_a_probe_fails(Tier.HOT, Use.WRITE, _while_it_takes_nothing)

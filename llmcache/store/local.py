@@ -25,7 +25,7 @@ from llmcache.conf import settings
 from llmcache.outcomes import Tier
 
 if TYPE_CHECKING:
-    from llmcache.store.entries import Found
+    from llmcache.store.records import Found
 
 # What is noted before the other tiers are asked: until when a copy of what they say may live
 # (`time.monotonic`), and how often something had been removed by then.

@@ -15,8 +15,11 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 from django.utils import timezone
 
-from llmcache.store import columns, durable, entries, placement
-from llmcache.store.durable import Draft
+from llmcache import store
+from llmcache.background import database, transactions
+from llmcache.store.records import Draft
+from llmcache.store.rows import columns
+from llmcache.store.rows import tier as durable
 
 # What a row has columns of its own for.
 BYTES: Final = ("payload", "request")
@@ -24,28 +27,28 @@ BYTES: Final = ("payload", "request")
 SUPERSEDED: Final = "a newer answer was stored meanwhile"
 
 
-def keep(draft: Draft, since: int | None, by: str) -> None:
-    """Keep `draft`, in the place of others for its key. `since`: as for `entries.save`."""
+def keep(draft: Draft, generation: int | None, by: str) -> None:
+    """Keep `draft`, in the place of others for its key. `generation`: as for `save`."""
 
     def work() -> None:
-        with transaction.atomic(using=placement.database_alias()):
+        with transaction.atomic(using=transactions.database_alias()):
             _proposals().filter(key=draft.key).delete()
             _proposals().create(
                 key=draft.key,
                 payload=draft.payload,
                 request=draft.request,
                 facts=_facts(draft),
-                since=since,
+                generation=generation,
                 by=columns.label(by),
                 created_at=timezone.now(),
             )
 
-    placement.run_removal(work, patience=placement.WRITE_SECONDS)
+    database.run_removal(work, patience=database.WRITE_SECONDS)
 
 
 def find(key: str) -> Any:
     """The `Proposal` for the entry under `key`; None when there is none."""
-    return placement.run(_proposals().filter(key=key).order_by("-pk").first)
+    return database.run(_proposals().filter(key=key).order_by("-pk").first)
 
 
 def draft_of(proposal: Any) -> Draft:
@@ -63,20 +66,20 @@ def accept(proposal: Any) -> str | None:
     It is not when the entry was invalidated, or got another answer, since the question was asked.
     """
     draft = draft_of(proposal)
-    found = placement.run(lambda: _current(draft.key))
+    found = database.run(lambda: _current(draft.key))
     if found is None:
         return durable.TOO_LATE
     created, tags = found
     if created > columns.moment(draft.created):
         return SUPERSEDED
-    refusal = entries.save(replace(draft, tags=tags), proposal.since)
+    refusal = store.save(replace(draft, tags=tags), proposal.generation)
     discard(draft.key)
     return refusal
 
 
 def discard(key: str) -> None:
     """Forget what was proposed for the entry under `key`."""
-    placement.run_removal(_proposals().filter(key=key).delete, patience=placement.WRITE_SECONDS)
+    database.run_removal(_proposals().filter(key=key).delete, patience=database.WRITE_SECONDS)
 
 
 def _current(key: str) -> tuple[Any, frozenset[str]] | None:
@@ -95,5 +98,5 @@ def _facts(draft: Draft) -> Any:
 
 
 def _proposals() -> Any:
-    alias = placement.database_alias()
+    alias = transactions.database_alias()
     return apps.get_model("llmcache", "Proposal").objects.using(alias)

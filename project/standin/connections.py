@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol, cast
+from uuid import uuid4
 
 from project.standin.protocols import Reply
 
@@ -105,8 +106,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, body: dict[str, Any]) -> None:
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json; charset=utf-8")
+        self._send_head(status, "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -114,8 +114,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _stream(self, status: int, events: Iterator[str]) -> None:
         endpoint = cast(Server, self.server).endpoint
-        self.send_response(status)
-        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self._send_head(status, "text/event-stream")
         self.send_header("Cache-Control", "no-cache")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
@@ -130,6 +129,13 @@ class Handler(BaseHTTPRequestHandler):
         # Some clients hang up as soon as they have read the last event.
         with suppress(ConnectionError):
             self._write_chunk("")
+
+    def _send_head(self, status: int, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        request_id = f"req_{uuid4().hex}"
+        for name in ("x-request-id", "request-id"):  # OpenAI's, and Anthropic's
+            self.send_header(name, request_id)
 
     def _is_left(self) -> bool:
         # Nobody sends a second request before the first is answered: what can be read is the end.

@@ -83,7 +83,7 @@ def fill_entries(alias: str, rows: int) -> None:
 
 def fill_ledger() -> None:
     """The hours of a year, and of the one before it that it is compared with."""
-    from llmcache.store import ledger
+    from llmcache.usage import ledger
 
     dice, now = random.Random(1), datetime.now(UTC)
     for day in range(2 * YEAR.days):
@@ -138,8 +138,8 @@ def _client() -> Any:
 
 def measured(alias: str, rows: int) -> dict[str, tuple[str, int]]:
     """The cells of a column, by page."""
-    from llmcache.statistics import roll_up_usage
-    from llmcache.store import rollup
+    from llmcache.usage import rollup
+    from llmcache.usage.rollup import roll_up_usage
 
     fill_entries(alias, rows)
     fill_ledger()

@@ -122,9 +122,9 @@ def times_of_stores(mark: str) -> list[float]:
     import hashlib
 
     from llmcache.codec.envelope import ANSWER, seal
-    from llmcache.store.durable import Draft
-    from llmcache.store.entries import save
-    from llmcache.store.late import generation
+    from llmcache.store.records import Draft
+    from llmcache.store.rows.late_answers import generation
+    from llmcache.store.saving import save
 
     since, now = generation(), time.time()
 
@@ -149,7 +149,7 @@ def invalidate(alias: str, doomed: int) -> float:
 
 def expire(alias: str, doomed: int) -> float:
     """How many of so many entries expire in a second."""
-    from llmcache.expiry import expire_entries
+    from llmcache.removal.expire import expire_entries
 
     add(alias, doomed, expires=scale.EXPIRED, namespace="expired", tag="some")
     removed, seconds = scale.timed(expire_entries)

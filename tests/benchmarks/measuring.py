@@ -24,7 +24,8 @@ from django.conf import settings
 from pydantic import BaseModel
 
 import llmcache
-from llmcache.store import hits, placement
+from llmcache.background import database
+from llmcache.usage import hits
 from tests.benchmarks.rows import Ask, Bench, Row, is_async
 
 # Before each turn, and not counted: the caches of the CPU still hold what the last row used.
@@ -121,7 +122,7 @@ class Measurement:
         with llmcache_settings(row):
             ask = row.prepare(self.bench)
             answer = content(self._ask_once(ask))
-            placement.finish()  # the hot copy is made behind the call
+            database.finish()  # the hot copy is made behind the call
             return Subject(row, ask, answer)
 
     def _turn_of_hits(self, subject: Subject, calls: int) -> list[int]:

@@ -13,7 +13,7 @@ import instructor
 from django.conf import settings
 
 import llmcache
-from llmcache.store import placement
+from llmcache.background import database
 from tests.benchmarks.rows import Bench
 
 MISSES = {"CACHE": "django-redis", "DATABASE": "postgres", "NAMESPACE": "misses"}
@@ -58,5 +58,5 @@ def _asked(bench: Bench, create: Callable[..., Any], mark: str) -> float:
         times.append((time.perf_counter() - started) * 1000)
         # The lease is given back, and the hot copy made, behind the caller, who has seconds to wait
         # for the next model: not during the next call of this loop.
-        placement.finish()
+        database.finish()
     return median(times)

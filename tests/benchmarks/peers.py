@@ -5,12 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-import os
 import warnings
 from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
-from urllib.parse import urlsplit
 
 import instructor
 import redis
@@ -150,72 +148,6 @@ def langchain(bench: Bench, cache: Any) -> Any:
 
 def langchain_messages(bench: Bench) -> Any:
     return [(message["role"], message["content"]) for message in bench.question.messages]
-
-
-# LiteLLM
-
-
-@row("LiteLLM: local", "litellm")
-def litellm_local(bench: Bench) -> Ask:
-    return litellm(bench, type="local")
-
-
-@row("LiteLLM: local, async", "litellm")
-def litellm_local_async(bench: Bench) -> Ask:
-    return alitellm(bench, type="local")
-
-
-@row("LiteLLM: disk", "litellm", "diskcache")
-def litellm_disk(bench: Bench) -> Ask:
-    return litellm(bench, type="disk", disk_cache_dir=str(bench.directory / "litellm"))
-
-
-@row("LiteLLM: Redis", RedisServer, "litellm")
-def litellm_redis(bench: Bench) -> Ask:
-    url = urlsplit(bench.urls[RedisServer])
-    return litellm(bench, type="redis", host=url.hostname, port=str(url.port))
-
-
-def litellm(bench: Bench, **kind: Any) -> Ask:
-    library, cache, arguments = _litellm(bench, kind)
-
-    def ask() -> Any:
-        library.cache = cache  # (one for all of the process)
-        return _read(bench, library.completion(**arguments))
-
-    return ask
-
-
-def alitellm(bench: Bench, **kind: Any) -> Ask:
-    library, cache, arguments = _litellm(bench, kind)
-
-    async def ask() -> Any:
-        library.cache = cache
-        return _read(bench, await library.acompletion(**arguments))
-
-    return ask
-
-
-def _litellm(bench: Bench, kind: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-    import litellm as library
-    from litellm.caching.caching import Cache
-
-    logging.getLogger("LiteLLM").setLevel(logging.ERROR)
-    arguments = {
-        "model": MODEL,
-        "api_base": bench.standin.url,
-        "api_key": "any",
-        "messages": bench.question.messages,
-        "response_format": bench.question.response_model,
-        "caching": True,
-    }
-    return library, Cache(**kind), arguments
-
-
-def _read(bench: Bench, response: Any) -> Any:
-    content = response.choices[0].message.content
-    return bench.question.response_model.model_validate_json(content)
 
 
 # DSPy

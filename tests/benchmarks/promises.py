@@ -11,11 +11,10 @@ from tests.benchmarks.misses import Misses
 
 Named = dict[str, Subject]
 
-REDIS_PEERS = ("redis-adapter", "langchain-redis", "litellm-redis")
+REDIS_PEERS = ("redis-adapter", "langchain-redis")
 ASYNC_PEERS = (
     "auto-cache-async",
     "langchain-memory-async",
-    "litellm-local-async",
     "dspy-async",
 )
 

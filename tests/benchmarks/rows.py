@@ -20,7 +20,7 @@ import redis
 from pydantic import BaseModel
 
 import llmcache
-from llmcache.store import placement
+from llmcache.background import database
 from project.standin.server import StandIn
 from tests.benchmarks.question import MODEL, Question
 from tests.benchmarks.settings import Urls
@@ -107,7 +107,7 @@ def raw_get(bench: Bench) -> Ask:
     client = redis.Redis.from_url(bench.urls[RedisServer])
     with llmcache.capture() as calls:
         bench.asking(llmcache.from_provider)()
-    placement.finish()  # the copy is made behind the call
+    database.finish()  # the copy is made behind the call
     [key] = client.keys(f"*{calls[0].key}")
     return partial(client.get, key)
 

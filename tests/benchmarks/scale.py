@@ -172,7 +172,8 @@ class Readers:
                 thread.join()
 
     def _read(self, stop: threading.Event) -> None:
-        from llmcache.store.entries import Found, lookup
+        from llmcache.store.lookups import lookup
+        from llmcache.store.records import Found
 
         number = 0
         while not stop.is_set():
@@ -215,7 +216,7 @@ class Figure:
 @contextmanager
 def watching_locks(found: list[float]) -> Iterator[None]:
     """Collect how long each batch held its locks: from its first statement to its commit."""
-    from llmcache.store.removal import Pace
+    from llmcache.store.batches import Pace
 
     note = Pace.note
 
@@ -238,9 +239,9 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
 def fresh_readers() -> Readers:
     """Readers of a hundred entries that nobody removes."""
     from llmcache.codec.envelope import ANSWER, seal
-    from llmcache.store.durable import Draft
-    from llmcache.store.entries import save
-    from llmcache.store.late import generation
+    from llmcache.store.records import Draft
+    from llmcache.store.rows.late_answers import generation
+    from llmcache.store.saving import save
 
     now, keys = time.time(), [f"{number:064x}" for number in range(100)]
     since = generation()
@@ -251,7 +252,7 @@ def fresh_readers() -> Readers:
 
 
 def measure_expiry(alias: str, rows: int) -> Iterator[Figure]:
-    from llmcache.expiry import expire_entries
+    from llmcache.removal.expire import expire_entries
 
     empty(alias)
     readers = fresh_readers()
@@ -269,7 +270,7 @@ def measure_expiry(alias: str, rows: int) -> Iterator[Figure]:
 
 def measure_two_expiries(alias: str, rows: int) -> Iterator[Figure]:
     """As two workers, and as two threads of one, which also wait for each other's turns."""
-    from llmcache.expiry import expire_entries
+    from llmcache.removal.expire import expire_entries
 
     def figure(what: str, work: Callable[[], tuple[list[int], list[float]]]) -> Figure:
         empty(alias)
@@ -293,7 +294,7 @@ def expire_in_processes() -> tuple[list[int], list[float]]:
 
 
 def expire_and_watch() -> tuple[int, list[float]]:
-    from llmcache.expiry import expire_entries
+    from llmcache.removal.expire import expire_entries
 
     locks: list[float] = []
     with watching_locks(locks):
@@ -301,7 +302,7 @@ def expire_and_watch() -> tuple[int, list[float]]:
 
 
 def expire_on_threads() -> tuple[list[int], list[float]]:
-    from llmcache.expiry import expire_entries
+    from llmcache.removal.expire import expire_entries
 
     locks: list[float] = []
     with watching_locks(locks), ThreadPoolExecutor(2) as threads:

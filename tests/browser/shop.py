@@ -16,7 +16,11 @@ from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import Dumped
 from llmcache.codec.envelope import ANSWER, REQUEST, seal
 from llmcache.models import CacheEntry, HitDay
-from llmcache.store import amendments, durable, history, late
+from llmcache.store import amendments
+from llmcache.store.records import Draft
+from llmcache.store.rows import late_answers
+from llmcache.store.rows import tier as durable
+from llmcache.usage import history
 
 HOUR, DAY = 3600, 86_400
 
@@ -95,7 +99,7 @@ def store(
     )
     parts = {"messages": request["messages"], "parameters": request["parameters"], "model": model}
     digests = {part: hashlib.sha256(repr(it).encode()).hexdigest() for part, it in parts.items()}
-    draft = durable.Draft(
+    draft = Draft(
         key=key,
         payload=seal(ANSWER, key, stored.pack(), **times),
         request=seal(REQUEST, key, json.dumps(request).encode(), **times),
@@ -112,7 +116,7 @@ def store(
         response_model=response_model,
         **times,
     )
-    assert durable.write(draft, late.generation()) is None
+    assert durable.write(draft, late_answers.generation()) is None
     rows = durable.entries().filter(key=key)
     rows.update(cost=cost, hits=hits)
     entry = rows.get()

@@ -8,7 +8,8 @@ from playwright.sync_api import expect
 
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.envelope import ANSWER, REQUEST, seal
-from llmcache.store import durable, late
+from llmcache.store.rows import late_answers
+from llmcache.store.rows import tier as durable
 
 pytestmark = pytest.mark.browser
 
@@ -39,7 +40,7 @@ def store(key, text):
             tags=frozenset({text[:90]}),
             digests={text[:90]: text[:90]},
         ),
-        late.generation(),
+        late_answers.generation(),
     )
     return durable.entries().get(key=key)
 

@@ -16,10 +16,11 @@ from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
 from playwright.sync_api import Page
 
-from llmcache import resumption
-from llmcache.invalidation import Criteria
 from llmcache.models import CacheEntry, Invalidation, Lease, Outage, PendingEviction
-from llmcache.store import durable, proposals
+from llmcache.removal import resumable
+from llmcache.removal.criteria import Criteria
+from llmcache.store import proposals
+from llmcache.store.rows import tier as durable
 from tests import servers
 from tests.browser import shop
 from tests.test_admin import draft
@@ -106,15 +107,15 @@ def of_the_form(entry: CacheEntry) -> str:
 
 
 def of_progress(entry: CacheEntry) -> str:
-    pk = resumption.begin(Criteria(namespace="support"), "jo")
+    pk = resumable.begin(Criteria(namespace="support"), "jo")
     later = timezone.now() + timedelta(hours=1)
     Invalidation.objects.update(entries=12, total=31, carrier="a worker", carried_until=later)
     return f"{AUDIT}/{pk}/change/"
 
 
 def of_a_result(entry: CacheEntry) -> str:
-    pk = resumption.begin(Criteria(namespace="support", tags=frozenset({"hardware"})), "jo")
-    resumption.carry_on(pk)
+    pk = resumable.begin(Criteria(namespace="support", tags=frozenset({"hardware"})), "jo")
+    resumable.carry_on(pk)
     return f"{AUDIT}/{pk}/change/"
 
 

@@ -8,10 +8,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import llmcache
-from llmcache.admin import invalidating
-from llmcache.client import rebuilding
+from llmcache.admin.invalidations import form
+from llmcache.client import registry
 from llmcache.models import Invalidation
-from llmcache.store import durable
+from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
 from tests import servers
 from tests.benchmarks import scale
@@ -32,10 +32,10 @@ pytestmark = [
 def client(settings: Any, model: StandIn, monkeypatch: pytest.MonkeyPatch) -> Any:
     servers.require(servers.PostgreSQLServer)
     settings.LLMCACHE = {"CACHE": None, "DATABASE": "postgres"}
-    rebuilding._origins.clear()
+    registry._origins.clear()
     # So that the page has something to carry on.
-    monkeypatch.setattr(invalidating, "CONFIRMING_SECONDS", 0)
-    monkeypatch.setattr(invalidating, "CARRYING_SECONDS", 0.05)
+    monkeypatch.setattr(form, "CONFIRMING_SECONDS", 0)
+    monkeypatch.setattr(form, "CARRYING_SECONDS", 0.05)
     return make_client(model, namespace="scale")
 
 

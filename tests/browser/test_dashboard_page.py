@@ -7,7 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from llmcache.statistics import roll_up_usage
+from llmcache.usage.rollup import roll_up_usage
 from tests.browser.test_admin_pages import BACKGROUNDS, assert_fits, looks, widths
 from tests.test_dashboard import PAGE, fill
 

@@ -19,7 +19,9 @@ LONGEST_TEST_SECONDS: Final = 1800
 
 def main() -> int:
     shutil.rmtree(FIGURES, ignore_errors=True)
-    options = ["-v", "-o", f"faulthandler_timeout={LONGEST_TEST_SECONDS}"]
+    options = ["-v"]
+    for limit in ("timeout", "faulthandler_timeout"):
+        options += ["-o", f"{limit}={LONGEST_TEST_SECONDS}"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "tests/faults"],
         cwd=ROOT,

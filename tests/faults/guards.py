@@ -59,32 +59,33 @@ GUARDS: Final = (
     Guard(
         "the recheck on promote",
         "a lookup that has just read a row brings the copy of an invalidated entry back",
-        "llmcache/store/entries.py",
-        "    _promote([key for key, each in found.items() if each.fresh])\n",
+        "llmcache/store/lookups.py",
+        "    promotion.promote([key for key, each in found.items() if each.fresh])\n",
         "    fresh = [key for key, each in found.items() if each.fresh]\n"
-        "    _promote(fresh) or hot.write_many({key: (rows[key], None) for key in fresh})\n",
+        "    copies = {key: (rows[key], None) for key in fresh}\n"
+        "    promotion.promote(fresh) or hot.write_many(copies)\n",
         ("tests/test_late_answers.py::test_a_promote_does_not_bring_an_entry_back",),
     ),
     Guard(
         "the check for late answers",
         "an answer whose question was asked before an invalidation is stored after it",
-        "llmcache/store/durable.py",
-        "if late.came_late(draft, since):",
+        "llmcache/store/rows/tier.py",
+        "if late_answers.came_late(draft, generation):",
         "if False:",
         ("tests/test_late_answers.py::test_a_late_answer_is_not_stored",),
     ),
     Guard(
         "the recheck in the delete",
         "what was stored anew is removed with what it replaced",
-        "llmcache/store/removal.py",
-        "if text == seen[pk]]",
-        "if pk in seen]",
+        "llmcache/store/batches.py",
+        "if seen is None or at == seen[pk]]",
+        "if seen is None or pk in seen]",
         ("tests/test_invalidation.py::test_an_answer_that_is_stored_anew_meanwhile_stays",),
     ),
     Guard(
         "the recheck in the expiry",
         "what was made fresh again meanwhile is removed",
-        "llmcache/store/removal.py",
+        "llmcache/store/batches.py",
         "durable.numbered(durable.entries().outlived(now), ids)",
         "durable.numbered(durable.entries(), ids)",
         ("tests/test_expiry.py::test_the_expiry_is_checked_again_before_the_delete",),
@@ -92,7 +93,7 @@ GUARDS: Final = (
     Guard(
         "the removal of the old copy while the row is held",
         "an answer that was replaced is still served, and no invalidation by its tags finds it",
-        "llmcache/store/durable.py",
+        "llmcache/store/rows/tier.py",
         "if replaced is not None:",
         "if False:",
         (
@@ -103,7 +104,7 @@ GUARDS: Final = (
     Guard(
         "the doubt about copies that were sent",
         "a copy that a slow network brings after an invalidation is served",
-        "llmcache/store/entries.py",
+        "llmcache/store/promotion.py",
         "if evictions.may_arrive(error):",
         "if False:",
         ("tests/test_late_answers.py::test_a_copy_that_comes_late",),
@@ -111,7 +112,7 @@ GUARDS: Final = (
     Guard(
         "the copies that are taken back",
         "a copy outlives its row when the connection that held the row was lost",
-        "llmcache/store/entries.py",
+        "llmcache/store/promotion.py",
         "    if are_sent:\n",
         "    if False:\n",
         (
@@ -123,7 +124,7 @@ GUARDS: Final = (
         "the note of an older copy",
         "what another process has stored is served after its invalidation, where this one had "
         "given the hot tier a rest and stored in its place",
-        "llmcache/store/entries.py",
+        "llmcache/store/promotion.py",
         "self.noted = None if is_gone else evictions.note([self.key])",
         "self.noted = None",
         (
@@ -134,9 +135,9 @@ GUARDS: Final = (
     Guard(
         "the copies of rows that stay",
         "the copy of an answer that was replaced just before its removal outlives the invalidation",
-        "llmcache/store/removal.py",
-        "keys = [key for _, key, _ in there]",
-        "keys = [key for pk, key, text in there if text == seen[pk]]",
+        "llmcache/store/batches.py",
+        "keys = keys or [key for _, key, _ in there]",
+        "keys = keys or [key for pk, key, at in there if not seen or at == seen[pk]]",
         (
             "tests/test_late_answers.py"
             "::test_the_copy_of_what_was_replaced_goes_although_the_row_stays",
@@ -145,7 +146,7 @@ GUARDS: Final = (
     Guard(
         "the copies that another process is removing",
         "an invalidation ends while copies of rows that were removed before it are still served",
-        "llmcache/invalidation.py",
+        "llmcache/removal/invalidate.py",
         "if not troubles and not _all_copies_are_gone():",
         "if False:",
         (
@@ -156,7 +157,7 @@ GUARDS: Final = (
     Guard(
         "the note of an eviction",
         "with the hot tier down, nobody knows which copies are still to go",
-        "llmcache/store/removal.py",
+        "llmcache/store/batches.py",
         "noted = evictions.note(keys)",
         "noted = None",
         ("tests/test_evictions.py::test_with_the_hot_tier_down_it_is_written_down",),
@@ -164,15 +165,15 @@ GUARDS: Final = (
     Guard(
         "evictions before copies are trusted",
         "a hot tier that is back serves what was invalidated while it was gone",
-        "llmcache/store/recovery.py",
-        "    placement.run_removal(partial(breaker.run_hooks, tier))\n",
+        "llmcache/resilience/recovery.py",
+        "    database.run_removal(partial(breakers.run_hooks, tier, use))\n",
         "",
         ("tests/test_breaker.py::test_nothing_is_trusted_before_the_hooks_are_done",),
     ),
     Guard(
         "the breaker",
         "each call waits for a tier that does not answer",
-        "llmcache/store/breaker.py",
+        "llmcache/breakers.py",
         "if self._in_a_row < FAILURES:",
         "if True:",
         ("tests/test_breaker.py::test_without_the_hot_tier_the_rows_answer_until_it_is_back",),
@@ -180,7 +181,7 @@ GUARDS: Final = (
     Guard(
         "the short timeout of the hot tier",
         "a Redis that hangs holds its callers up",
-        "llmcache/store/twins.py",
+        "llmcache/store/hot/backends.py",
         "SECONDS: Final = 0.1\n",
         "SECONDS: Final = 20.0\n",
         ("tests/test_hot.py::test_a_paused_server_keeps_nobody_waiting",),
@@ -188,16 +189,16 @@ GUARDS: Final = (
     Guard(
         "the place where a failure stops",
         "a tier that fails fails the call",
-        "llmcache/store/safety.py",
-        "    _note(tier, operation, error, troubles)\n    if breaker and",
-        "    raise error\n    if breaker and",
+        "llmcache/resilience/failsafe.py",
+        "    _note(tier, operation, error, troubles)\n    is_its_fault",
+        "    raise error\n    is_its_fault",
         ("tests/test_trouble.py::test_the_hot_tier_is_down",),
     ),
     Guard(
         "connections of the cache's own",
         "a rollback of the caller takes the answer along",
-        "llmcache/store/placement.py",
-        "    if runs_here():\n        return work()\n",
+        "llmcache/background/database.py",
+        "    if runs_here():\n        _leave_to_a_test(connection)\n        return work()\n",
         "    return work()\n",
         (
             "tests/test_placement.py::test_a_rollback_of_the_caller_keeps_the_answer",
@@ -215,7 +216,7 @@ GUARDS: Final = (
     Guard(
         "the look at what is stored by now",
         "who looked just before an answer was stored asks for it again",
-        "llmcache/leases/leading.py",
+        "llmcache/leases/acquisition.py",
         "            found = yield from _look_up(flight, refused)\n            if found is None:",
         "            found = None\n            if found is None:",
         ("tests/test_leases.py::test_an_answer_that_came_after_the_lookup_is_found",),
@@ -223,7 +224,7 @@ GUARDS: Final = (
     Guard(
         "the pause before a fork",
         "a connection, or a lock of the database's library, is in both processes",
-        "llmcache/store/placement.py",
+        "llmcache/background/database.py",
         "        workers.pause(FORK_SECONDS)\n",
         "        pass\n",
         ("tests/test_placement.py::test_no_connection_crosses_a_fork",),

@@ -54,20 +54,20 @@ ASKING: Final = "while the model is asked"
 POINTS: Final = (
     Point(
         "after the lookup",
-        ("llmcache.store.entries.lookup", "llmcache.store.entries.alookup"),
+        ("llmcache.store.lookup", "llmcache.store.alookup"),
         after=True,
     ),
-    Point("after the lease was taken", ("llmcache.leases.leading._held",), after=True),
+    Point("after the lease was taken", ("llmcache.leases.acquisition._held",), after=True),
     Point(ASKING, ()),
-    Point("before the row is committed", ("llmcache.store.durable._upsert",), after=True),
-    Point("after the commit, before the hot copy", ("llmcache.store.entries._promote",)),
-    Point("after the hot copy", ("llmcache.store.entries._promote",), after=True),
-    Point("before the lease is given back", ("llmcache.leases.leading.Lease.end",)),
-    Point("after the audit row", ("llmcache.store.removal.begin",), after=True),
-    Point("before the removal is committed", ("llmcache.store.durable.delete",), after=True),
+    Point("before the row is committed", ("llmcache.store.rows.tier._upsert",), after=True),
+    Point("after the commit, before the hot copy", ("llmcache.store.promotion.promote",)),
+    Point("after the hot copy", ("llmcache.store.promotion.promote",), after=True),
+    Point("before the lease is given back", ("llmcache.leases.acquisition.Lease.end",)),
+    Point("after the audit row", ("llmcache.removal.audit.begin",), after=True),
+    Point("before the removal is committed", ("llmcache.store.rows.tier.delete",), after=True),
     Point("between the rows and the hot copies", ("llmcache.store.evictions.evict",)),
     Point("after the hot copies", ("llmcache.store.evictions._cross_off",)),
-    Point("before the audit row is finished", ("llmcache.store.removal.finish",)),
+    Point("before the audit row is finished", ("llmcache.removal.audit.finish",)),
 )
 
 
@@ -241,7 +241,7 @@ _drafted: ContextVar[list[str]] = ContextVar("drafted")
 
 def _note_drafts(notes: Journal) -> None:
     """Write down each payload that is going to be stored: some are that nobody hears of."""
-    entries: Any = import_module("llmcache.store.entries")
+    entries: Any = import_module("llmcache.store")
     save, asave = entries.save, entries.asave
 
     def note(draft: Any) -> None:
@@ -297,12 +297,14 @@ def look(line: Connection, *, keys: list[str]) -> Remains:
     """A task: finish what is pending, and say what is stored under `keys`."""
     from django.utils import timezone
 
+    from llmcache.background import transactions
     from llmcache.models import CacheEntry, Lease
-    from llmcache.store import evictions, hot, placement
+    from llmcache.store import evictions
+    from llmcache.store.hot import tier as hot
 
     evictions.finish_evictions()
-    rows = CacheEntry.objects.using(placement.database_alias())
-    leases = Lease.objects.using(placement.database_alias())
+    rows = CacheEntry.objects.using(transactions.database_alias())
+    leases = Lease.objects.using(transactions.database_alias())
     return Remains(
         {
             key: bytes(payload)

@@ -20,8 +20,8 @@ from tests.faults.model import Model, call_for
 QUESTIONS = 24
 TAGS = 6
 # How many of a thousand operations invalidate a key, and a tag.
-KEYS_REMOVED = 30
-TAGS_REMOVED = 10
+KEYS_REllmcache = 30
+TAGS_REllmcache = 10
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,9 @@ class Worker:
         """A question, and None to ask it, or the arguments to invalidate it."""
         for _ in range(operations):
             question, chance = self._dice.randrange(QUESTIONS), self._dice.randrange(1000)
-            if chance < TAGS_REMOVED:
+            if chance < TAGS_REllmcache:
                 yield question, {"tags": [_tag(question)]}
-            elif chance < TAGS_REMOVED + KEYS_REMOVED:
+            elif chance < TAGS_REllmcache + KEYS_REllmcache:
                 yield question, {"keys": [llmcache.key_for(self._client, **_call(question))]}
             else:
                 yield question, None

@@ -168,7 +168,7 @@ class Cache(RuleBasedStateMachine):
 
     @rule()
     def expire(self) -> None:
-        from llmcache.expiry import expire_entries
+        from llmcache.removal.expire import expire_entries
 
         expire_entries()
 

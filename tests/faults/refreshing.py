@@ -49,7 +49,7 @@ def ask_for(line: Connection, *, seconds: float) -> dict[str, Any]:
 def tell_again_and_again(line: Connection, *, times: int) -> tuple[str, str]:
     """A task: have a worker refresh one entry, by so many messages."""
     from llmcache.models import CacheEntry
-    from llmcache.tasks import refresh_entry
+    from llmcache.tasks.on_celery import refresh_entry
 
     client = llmcache.from_provider("openai/gpt-4.1-mini")
     call = {**CALL, "cache_ttl": 3}

@@ -20,6 +20,7 @@ CALLERS = extent(25, 125)
 MODEL_SECONDS = extent(1.0, 2.0)
 KILLS = extent(1, 3)
 LEASE_SECONDS = extent(2, 10)
+MOST_UNREAD = 0.05
 
 either = pytest.mark.parametrize("is_async", [False, True], ids=["threads", "coroutines"])
 
@@ -53,7 +54,10 @@ def check(herd: Herd, where: str, is_async: bool, *, kills: int = 0) -> None:
     assert {caller.error for caller in callers} == {""}, how
     assert len({caller.title for caller in callers}) == 1
     assert len(callers) == (PROCESSES - kills) * CALLERS
-    assert 1 <= asked <= 1 + kills, how
+    # Whoever could not read in time (of a hundred threads, under load) asks instead of waiting on.
+    unread = sum("failed to read" in caller.how for caller in callers)
+    assert unread <= len(callers) * MOST_UNREAD
+    assert 1 <= asked <= 1 + kills + unread, how
 
 
 def name_of(site: Site) -> str:

@@ -14,7 +14,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.sites import Site
 from tests.servers import PostgreSQLServer, RedisServer
 
-EXAMPLES = 200
+EXAMPLES = extent(60, 200)
 STEPS = 50
 # Of a hundred calls for what is stored, so many may ask all the same: never wrong, but dear.
 MOST_NEEDLESS = 5

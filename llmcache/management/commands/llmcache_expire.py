@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from llmcache import expiry
 from llmcache.exceptions import InvalidArgument
-from llmcache.management.failing import failing_cleanly
+from llmcache.management.errors import failing_cleanly
+from llmcache.removal import expire
 
 
 class Command(BaseCommand):
@@ -18,7 +18,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--batch-size",
             type=int,
-            default=expiry.BATCH_ROWS,
+            default=expire.BATCH_ROWS,
             help="Rows in one transaction, 1 to %(default)s (default: %(default)s).",
         )
         parser.add_argument(
@@ -30,7 +30,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         dry_run = options["dry_run"]
         try:
-            entries = expiry.expire_entries(
+            entries = expire.expire_entries(
                 batch_size=options["batch_size"],
                 max_batches=options["max_batches"],
                 dry_run=dry_run,

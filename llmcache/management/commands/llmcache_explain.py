@@ -12,10 +12,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 
 from llmcache.explanation import Comparison, compare, explain_entry, find, look, nearest, subject_of
-from llmcache.explanation.differences import printable
-from llmcache.management.failing import failing_cleanly
+from llmcache.explanation.diff import printable
+from llmcache.management.errors import failing_cleanly
 from llmcache.models import CacheEntry
-from llmcache.store.entries import Found
+from llmcache.store.records import Found
 
 BEGINNING: Final = re.compile(r"[0-9a-f]{6,64}", re.IGNORECASE)
 MOST_NAMED: Final = 5

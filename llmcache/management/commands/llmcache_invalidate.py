@@ -15,16 +15,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 
 from llmcache.exceptions import InvalidArgument
-from llmcache.invalidation import (
-    Invalidated,
-    InvalidationCriteria,
-    Progress,
-    count_entries,
-    invalidate,
-    read_criteria,
-)
-from llmcache.management.failing import failing_cleanly
+from llmcache.management.errors import failing_cleanly
 from llmcache.outcomes import Tier
+from llmcache.removal.criteria import InvalidationCriteria, read_criteria
+from llmcache.removal.invalidate import Invalidated, Progress, count_entries, invalidate
 
 AGE: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}

@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from llmcache.management.failing import failing_cleanly
-from llmcache.statistics import roll_up_usage
+from llmcache.management.errors import failing_cleanly
+from llmcache.usage.rollup import roll_up_usage
 
 
 class Command(BaseCommand):

@@ -11,15 +11,15 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 from django.template.defaultfilters import filesizeformat
 
+from llmcache.background import database
 from llmcache.exceptions import InvalidArgument
-from llmcache.management.failing import failing_cleanly
+from llmcache.management.errors import failing_cleanly
 from llmcache.models import CacheEntry
-from llmcache.pricing import dollars
-from llmcache.statistics import words
-from llmcache.statistics.periods import DEFAULT, NAMES, Period, read_period
-from llmcache.statistics.stored import TOP, Stored
-from llmcache.statistics.usage import Line, Reason, Totals, Usage
-from llmcache.store import placement
+from llmcache.providers.pricing import dollars
+from llmcache.reports import formatting
+from llmcache.reports.periods import DEFAULT, NAMES, Period, read_period
+from llmcache.reports.stored import TOP, Stored
+from llmcache.reports.usage import Line, Reason, Totals, Usage
 
 
 class Command(BaseCommand):
@@ -46,7 +46,7 @@ class Command(BaseCommand):
         period, top = _period(options), options["top"]
         if top < 1:
             raise CommandError(f"--top is 1 or more; not {top}.")
-        found = placement.run(
+        found = database.run(
             lambda: (Usage.of(period, top=top), Stored.look(top=top)), patience=None
         )
         if options["format"] == "json":
@@ -150,17 +150,25 @@ def _dollars(cost: int) -> str:
 def _lines(usage: Usage, stored: Stored) -> Iterator[str]:
     period, now, before = usage.period, usage.totals, usage.before
     yield f"{period.name}: {period.start:%Y-%m-%d %H:%M} to {period.end:%Y-%m-%d %H:%M} UTC"
-    yield _line("calls", words.count(now.calls), words.count(before.calls))
-    yield _line("hit ratio", words.part(now.hit_ratio), words.part(before.hit_ratio))
-    yield _line("money saved", words.money(now.cost_saved), words.money(before.cost_saved))
-    yield _line("money spent", words.money(now.cost_spent), words.money(before.cost_spent))
-    yield _line("tokens saved", words.count(now.tokens_saved), words.count(before.tokens_saved))
+    yield _line("calls", formatting.count(now.calls), formatting.count(before.calls))
+    yield _line("hit ratio", formatting.part(now.hit_ratio), formatting.part(before.hit_ratio))
     yield _line(
-        "time saved", words.duration(now.seconds_saved), words.duration(before.seconds_saved)
+        "money saved", formatting.money(now.cost_saved), formatting.money(before.cost_saved)
     )
-    yield _line("unpriced calls", words.count(now.unpriced), words.count(before.unpriced))
+    yield _line(
+        "money spent", formatting.money(now.cost_spent), formatting.money(before.cost_spent)
+    )
+    yield _line(
+        "tokens saved", formatting.count(now.tokens_saved), formatting.count(before.tokens_saved)
+    )
+    yield _line(
+        "time saved",
+        formatting.duration(now.seconds_saved),
+        formatting.duration(before.seconds_saved),
+    )
+    yield _line("unpriced calls", formatting.count(now.unpriced), formatting.count(before.unpriced))
     for outcome, calls in now.outcomes.items():
-        yield _line(outcome, words.count(calls), words.count(before.outcomes[outcome]))
+        yield _line(outcome, formatting.count(calls), formatting.count(before.outcomes[outcome]))
     for heading, lines in (
         ("by namespace", usage.namespaces),
         ("by model", usage.models),
@@ -168,20 +176,25 @@ def _lines(usage: Usage, stored: Stored) -> Iterator[str]:
     ):
         yield from _table(heading, ("saved", "spent", "calls", "hits"), map(_cells, lines))
     for heading, reasons in (("passed by", usage.bypasses), ("not stored", usage.not_stored)):
-        cells = ([words.count(each.calls), f"{each.words}. {each.remedy}"] for each in reasons)
+        cells = ([formatting.count(each.calls), f"{each.words}. {each.remedy}"] for each in reasons)
         yield from _table(heading, ("calls", "why, and what to do"), cells)
     entries = (
-        [words.money(entry.saved or 0), words.count(entry.hits), str(entry), entry.namespace]
+        [
+            formatting.money(entry.saved or 0),
+            formatting.count(entry.hits),
+            str(entry),
+            entry.namespace,
+        ]
         for entry in stored.most_valuable
     )
     yield from _table("most valuable entries", ("saved", "hits", "key", "namespace"), entries)
     largest = (
-        [filesizeformat(entry.size), words.count(entry.hits), str(entry), entry.namespace]
+        [filesizeformat(entry.size), formatting.count(entry.hits), str(entry), entry.namespace]
         for entry in stored.largest
     )
     yield from _table("largest entries", ("size", "hits", "key", "namespace"), largest)
     spaces = (
-        [filesizeformat(each.size), words.count(each.entries), each.name]
+        [filesizeformat(each.size), formatting.count(each.entries), each.name]
         for each in stored.namespaces
     )
     yield from _table("namespaces by size", ("size", "entries", "namespace"), spaces)
@@ -196,10 +209,10 @@ def _line(name: str, now: str, before: str) -> str:
 def _cells(line: Line) -> list[str]:
     totals = line.totals
     return [
-        words.money(totals.cost_saved),
-        words.money(totals.cost_spent),
-        words.count(totals.calls),
-        words.part(totals.hit_ratio),
+        formatting.money(totals.cost_saved),
+        formatting.money(totals.cost_spent),
+        formatting.count(totals.calls),
+        formatting.part(totals.hit_ratio),
         line.name or "-",
     ]
 

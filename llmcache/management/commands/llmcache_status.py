@@ -12,9 +12,13 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Max, Min
 
+from llmcache.background import database
+from llmcache.breakers import Use
 from llmcache.outcomes import Tier
-from llmcache.statistics import counting, health
-from llmcache.store import durable, outages, placement, recovery
+from llmcache.reports import health, stored
+from llmcache.resilience import outages, recovery
+from llmcache.store.hot import epochs
+from llmcache.store.rows import tier as durable
 
 
 class Command(BaseCommand):
@@ -48,16 +52,21 @@ class Command(BaseCommand):
 
 def _tried(tier: Tier) -> dict[str, Any]:
     """What the tier is, and how long it took to use it, or what it failed with."""
-    found = health.look_at(tier, partial(recovery.probe, tier))
+    found = health.look_at(tier, partial(recovery.probe, tier, Use.READ))
     if found.error:
         return {"error": found.error}
-    told = {"backend": found.backend, "milliseconds": found.milliseconds}
+    told: dict[str, Any] = {"backend": found.backend, "milliseconds": found.milliseconds}
+    if tier is Tier.HOT and found.is_configured:
+        told["copies_since"] = _answered(epochs.began_at)
+    written = health.look_at(tier, partial(recovery.probe, tier, Use.WRITE))
+    if written.error:
+        told["error"] = f"it cannot be written: {written.error}"
     return {name: value for name, value in told.items() if value is not None}
 
 
 def _answered(ask: Callable[[], Any]) -> Any:
     try:
-        return placement.run(ask)
+        return database.run(ask)
     except Exception as error:  # noqa: BLE001 - as above
         return {"error": f"{type(error).__name__}: {error}"}
 
@@ -102,7 +111,7 @@ def _task(task: health.TaskHealth) -> dict[str, Any]:
             "error": run.error,
         }
     # (no more are counted)
-    return told | {"backlog": min(task.backlog, counting.MOST), "backlog_is_more": task.are_more}
+    return told | {"backlog": min(task.backlog, stored.MOST), "backlog_is_more": task.are_more}
 
 
 def _lines(facts: Any) -> str:

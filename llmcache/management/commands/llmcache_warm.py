@@ -15,12 +15,14 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 
 from llmcache.client import create_many, from_provider
-from llmcache.client.many import CONCURRENCY, Result
-from llmcache.client.modes import mode_named
-from llmcache.exceptions import InvalidArgument
-from llmcache.explanation.differences import printable
+from llmcache.client.many import CONCURRENCY
+from llmcache.client.many_batch import Result
+from llmcache.client.wrapping import mode_named
+from llmcache.discretion import without_content
+from llmcache.exceptions import InvalidArgument, UncacheableRequest
+from llmcache.explanation.diff import printable
 from llmcache.outcomes import Outcome
-from llmcache.policy import UNSET
+from llmcache.policy import UNSET, Policy, overridden, override
 
 STDIN: Final = "-"
 # How `create_many` names a request.
@@ -47,7 +49,10 @@ class Command(BaseCommand):
             help="The dotted path of the class of the answers.",
         )
         add("--mode", help="The mode of instructor, as in TOOLS (default: the provider's).")
-        add("--namespace", help="Where the entries are (default: the setting NAMESPACE).")
+        add(
+            "--namespace",
+            help="Where the entries are that name none (default: the setting NAMESPACE).",
+        )
         add("--ttl", type=float, help="Seconds that they stay fresh (default: the setting TTL).")
         add("--tag", action="append", default=[], help="A label on each entry; may be repeated.")
         add(
@@ -60,12 +65,21 @@ class Command(BaseCommand):
         add("--no-progress", action="store_true", help="Show no bar, on a terminal either.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        numbers, requests = _read(options["file"], _response_model(options["response_model"]))
+        numbers, requests = _read(options["file"])
+        response_model = _response_model(options["response_model"])
         client = _client(options)
         try:
-            with self._progress(len(requests), hidden=options["no_progress"]) as progress:
+            with (
+                override(namespace=_given(options["namespace"])),
+                self._progress(len(requests), hidden=options["no_progress"]) as progress,
+            ):
+                _check_namespace(requests)
                 results = create_many(
-                    client, requests, concurrency=options["concurrency"], progress=progress
+                    client,
+                    requests,
+                    response_model=response_model,
+                    concurrency=options["concurrency"],
+                    progress=progress,
                 )
         except InvalidArgument as error:
             raise CommandError(_with_lines(error, numbers)) from error
@@ -114,25 +128,35 @@ def _response_model(path: str) -> Any:
 
 
 def _client(options: dict[str, Any]) -> Any:
-    namespace, ttl = (
-        UNSET if options[name] is None else options[name] for name in ("namespace", "ttl")
-    )
     try:
         mode = options["mode"] and mode_named(options["mode"])
-        return from_provider(
-            options["model"], mode=mode, namespace=namespace, ttl=ttl, tags=options["tag"]
-        )
+        ttl = _given(options["ttl"])
+        return from_provider(options["model"], mode=mode, ttl=ttl, tags=options["tag"])
     except Exception as error:
         raise CommandError(f"There is no client for {options['model']}: {error}") from error
 
 
-def _read(file: str, response_model: Any) -> tuple[list[int], list[dict[str, Any]]]:
+def _given(option: Any) -> Any:
+    return UNSET if option is None else option
+
+
+def _check_namespace(requests: list[dict[str, Any]]) -> None:
+    """What has no namespace would be asked, and not stored."""
+    if all(request.get("cache_namespace") for request in requests):
+        return
+    try:
+        overridden(Policy()).namespace_name  # noqa: B018 - it raises
+    except UncacheableRequest as error:
+        raise CommandError("There is no namespace for the answers: give --namespace.") from error
+
+
+def _read(file: str) -> tuple[list[int], list[dict[str, Any]]]:
     """The numbers of the lines that hold a request, and the requests."""
     numbers, requests = [], []
     for number, line in enumerate(_text(file).split("\n"), start=1):
         if line.strip():
             numbers.append(number)
-            requests.append({"response_model": response_model, **_arguments(number, line)})
+            requests.append(_arguments(number, line))
     if not requests:
         raise CommandError(f"{file} holds no request.")
     return numbers, requests
@@ -154,7 +178,8 @@ def _arguments(number: int, line: str) -> dict[str, Any]:
         raise CommandError(f"Line {number}: it is nested too deeply.") from error
     if not isinstance(arguments, dict):
         raise CommandError(
-            f'Line {number}: a request is an object, as in {{"messages": [...]}}; not {line:.40}'
+            f'Line {number}: a request is an object, as in {{"messages": [...]}}; not a '
+            f"{type(arguments).__name__}"
         )
     for name in arguments.keys() & FOR_ALL.keys():
         raise CommandError(
@@ -169,7 +194,7 @@ def _with_lines(error: InvalidArgument, numbers: list[int]) -> str:
     return PLACE.sub(lambda place: f"line {numbers[int(place[1])]}", said)
 
 
-def _report(results: dict[int, Result]) -> dict[str, Any]:
+def _report(results: dict[int, Result[Any]]) -> dict[str, Any]:
     outcomes = Counter(str(result.call.outcome) for result in results.values() if not result.error)
     return {
         "requests": len(results),
@@ -181,7 +206,11 @@ def _report(results: dict[int, Result]) -> dict[str, Any]:
             if not (result.error or result.call.stored or result.call.tier)
         ],
         "failed": [
-            {"line": number, "error": type(result.error).__name__, "reason": str(result.error)}
+            {
+                "line": number,
+                "error": type(result.error).__name__,
+                "reason": without_content(result.error),
+            }
             for number, result in results.items()
             if result.error
         ],
@@ -196,7 +225,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     for each in report["not_stored"]:
         yield f"line {each['line']}: not stored: {printable(each['reason'])}"
     for each in report["failed"]:
-        yield f"line {each['line']}: {each['error']}: {printable(each['reason'])}"
+        yield f"line {each['line']}: {printable(each['reason'])}"
 
 
 def _requests(count: int) -> str:

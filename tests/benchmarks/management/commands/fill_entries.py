@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from llmcache.store.placement import database_alias
+from llmcache.background.transactions import database_alias
 from tests.benchmarks import scale
 
 

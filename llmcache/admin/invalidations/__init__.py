@@ -1,0 +1,1 @@
+"""The list of invalidations, and the pages where one is begun."""

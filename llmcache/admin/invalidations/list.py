@@ -1,0 +1,150 @@
+"""Who invalidated what, and which hot copies are still to be removed: to be read only."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any, Final
+
+from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.forms.widgets import Script
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.urls import URLPattern, path
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from llmcache.admin.base import ReadOnlyAdmin
+from llmcache.admin.entries import phrases
+from llmcache.admin.invalidations import form
+from llmcache.models import Invalidation, PendingEviction
+
+# So many keys or tags of an invalidation are shown; how many more there are is said.
+MOST_NAMED: Final = 5
+KEY_SHOWN: Final = 12
+
+
+class InvalidationAdmin(ReadOnlyAdmin):
+    """The audit trail."""
+
+    list_display = ("started_at", "who", "what", "entries", "still_pending", "duration")
+    list_display_links = ("started_at",)
+    fields = ("started_at", "finished_at", "duration", "who", "what", "entries", "still_pending")
+    search_fields = ("by",)
+    search_help_text = gettext_lazy("Finds who invalidated.")
+
+    class Media:
+        js = (Script("llmcache/admin.js", defer=True),)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whoever invalidates sees how far it is."""
+        return super().has_view_permission(request, obj) or self.has_add_permission(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """To invalidate is to add a row here."""
+        needed = ("llmcache.view_cacheentry", "llmcache.invalidate_cacheentry")
+        return request.user.has_perms(needed)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.carry_on_view)
+        name = f"{self.opts.app_label}_{self.opts.model_name}_carry_on"
+        return [path("<path:object_id>/carry_on/", view, name=name), *super().get_urls()]
+
+    def add_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        return form.add(self, request)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        row = self.get_object(request, unquote(object_id))
+        context = {"title": _("Invalidation"), **(extra_context or {})}
+        if row is not None and row.finished_at is None and row.newest is not None:
+            context["progress"] = form.progress(row)
+            context["may_carry_on"] = self.has_add_permission(request)
+        return super().change_view(request, object_id, form_url, context)
+
+    def carry_on_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        row = self.get_object(request, unquote(object_id))
+        if row is None:
+            raise Http404
+        return form.carry_on(self, request, row)
+
+    @admin.display(description=gettext_lazy("by"), ordering="by")
+    def who(self, invalidation: Invalidation) -> str:
+        return invalidation.by or "–"
+
+    @admin.display(description=gettext_lazy("what"))
+    def what(self, invalidation: Invalidation) -> str:
+        return describe(invalidation.criteria)
+
+    @admin.display(description=gettext_lazy("pending"), ordering="pending")
+    def still_pending(self, invalidation: Invalidation) -> str:
+        return invalidation.pending or "–"
+
+    @admin.display(description=gettext_lazy("duration"))
+    def duration(self, invalidation: Invalidation) -> str:
+        if invalidation.finished_at is None:
+            return _("not finished")
+        taken = invalidation.finished_at - invalidation.started_at
+        return _("%(seconds).1f s") % {"seconds": max(taken, timedelta()).total_seconds()}
+
+
+class PendingEvictionAdmin(ReadOnlyAdmin):
+    """Hot copies that an invalidation could not remove yet."""
+
+    list_display = ("created_at", "copies", "until")
+    fields = ("created_at", "until", "copies", "which")
+
+    @admin.display(description=gettext_lazy("copies"))
+    def copies(self, eviction: PendingEviction) -> int:
+        return len(eviction.keys)
+
+    @admin.display(description=gettext_lazy("keys"))
+    def which(self, eviction: PendingEviction) -> str:
+        return _listed([key[:KEY_SHOWN] for key in eviction.keys])
+
+
+def describe(criteria: Any) -> str:
+    """The criteria of an invalidation in words."""
+    if not isinstance(criteria, dict):
+        return json.dumps(criteria)
+    return ", ".join(_criterion(str(name), value) for name, value in criteria.items())
+
+
+def _criterion(name: str, value: Any) -> str:
+    match name, value:
+        case "everything", _:
+            return _("everything")
+        case "selected", int():
+            return ngettext("%(count)d selected entry", "%(count)d selected entries", value) % {
+                "count": value
+            }
+        case "keys", list():
+            return f"{_('keys')}: {_listed([str(key)[:KEY_SHOWN] for key in value])}"
+        case "tags", list():
+            return f"{_('tags')}: {_listed(list(map(str, value)))}"
+        case "response_model", str():
+            return f"{_('response model')}: {phrases.class_name(value)}"
+        case "before", str():
+            return f"{_('before')}: {value}"
+        case "text", str():
+            return f"{_('words of the prompt')}: {value}"
+        case _:
+            return f"{name}: {value}"
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - MOST_NAMED
+    shown = " ".join(names[:MOST_NAMED])
+    return shown if more <= 0 else f"{shown} {_('and %(count)d more') % {'count': more}}"

@@ -1,0 +1,1 @@
+"""On which thread, on which connection and when the cache works."""

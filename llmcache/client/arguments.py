@@ -1,0 +1,172 @@
+"""The arguments of a call: which are llmcache's, which count in the key, and what is sent."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Set
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any, Final
+
+from instructor.cache import BaseCache
+
+from llmcache.exceptions import InvalidArgument
+from llmcache.keys.forms import copied
+from llmcache.keys.request import SAMPLE
+from llmcache.policy import read_exclude
+
+# Who asks, with which credentials, and how the provider is to go about its own cache.
+UNHEARD: Final = frozenset(
+    {
+        "api_key",
+        "aws_access_key_id",
+        "aws_secret_access_key",
+        "aws_session_token",
+        "azure_ad_token",
+        "azure_ad_token_provider",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "user",
+        "vertex_credentials",
+    }
+)
+# What cannot change the answer, and so does not count in the key: transport and hooks, too.
+# Everything else that a call names counts, whether or not it is known here.
+DENIED: Final = UNHEARD | {
+    "extra_headers",
+    "headers",
+    "hooks",
+    "http_headers",
+    "http_client",
+    "max_retries",
+    "num_retries",
+    "request_timeout",
+    "timeout",
+}
+# Parts of the key of their own.
+OWN_PARTS: Final = frozenset({"context", "messages", "model", "strict"})
+NOT_PARAMETERS: Final = DENIED | OWN_PARTS
+NEVER_EXCLUDED: Final = OWN_PARTS | {"response_model", "stream"}
+
+# The arguments of llmcache, and the parameter of the policy that each is.
+CACHE_ARGUMENTS: Final = {
+    "cache_mode": "mode",
+    "cache_ttl": "ttl",
+    "cache_tags": "tags",
+    "cache_namespace": "namespace",
+    "cache_stale_while_revalidate": "stale_while_revalidate",
+    "cache_stale_if_error": "stale_if_error",
+    SAMPLE: "sample",
+}
+OURS: Final = frozenset(CACHE_ARGUMENTS)
+# The providers' own, although they look like one of ours.
+PROVIDERS_OWN: Final = frozenset({"cache_control", "cached_content", "cache_prompt", "cache_salt"})
+# From here on, a name is one of ours mistyped (the ratio of `difflib`).
+LIKENESS: Final = 0.8
+
+# The SDKs' marks for an argument that is not sent: the package of the class, and its name.
+NOT_SENT: Final = frozenset({"NotGiven", "Omit", "Unset"})
+SDKS: Final = frozenset(
+    {"anthropic", "cerebras", "google", "groq", "mistralai", "openai", "perplexity", "writerai"}
+)
+
+
+def taken_wishes(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of llmcache, taken out of `arguments`."""
+    wishes = {
+        name: arguments.pop(argument)
+        for argument, name in CACHE_ARGUMENTS.items()
+        if argument in arguments
+    }
+    # None is no expiry for a time to live, and for the others: not given.
+    return {name: wish for name, wish in wishes.items() if wish is not None or name == "ttl"}
+
+
+def refuse_mistyped(
+    arguments: dict[str, Any], names: Iterable[str], *, is_litellms: bool = False
+) -> None:
+    """Raise `InvalidArgument` for `names` that can only be meant for a cache, and not reach ours.
+
+    LiteLLM has an argument ``cache`` of its own.
+    """
+    for name in names:
+        if name[:4].lower() != "cach":
+            continue
+        if meant := _meant(name):
+            raise InvalidArgument(
+                f"There is no argument {name}. Did you mean {meant}? What the provider is to get "
+                f"can be passed as extra_body={{{name!r}: ...}}."
+            )
+        if name != "cache":
+            continue
+        if arguments[name] is None:  # (for instructor, as if it was not given)
+            del arguments[name]
+        elif not is_litellms or isinstance(arguments[name], BaseCache):
+            raise InvalidArgument(
+                "cache is an argument of instructor's own cache; this client has one already, "
+                'which takes cache_mode, cache_ttl, ... Say cache_mode="no-store" for none.'
+            )
+
+
+@lru_cache(maxsize=1000)
+def _meant(name: str) -> str:
+    """The argument of llmcache that was mistyped as `name`; empty for none."""
+    if name in PROVIDERS_OWN or name in CACHE_ARGUMENTS:
+        return ""
+    return next(iter(get_close_matches(name.lower(), CACHE_ARGUMENTS, n=1, cutoff=LIKENESS)), "")
+
+
+def left_out(exclude: object) -> frozenset[str]:
+    """The names in ``exclude=...`` of a client. Raises `InvalidArgument`."""
+    names = read_exclude(exclude)
+    for name in sorted(names):
+        if name in NEVER_EXCLUDED or name.startswith("cach"):
+            raise InvalidArgument(
+                f"exclude cannot name {name}: without it, questions with other answers would be "
+                "one. It takes arguments that cannot change the answer, such as metadata."
+            )
+    return names
+
+
+def parameters(
+    arguments: Mapping[str, Any], names: Iterable[str], unheard: Set[str], sample: int
+) -> dict[str, Any]:
+    """What counts in the key besides the parts that stand for themselves: what is under `names`.
+
+    `unheard` does not count in the body of the request either.
+    """
+    counted = {
+        name: value
+        for name in names
+        if type(value := arguments[name]).__name__ not in NOT_SENT or not is_not_given(value)
+    }
+    if "extra_body" in counted:
+        body = counted["extra_body"]
+        if isinstance(body, dict) and not unheard.isdisjoint(body):
+            counted["extra_body"] = {k: v for k, v in body.items() if k not in unheard}
+            if not counted["extra_body"]:
+                del counted["extra_body"]
+    if sample:
+        counted[SAMPLE] = sample
+    return counted
+
+
+def is_not_given(value: Any) -> bool:
+    """Whether it is an SDK's mark for an argument that is not sent."""
+    kind = type(value)
+    return kind.__name__ in NOT_SENT and kind.__module__.partition(".")[0] in SDKS
+
+
+def sent(
+    arguments: Mapping[str, Any], kept: Set[str], copy_of: Callable[[Any], Any] = copy.deepcopy
+) -> tuple[dict[str, Any], set[str]]:
+    """Copies to be sent of all `arguments` but those `kept`; and the names of those without one."""
+    copies, uncopied = dict(arguments), set()
+    for name, value in arguments.items():
+        if name not in kept:
+            try:
+                copies[name] = copied(value, copy_of)
+            except Exception:  # noqa: BLE001 - then it is sent as it is
+                uncopied.add(name)
+    return copies, uncopied

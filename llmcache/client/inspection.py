@@ -1,0 +1,106 @@
+"""What a call would do, without asking the model: its key, and why it would hit or miss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from instructor import Instructor
+
+from llmcache.background import database
+from llmcache.client.request import ClientRequest, read_request
+from llmcache.client.wrapping import CachedCreate
+from llmcache.exceptions import InvalidArgumentType, UncacheableRequest
+from llmcache.explanation import Explanation, Subject, explain_call
+
+
+def key_for(client: Instructor, *, response_model: Any, **arguments: Any) -> str:
+    """The key of the call ``client.create(response_model=..., messages=..., ...)``.
+
+    Nobody is asked: neither a tier nor the model.
+
+    Args:
+        client: a client that `from_provider` or `wrap` made.
+        response_model: the class of the answer.
+        **arguments: the other arguments of the call.
+
+    Returns:
+        64 hex digits.
+
+    Raises:
+        UncacheableRequest: when such a call has no key; the message says why.
+        InvalidArgument: when the client is not one of llmcache, or an argument cannot be meant.
+    """
+    request = _request_of("key_for", client, response_model, arguments)
+    if request.bypass:
+        raise UncacheableRequest("request", request.bypass)
+    return request.call.key
+
+
+def explain(client: Instructor, *, response_model: Any, **arguments: Any) -> Explanation:
+    """Why the call ``client.create(response_model=..., messages=..., ...)`` would hit or miss.
+
+    The tiers are asked, without counting a hit; the model is not. Only entries of the call's own
+    namespace are looked at.
+
+    Args:
+        client: a client that `from_provider` or `wrap` made.
+        response_model: the class of the answer.
+        **arguments: the other arguments of the call.
+
+    Returns:
+        An `Explanation`: ``outcome``, ``tier``, ``reason``, ``key``, the digests of its ``parts``,
+        and for a miss the ``nearest`` stored entry with what differs. ``print()`` shows all of it.
+
+    Raises:
+        InvalidArgument: when the client is not one of llmcache, or an argument cannot be meant.
+    """
+    return _explaining("explain", client, response_model, arguments)()
+
+
+async def aexplain(client: Instructor, *, response_model: Any, **arguments: Any) -> Explanation:
+    """`explain` for a coroutine: the same arguments; the event loop goes on meanwhile."""
+    work = _explaining("aexplain", client, response_model, arguments)
+    return await database.arun_to_the_end(work)
+
+
+def _explaining(
+    function: str, client: Instructor, response_model: Any, arguments: dict[str, Any]
+) -> Callable[[], Explanation]:
+    request = _request_of(function, client, response_model, arguments)
+    origin, call, shape, canonical = request.origin, request.call, request.shape, request.canonical
+    subject = Subject(
+        name="this call",
+        key=call.key,
+        namespace=call.namespace,
+        provider=str(origin.client.provider.value),
+        endpoint=request.endpoint,
+        model=call.model,
+        mode=str(origin.client.mode.value),
+        response_model=shape.path if shape else "",
+        digests=canonical.digests() if canonical else {},
+        describe=request.describe,
+    )
+    return partial(
+        explain_call,
+        subject,
+        policy=request.policy,
+        bypass=request.bypass,
+        restore=request.restore,
+    )
+
+
+def _request_of(
+    function: str, client: Instructor, response_model: Any, arguments: dict[str, Any]
+) -> ClientRequest:
+    create_fn = getattr(client, "create_fn", None)
+    if not isinstance(create_fn, CachedCreate):
+        raise InvalidArgumentType(
+            f"{function}() takes a client that llmcache.from_provider() or llmcache.wrap() made."
+        )
+    # The defaults of `Instructor.create`.
+    call = client.handle_kwargs({"context": None, "strict": True, **arguments})
+    # (a twin of the origin: to look at a call is not to make one in its namespace)
+    return read_request(replace(create_fn.origin), response_model, call)

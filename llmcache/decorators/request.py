@@ -1,0 +1,369 @@
+"""One call of a decorated function, as the flow sees it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from typing import Any, Final
+
+from django.core.exceptions import ImproperlyConfigured
+
+from llmcache.codec.answers import StoredAnswer
+from llmcache.codec.completions import NotReproducible
+from llmcache.codec.values import without_derived_class
+from llmcache.conf import settings
+from llmcache.decorators.naming import (
+    closed_over,
+)
+from llmcache.decorators.origin import MODE, PROVIDER, Origin
+from llmcache.decorators.returns import Kind, Returns
+from llmcache.discretion import without_content
+from llmcache.exceptions import InvalidArgument, InvalidArgumentType, UncacheableRequest
+from llmcache.explanation import Explanation, Subject, explain_call
+from llmcache.flow import (
+    NotRestorable,
+    NotStorable,
+    Recording,
+    adrive,
+    adrive_stream,
+    arefresh,
+    arefresh_stream,
+    drive,
+    drive_stream,
+    refresh,
+    refresh_stream,
+    take_turn,
+)
+from llmcache.keys.request import (
+    SAMPLE,
+    CanonicalRequest,
+    canonical_context,
+    canonical_part,
+)
+from llmcache.leases import Lease
+from llmcache.outcomes import NO_RECEIPT, Call, Inside, Receipt
+from llmcache.policy import CacheMode, Policy, overridden, read_tags
+from llmcache.providers import pricing
+from llmcache.providers.admission import completions_in, why_not_admitted, why_unfinished
+from llmcache.store.drafts import describe, make_draft
+from llmcache.store.records import Draft, Found
+from llmcache.usage.reasons import in_general
+
+logger = logging.getLogger("llmcache")
+
+# The parts of the key that a function does not have.
+NOTHING: Final = canonical_part("messages", None)
+# The context of a function that closes over no variable.
+NONE_CLOSED: Final = canonical_part("context", {})
+
+
+@dataclass(slots=True)
+class FunctionRequest:
+    """One call of a decorated function (a `llmcache.flow.StreamRequest`)."""
+
+    origin: Origin
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    policy: Policy
+    call: Call
+    bypass: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    canonical: CanonicalRequest | None = None
+    returns: Returns | None = None
+    described: bytes | None = None
+    tags: frozenset[str] = frozenset()
+    refusal: str = ""
+    inside: Inside | None = None
+    receipt: Receipt = NO_RECEIPT
+    begun: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        return self.returns.kind if self.returns else Kind.VALUE
+
+    @property
+    def asks_alone(self) -> bool:
+        return self.kind is not Kind.VALUE
+
+    def answer(self) -> Any:
+        """What the decorated function gives back to its caller."""
+        if self.kind is Kind.STREAM:
+            return drive_stream(self, self.ask)
+        if self.kind is Kind.ASYNC_STREAM:
+            return adrive_stream(self, self.ask)
+        if self.origin.is_coroutine:
+            return self._awaited()
+        return drive(self, self.ask_value)
+
+    async def _awaited(self) -> Any:
+        await take_turn()
+        return await adrive(self, self.aask_value)
+
+    def again(self) -> Callable[[Lease | None], Any]:
+        bound = self.origin.copied(self.args, self.kwargs)
+        twin = replace(
+            self,
+            args=bound.args,
+            kwargs=bound.kwargs,
+            policy=replace(self.policy, mode=CacheMode.RELOAD),
+            call=self.call.once_more(),
+            inside=None,
+            receipt=NO_RECEIPT,
+            begun=False,
+        )
+        twin.arguments = self.origin.bind(bound.args, bound.kwargs)
+        if self.kind is Kind.STREAM:
+            return partial(refresh_stream, twin, twin.ask)
+        if self.kind is Kind.ASYNC_STREAM:
+            return partial(arefresh_stream, twin, twin.ask)
+        if self.origin.is_coroutine:
+            return partial(arefresh, twin, twin.aask_value)
+        return partial(refresh, twin, twin.ask_value)
+
+    def ask(self) -> Any:
+        """Call the function itself."""
+        return self.origin.function(*self.args, **self.kwargs)
+
+    def ask_value(self) -> Any:
+        return without_derived_class(self.ask())
+
+    async def aask_value(self) -> Any:
+        return without_derived_class(await self.ask())
+
+    def restore(self, found: Found) -> Any:
+        return self._returns.codec.decode(StoredAnswer.unpack(found.body))
+
+    def before_asking(self) -> None:
+        # Before, because the function may change its arguments.
+        self.refusal = "its arguments could not be read again"
+        self.refusal = self._why_not_to_be_kept()
+        self.described = self.describe()
+
+    def describe(self) -> bytes | None:
+        """The call as JSON, for people to read; None when it is not to be stored."""
+        return describe(
+            {
+                "messages": [],
+                "parameters": counted_in(self),
+                "context": _closed_over(self.origin) or None,
+                "strict": None,
+            }
+        )
+
+    def _why_not_to_be_kept(self) -> str:
+        if self._is_changed():
+            return "an argument was changed between the call and its start"
+        try:
+            self.tags = self._read_tags()
+        except Exception as error:  # noqa: BLE001 - law A, and law D: not stored without its tags
+            logger.warning("llmcache: the tags of %s: %s", self.origin.name, without_content(error))
+            return f"its tags could not be told ({type(error).__name__})"
+        return ""
+
+    def _is_changed(self) -> bool:
+        """Whether the arguments have another key now, or none any more."""
+        try:
+            return canonical_of(self).key != self.call.key
+        except Exception:  # noqa: BLE001 - as it says
+            return True
+
+    def _read_tags(self) -> frozenset[str]:
+        origin = self.origin
+        if origin.tags is None:
+            return frozenset()
+        wanted = origin.tag_arguments
+        arguments = {
+            name: value
+            for name, value in self.arguments.items()
+            if wanted is None or name in wanted
+        }
+        return read_tags(origin.tags(**arguments))
+
+    def encode_item(self, item: Any) -> bytes:
+        _judge(item)
+        try:
+            return self._returns.encode_item(item)
+        except NotReproducible as error:
+            raise NotRestorable(f"an item cannot be stored: {error}") from None
+
+    def bill(self, answer: Any, seconds: float) -> None:
+        """What calls inside have spent, they tell themselves; and a replayed answer is free."""
+        self.receipt = pricing.receipt(
+            getattr(answer, "_raw_response", None), provider=PROVIDER, seconds=seconds
+        )
+        self.call.spent = self.receipt
+        if self.inside:
+            spent = [call.spent for call in self.inside if call.spent is not None]
+            self.receipt = pricing.together(spent, seconds)
+            self.call.spent = pricing.together([], seconds)
+
+    def draft(self, answer: Any, asked: float, latency: float) -> Draft:
+        if self.policy.ttl_seconds == 0:
+            raise NotStorable("cache_ttl is 0")
+        if self.refusal or self.canonical is None:
+            raise NotStorable(self.refusal or "the call has no key")
+        if self._is_changed():
+            # By the function itself: then a hit would not do it. Or by others: then it may have
+            # answered for what they made of it.
+            raise NotStorable("an argument was changed while the function ran")
+        return make_draft(
+            self.call,
+            self.policy,
+            self.canonical,
+            self._encoded(answer),
+            self.described,
+            self.receipt,
+            asked=asked,
+            inside=self.inside,
+            tags=self.policy.tags | self.tags,
+            endpoint=self.origin.endpoint_name,
+            mode=MODE,
+        )
+
+    def _encoded(self, answer: Any) -> StoredAnswer:
+        if isinstance(answer, Recording):
+            return self._recorded(answer)
+        _judge(answer)
+        _admit(answer, getattr(answer, "_raw_response", None))
+        try:
+            return self._returns.codec.encode(answer)
+        except NotReproducible as error:
+            raise NotRestorable(f"the answer cannot be stored: {error}") from None
+
+    def _recorded(self, recording: Recording) -> StoredAnswer:
+        """What has passed of a generator that has come to its end."""
+        stored = self._returns.encode_items(recording.items())
+        if settings.admit is not None:
+            _admit(self._returns.codec.decode(stored), None)
+        return stored
+
+    @property
+    def _returns(self) -> Returns:
+        if self.returns is None:
+            raise NotStorable("the call has no key")
+        return self.returns
+
+
+def _judge(answer: Any) -> None:
+    for completion in completions_in(answer):
+        if refusal := why_unfinished(completion):
+            raise NotStorable(refusal)
+
+
+def _admit(answer: Any, completion: Any) -> None:
+    if refusal := why_not_admitted(answer, completion):
+        raise NotStorable(refusal)
+
+
+def read_request(
+    origin: Origin, policy: Policy, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> FunctionRequest:
+    """The call with these arguments. Whatever goes wrong makes it a bypass, with the reason.
+
+    Raises `InvalidArgument` where a namespace is required and there is none.
+    """
+    call = Call(provider=PROVIDER, model=origin.name)
+    request = FunctionRequest(origin, args, kwargs, overridden(policy), call)
+    try:
+        request.call.namespace = request.policy.namespace_name
+        request.returns = origin.returns
+        request.call.response_model = request.returns.path
+        request.arguments = origin.bind(args, kwargs)
+        request.canonical = canonical_of(request)
+        request.call.key = request.canonical.key
+    except InvalidArgument:
+        raise
+    except UncacheableRequest as error:
+        request.bypass = str(error)
+        _warn_once(origin.name, in_general(request.bypass))
+    except TypeError as error:
+        _refuse_ours(origin, kwargs)
+        _note_no_key(request, error)
+    except Exception as error:  # noqa: BLE001 - law A: the function is called all the same
+        _note_no_key(request, error)
+    return request
+
+
+def _note_no_key(request: FunctionRequest, error: Exception) -> None:
+    why = without_content(error)
+    of_settings = isinstance(error, ImproperlyConfigured)
+    request.bypass = why if of_settings else f"no key could be computed ({type(error).__name__})"
+    _warn_once(request.origin.name, why)
+
+
+def _refuse_ours(origin: Origin, kwargs: Mapping[str, Any]) -> None:
+    """Raise `InvalidArgument` for what is meant for the cache, as clients take it."""
+    known = origin.signature.parameters
+    for name in () if origin.rest_name else kwargs:
+        if name.startswith("cache") and name not in known:
+            raise InvalidArgumentType(
+                f"{origin.name} takes no {name}. What is asked of the cache is said where the "
+                "function is decorated, or around the call: with llmcache.override(...)."
+            )
+
+
+def canonical_of(request: FunctionRequest) -> CanonicalRequest:
+    origin = request.origin
+    closed = _closed_over(origin) if origin.closes_over else None
+    return origin.common_parts(request.call.namespace).request(
+        messages=NOTHING,
+        parameters=_canonical("parameters", counted_in(request)),
+        context=_canonical("context", closed) if closed else NONE_CLOSED,
+        strict=NOTHING,
+    )
+
+
+def counted_in(request: FunctionRequest) -> dict[str, Any]:
+    """The arguments that count in the key, and which of several answers to them is meant."""
+    counted, sample = request.origin.counted(request.arguments), request.policy.sample
+    if not sample:
+        return counted
+    if SAMPLE in request.origin.signature.parameters:
+        raise UncacheableRequest(SAMPLE, "it is an argument of the function, too")
+    return {**counted, SAMPLE: sample}
+
+
+def _closed_over(origin: Origin) -> dict[str, Any]:
+    closed = closed_over(origin.function)
+    return {name: value for name, value in closed.items() if name not in origin.exclude}
+
+
+def _canonical(part: str, values: Mapping[str, Any]) -> bytes:
+    """The order inside of the values counts: a function may go through a mapping."""
+    forms: dict[str, bytes] = {}
+    for name, value in values.items():
+        try:
+            forms[name] = canonical_context({name: value})
+        except UncacheableRequest as error:
+            raise UncacheableRequest(
+                name + error.part.removeprefix(f"context[{name!r}]"),
+                f"{error.why}; if it cannot change the answer, say exclude=({name!r},)",
+            ) from None
+    return canonical_part(part, forms)
+
+
+@lru_cache(maxsize=1000)
+def _warn_once(name: str, why: str) -> None:
+    logger.warning("llmcache: calls of %s are not cached: %s", name, why)
+
+
+def explain_request(request: FunctionRequest) -> Explanation:
+    """What would come of `request`, and why. The function is not called."""
+    canonical, returns = request.canonical, request.returns
+    subject = Subject(
+        name="this call",
+        key=request.call.key,
+        namespace=request.call.namespace,
+        provider=PROVIDER,
+        endpoint=request.origin.endpoint_name,
+        model=request.call.model,
+        mode=MODE,
+        response_model=returns.path if returns else "",
+        digests=canonical.digests() if canonical else {},
+        describe=request.describe,
+    )
+    return explain_call(
+        subject, policy=request.policy, bypass=request.bypass, restore=request.restore
+    )

@@ -1,0 +1,196 @@
+"""What is compared, a call or a stored entry, and what differs between two of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from llmcache.codec.envelope import REQUEST, unseal
+from llmcache.discretion import without_content
+from llmcache.explanation.diff import difference, printable
+from llmcache.keys.request import PARTS
+from llmcache.store.rows.columns import label, text
+
+if TYPE_CHECKING:
+    from llmcache.models import CacheEntry
+
+# The parts that are in the readable request, when that is stored.
+READABLE: Final = ("messages", "parameters", "context", "strict")
+# The parts that are columns of a row.
+COLUMNS: Final = ("namespace", "provider", "endpoint", "model", "mode")
+
+READ_THE_SAME: Final = (
+    "They read the same. What differs is not shown in JSON, such as the types of values, or was "
+    "redacted."
+)
+NO_DIGESTS: Final = (
+    "No digests are stored of its parts: it came through instructor's own cache interface."
+)
+SAME_ENTRY: Final = "It is the same entry."
+SAME_PARTS: Final = "No part differs: it was stored by a version of llmcache with other keys."
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A call, or a stored entry: what is known of its request.
+
+    `name` is what a reader calls it; `describe` gives the readable request as JSON, None when it is
+    not stored, or raises.
+    """
+
+    name: str
+    key: str
+    namespace: str
+    provider: str
+    endpoint: str
+    model: str
+    mode: str
+    response_model: str
+    digests: Mapping[str, str]
+    describe: Callable[[], bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Another stored entry, and what differs from it.
+
+    `differing` names parts of the key. `differences` says for each of them how: a unified diff,
+    ``-`` the other entry, ``+`` what is explained, or a sentence; None when the requests cannot be
+    read, and `note` says why.
+    """
+
+    key: str
+    namespace: str
+    model: str
+    response_model: str
+    created_at: datetime
+    differing: tuple[str, ...] = ()
+    differences: Mapping[str, str | None] = field(default_factory=dict)
+    note: str = ""
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield self.key
+        yield f"  stored      {at(self.created_at)}"
+        yield f"  namespace   {printable(self.namespace)}"
+        yield f"  model       {printable(self.model)}"
+        yield f"  differs in  {printable(', '.join(self.differing)) or 'nothing'}"
+        if self.note:
+            yield f"  {printable(self.note)}"
+        for part, shown in self.differences.items():
+            if shown is not None:
+                yield f"\n{printable(part)}\n{shown}"
+
+
+def subject_of(entry: CacheEntry) -> Subject:
+    """A stored entry to be explained or compared."""
+
+    def describe() -> bytes | None:
+        request = entry.request
+        return None if request is None else unseal(REQUEST, entry.key, bytes(request)).body
+
+    return Subject(
+        name=str(entry),
+        key=entry.key,
+        namespace=entry.namespace,
+        provider=entry.provider,
+        endpoint=entry.endpoint,
+        model=entry.model,
+        mode=entry.mode,
+        response_model=entry.response_model,
+        digests=entry.part_digests,
+        describe=describe,
+    )
+
+
+def compare(subject: Subject, entry: CacheEntry) -> Comparison:
+    """What differs between `subject` and a stored entry. Never raises for what cannot be read."""
+    other = subject_of(entry)
+    differing: tuple[str, ...] = ()
+    differences: dict[str, str | None] = {}
+    note = ""
+    if not (subject.digests and other.digests):
+        note = NO_DIGESTS
+    else:
+        differing = differing_parts(subject.digests, other.digests)
+        differences, note = _differences(subject, other, differing)
+    if not (differing or note):
+        note = SAME_ENTRY if subject.key == other.key else SAME_PARTS
+    return Comparison(
+        key=other.key,
+        namespace=other.namespace,
+        model=other.model,
+        response_model=other.response_model,
+        created_at=entry.created_at,
+        differing=differing,
+        differences=differences,
+        note=note,
+    )
+
+
+def differing_parts(digests: Mapping[str, str], others: Mapping[str, str]) -> tuple[str, ...]:
+    """The parts whose digests are not the same, in the order of the key."""
+    names = [*PARTS, *sorted({*digests, *others} - {*PARTS})]
+    return tuple(name for name in names if digests.get(name) != others.get(name))
+
+
+def at(moment: datetime) -> str:
+    return moment.isoformat(" ", "seconds")
+
+
+def _differences(
+    subject: Subject, other: Subject, differing: tuple[str, ...]
+) -> tuple[dict[str, str | None], str]:
+    """How each of these parts differs, and why that cannot be said of some."""
+    found: dict[str, str | None] = dict.fromkeys(differing)
+    names = (other.name, subject.name)
+    for part in found.keys() & COLUMNS:
+        shorten = text if part == "endpoint" else label
+        old, new = (shorten(getattr(each, part)) for each in (other, subject))
+        found[part] = difference(old, new, names) or READ_THE_SAME
+    if "schema" in found:
+        found["schema"] = _schemas(subject, other)
+    readable = found.keys() & READABLE
+    if not readable:
+        return found, ""
+    try:
+        before, after = _request(other), _request(subject)
+    except _Unreadable as error:
+        return found, str(error)
+    for part in readable:
+        # Inside the context the order counts: see `llmcache.keys.canonical_context`.
+        shown = difference(before.get(part), after.get(part), names, keep_order=part == "context")
+        found[part] = shown or READ_THE_SAME
+    return found, ""
+
+
+def _schemas(subject: Subject, other: Subject) -> str:
+    old, new = label(other.response_model), label(subject.response_model)
+    if old == new:
+        return f"The JSON schema of {printable(new)} is another one. Schemas are not stored."
+    shown = difference(old, new, (other.name, subject.name))
+    return f"Schemas are not stored. The response models:\n{shown}"
+
+
+class _Unreadable(Exception):
+    """A request cannot be shown; the message says why."""
+
+
+def _request(subject: Subject) -> dict[str, Any]:
+    try:
+        body = subject.describe()
+        request = None if body is None else json.loads(body)
+    except Exception as error:
+        why = without_content(error)  # a redactor may raise anything
+        raise _Unreadable(f"The request of {subject.name} cannot be read: {why}.") from error
+    if body is None:
+        raise _Unreadable(
+            f"The request of {subject.name} is not stored: see LLMCACHE['STORE_REQUESTS']."
+        )
+    # A redactor may have made anything of it.
+    return request if isinstance(request, dict) else {"messages": request}

@@ -1,0 +1,214 @@
+"""The drivers: they carry the steps of the flow out, on a thread or on an event loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from llmcache import signals, store, trampoline
+from llmcache.background import transactions
+from llmcache.conf import settings
+from llmcache.flow.inside import making
+from llmcache.flow.revalidation import arefresh_soon, refresh_soon
+from llmcache.flow.rules import answer, refreshed
+from llmcache.flow.steps import (
+    Acquire,
+    Ask,
+    Flow,
+    Leader,
+    Lookup,
+    Refresh,
+    Request,
+    Step,
+    Store,
+)
+from llmcache.leases import Ending, Lease, aacquire, acquire
+from llmcache.store.records import Draft, Found, Missing
+from llmcache.usage import ledger
+
+
+@dataclass(slots=True)
+class Shared:
+    """What requests of one key have in common when many are answered at once.
+
+    `found` is what a lookup of many keys found. Once one of the requests was answered by the
+    model, it is that answer as stored, `made` just now. None: nothing is known, look it up.
+    """
+
+    found: Found | Missing | None = None
+    made: bool = False
+
+    def look_up(self, step: Lookup) -> Found | Missing | None:
+        if not isinstance(self.found, Found):
+            return self.found
+        if not (self.found.fresh or step.stale):
+            return Missing()
+        return self.found
+
+    def keep(self, draft: Draft) -> None:
+        self.found = store.copy_of(draft)
+        self.made = self.found is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Work for another thread: to wait for one's turn, or to ask the model (`asks`)."""
+
+    work: Callable[[], Any]
+    asks: bool
+
+
+def drive(request: Request, ask: Callable[[], Any]) -> Any:
+    """Carry out the flow of `request` for a synchronous caller; `ask` asks the model."""
+    return _drive(answer(request), request, ask)
+
+
+def refresh(request: Request, ask: Callable[[], Any], lease: Lease | None) -> Any:
+    """`drive` for an answer that is to be a new one; `lease` is the right to ask."""
+    return _drive(refreshed(request, lease), request, ask)
+
+
+async def adrive(
+    request: Request, ask: Callable[[], Awaitable[Any]], shared: Shared | None = None
+) -> Any:
+    """Carry out the flow of `request` for a coroutine; `ask` asks the model."""
+    return await _adrive(answer(request), request, ask, shared)
+
+
+async def arefresh(request: Request, ask: Callable[[], Awaitable[Any]], lease: Lease | None) -> Any:
+    """`refresh` for a coroutine."""
+    return await _adrive(refreshed(request, lease), request, ask, None)
+
+
+def drive_but_asking(
+    request: Request, ask: Callable[[], Any], shared: Shared
+) -> Generator[Elsewhere, Any, Any]:
+    """`drive` for one of many, whose model is asked elsewhere, on another thread.
+
+    Yields what is to be done there, and is sent the result, or the error is thrown in. All else
+    (tiers, captures, signals) stays on the thread and the connections of the caller.
+    """
+    started = time.perf_counter()
+
+    def perform(step: Step) -> Generator[Elsewhere, Any, Any]:
+        if isinstance(step, Ask):
+            return (yield Elsewhere(partial(_ask, request, ask), asks=True))
+        if isinstance(step, Acquire) and not transactions.stays_here():
+            return (yield Elsewhere(partial(_get_ready, step), asks=False))
+        return carry_out(step, request, shared)
+
+    try:
+        return (yield from trampoline.relay(answer(request), perform))
+    finally:
+        ledger.record(request.call, started)
+        signals.send(signals.call_answered, type(request), call=request.call)
+
+
+def _drive(steps: Flow, request: Request, ask: Callable[[], Any]) -> Any:
+    started = time.perf_counter()
+
+    def perform(step: Step) -> Any:
+        return _ask(request, ask) if isinstance(step, Ask) else carry_out(step, request)
+
+    try:
+        return trampoline.run(steps, perform)
+    finally:
+        ledger.record(request.call, started)
+        signals.send(signals.call_answered, type(request), call=request.call)
+
+
+async def _adrive(
+    steps: Flow, request: Request, ask: Callable[[], Awaitable[Any]], shared: Shared | None
+) -> Any:
+    started = time.perf_counter()
+
+    async def perform(step: Step) -> Any:
+        if isinstance(step, Ask):
+            with making(request):
+                return await ask()
+        return await acarry_out(step, request, shared)
+
+    try:
+        return await trampoline.arun(steps, perform)
+    finally:
+        ledger.record(request.call, started)
+        await signals.asend(signals.call_answered, type(request), call=request.call)
+
+
+def _ask(request: Request, ask: Callable[[], Any]) -> Any:
+    with making(request):
+        return ask()
+
+
+def carry_out(step: Step, request: Request, shared: Shared | None = None) -> Any:
+    """Carry out any step but `Ask`, for a synchronous caller."""
+    match step:
+        case Lookup():
+            known = shared.look_up(step) if shared else None
+            return known or store.lookup(step.key, stale=step.stale)
+        case Acquire():
+            return _get_ready(step)
+        case Store():
+            refusal = store.save(step.draft, step.generation)
+            _share(step, shared)
+            return refusal
+        case Refresh():
+            return refresh_soon(request)
+    raise AssertionError(f"the driver itself carries out {step}")
+
+
+async def acarry_out(step: Step, request: Request, shared: Shared | None = None) -> Any:
+    """`carry_out` for a coroutine."""
+    match step:
+        case Lookup():
+            known = shared.look_up(step) if shared else None
+            return known or await store.alookup(step.key, stale=step.stale)
+        case Acquire():
+            return await _aget_ready(step)
+        case Store():
+            refusal = await store.asave(step.draft, step.generation)
+            _share(step, shared)
+            return refusal
+        case Refresh():
+            return arefresh_soon(request)
+    raise AssertionError(f"the driver itself carries out {step}")
+
+
+def _get_ready(step: Acquire) -> Leader | Found:
+    lease: Lease | Found | None = step.lease
+    if lease is None and not step.alone:
+        lease = acquire(step.key, settings.wait_seconds, step.refused)
+    if isinstance(lease, Found):
+        return lease
+    with _given_back(lease):
+        return Leader(lease, store.generation())
+
+
+async def _aget_ready(step: Acquire) -> Leader | Found:
+    lease: Lease | Found | None = step.lease
+    if lease is None and not step.alone:
+        lease = await aacquire(step.key, settings.wait_seconds, step.refused)
+    if isinstance(lease, Found):
+        return lease
+    with _given_back(lease):
+        return Leader(lease, await store.ageneration())
+
+
+@contextmanager
+def _given_back(lease: Lease | None) -> Iterator[None]:
+    """A caller that goes away with the lease would keep all others waiting."""
+    try:
+        yield
+    except BaseException:
+        if lease is not None:
+            lease.end(Ending.ABANDONED)
+        raise
+
+
+def _share(step: Store, shared: Shared | None) -> None:
+    if shared:
+        shared.keep(step.draft)

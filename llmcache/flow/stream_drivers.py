@@ -1,0 +1,172 @@
+"""The drivers of a call whose answer is a stream.
+
+They follow the same rules. For them, to `Ask` is to hand on the items as they come; what the flow
+is told of it is their `Recording`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+)
+from contextlib import aclosing
+from contextvars import Context, copy_context
+from typing import Any
+
+from llmcache import signals, trampoline
+from llmcache.background.database import running_loop
+from llmcache.flow.drivers import acarry_out, carry_out
+from llmcache.flow.inside import making
+from llmcache.flow.recording import Recording
+from llmcache.flow.rules import NOTHING, answer, refreshed
+from llmcache.flow.steps import Ask, Flow, Step, StreamRequest
+from llmcache.leases import Lease
+from llmcache.outcomes import Outcome, begin_stream
+from llmcache.usage import ledger
+
+
+def drive_stream(
+    request: StreamRequest, ask: Callable[[], Iterable[Any]]
+) -> Generator[Any, None, None]:
+    """Carry out the flow of `request` while the caller iterates; `ask` opens the model's stream.
+
+    Nothing is done before the caller wants the first item. One that stops early closes the model's
+    stream, and nothing is stored. The call is shown to the captures around this function, when the
+    stream has come to its end.
+    """
+    return _stream(answer(request), request, ask, copy_context())
+
+
+def adrive_stream(
+    request: StreamRequest, ask: Callable[[], AsyncIterable[Any]]
+) -> AsyncGenerator[Any, None]:
+    """`drive_stream` for a coroutine."""
+    return _astream(answer(request), request, ask, copy_context())
+
+
+def refresh_stream(
+    request: StreamRequest, ask: Callable[[], Iterable[Any]], lease: Lease | None
+) -> None:
+    """Read the model's stream to its end, for an answer that is to be a new one."""
+    for _ in _stream(refreshed(request, lease), request, ask, copy_context()):
+        pass
+
+
+async def arefresh_stream(
+    request: StreamRequest, ask: Callable[[], AsyncIterable[Any]], lease: Lease | None
+) -> None:
+    """`refresh_stream` for a coroutine."""
+    async with aclosing(_astream(refreshed(request, lease), request, ask, copy_context())) as items:
+        async for _ in items:
+            pass
+
+
+def _stream(
+    steps: Flow, request: StreamRequest, ask: Callable[[], Iterable[Any]], context: Context
+) -> Generator[Any, None, None]:
+    started, handed_on = time.perf_counter(), NOTHING
+    context.run(begin_stream, request.call)
+
+    def perform(step: Step) -> Generator[Any, None, Any]:
+        nonlocal handed_on
+        if not isinstance(step, Ask):
+            return carry_out(step, request)
+        handed_on = recording = _recording(request)
+        yield from _passed_on(request, ask, recording)
+        return recording
+
+    try:
+        answered = yield from trampoline.relay(steps, perform)
+        yield from () if answered is handed_on else answered
+    finally:
+        context.run(ledger.record, request.call, started)
+        signals.send(signals.call_answered, type(request), call=request.call)
+
+
+async def _astream(
+    steps: Flow, request: StreamRequest, ask: Callable[[], AsyncIterable[Any]], context: Context
+) -> AsyncGenerator[Any, None]:
+    running_loop()
+    started, handed_on = time.perf_counter(), NOTHING
+    context.run(begin_stream, request.call)
+    try:
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    if isinstance(step, Ask):
+                        handed_on = result = _recording(request)
+                        async with aclosing(_apassed_on(request, ask, result)) as items:
+                            async for item in items:
+                                yield item
+                    else:
+                        result = await acarry_out(step, request)
+                except BaseException as error:  # noqa: BLE001 - the flow raises it again
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(result)
+        except StopIteration as end:
+            replayed = () if end.value is handed_on else end.value
+        for item in replayed:
+            yield item
+    finally:
+        context.run(ledger.record, request.call, started)
+        await signals.asend(signals.call_answered, type(request), call=request.call)
+
+
+def _recording(request: StreamRequest) -> Recording | None:
+    """None where nothing is to be stored."""
+    bypassed = request.call.outcome is Outcome.BYPASS
+    return None if bypassed else Recording(request.encode_item)
+
+
+def _passed_on(
+    request: StreamRequest, ask: Callable[[], Iterable[Any]], recording: Recording | None
+) -> Generator[Any, None, None]:
+    with making(request):
+        stream = ask()
+        items = iter(stream)
+    try:
+        # (what is asked between two items, the caller asks)
+        while (item := _next(request, items)) is not NOTHING:
+            request.begun = True
+            if recording is not None:
+                recording.add(item)
+            yield item
+    finally:
+        if close := getattr(stream, "close", None):
+            close()
+
+
+async def _apassed_on(
+    request: StreamRequest, ask: Callable[[], AsyncIterable[Any]], recording: Recording | None
+) -> AsyncGenerator[Any, None]:
+    with making(request):
+        stream = ask()
+        items = aiter(stream)
+    try:
+        while (item := await _anext(request, items)) is not NOTHING:
+            request.begun = True
+            if recording is not None:
+                recording.add(item)
+            yield item
+    finally:
+        if aclose := getattr(stream, "aclose", None):
+            await aclose()
+
+
+def _next(request: StreamRequest, items: Iterator[Any]) -> Any:
+    with making(request):
+        return next(items, NOTHING)
+
+
+async def _anext(request: StreamRequest, items: AsyncIterator[Any]) -> Any:
+    with making(request):
+        return await anext(items, NOTHING)

@@ -1,0 +1,1 @@
+"""The canonical form of any value, and of a request; the key of a request."""

@@ -1,0 +1,217 @@
+"""Getting the lease that all processes share, or the answer for which another one holds it.
+
+As the flow, this is a generator that does no I/O: it yields work to be done, or for how long to
+pause, and one small driver runs it on a thread, another on an event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+from uuid import uuid4
+
+from llmcache import store, trampoline
+from llmcache.background import database
+from llmcache.leases import places, renewal
+from llmcache.leases.flights import Ending, Flight, join
+from llmcache.leases.place import Place, Seen
+from llmcache.outcomes import Tier
+from llmcache.resilience.failsafe import ends_the_task, report
+from llmcache.store.records import Found
+
+# Whoever waits looks again after a twentieth of the time that it has waited, within these bounds:
+# it wakes soon after the answer, and a thousand who wait do not keep the tier busy.
+SHORTEST_PAUSE: Final = 0.02
+LONGEST_PAUSE: Final = 0.15
+PAUSES: Final = 20
+
+# A coroutine waits longer for a thread than that will try.
+ACQUIRE_PATIENCE: Final = places.HOT.patience + database.READ_SECONDS
+
+Pause = float
+Step = Pause | Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to ask the model. Whoever has it ends it, whatever happens."""
+
+    flight: Flight
+    place: Place | None
+    token: str
+
+    def settle(self) -> None:
+        """The answer is about to be stored: it is not for who begins to wait after this."""
+        self.flight.settle()
+
+    def end(self, ending: Ending, found: Found | None = None) -> None:
+        """Let the waiters go. Takes no time, and raises nothing."""
+        renewal.forget(self.token)
+        self.flight.end(ending, found)
+        _give_back(self.place, self.flight.key, self.token, ending)
+
+
+def acquire(key: str, seconds: float, refused: Found | None = None) -> Lease | Found | None:
+    """The lease for `key`, or the answer for which another one had it.
+
+    That may have been stored after the caller looked it up. `refused` is what is stored and no
+    answer. None: after so many seconds neither was to be had, or another one's call has failed;
+    each is to ask for itself. Raises nothing.
+    """
+    ends = time.monotonic() + seconds
+    while True:
+        joined = time.monotonic()
+        flight, leads = join(key)
+        if leads:
+            return trampoline.run(_lead(flight, ends, refused), _carry_out)
+        if flight.wait(ends - time.monotonic()) is None:
+            flight.give_up()
+        if flight.serves(joined):
+            return flight.found
+
+
+async def aacquire(key: str, seconds: float, refused: Found | None = None) -> Lease | Found | None:
+    """`acquire` for a coroutine. Cancelling it harms nobody else."""
+    ends = time.monotonic() + seconds
+    while True:
+        joined = time.monotonic()
+        flight, leads = join(key)
+        if leads:
+            return await trampoline.arun(_lead(flight, ends, refused), _acarry_out)
+        if await flight.await_(ends - time.monotonic()) is None:
+            flight.give_up()
+        if flight.serves(joined):
+            return flight.found
+
+
+def begin(key: str) -> Flight | None:
+    """The flight for `key`, to be led on another thread; None when it is led already."""
+    flight, leads = join(key)
+    return flight if leads else None
+
+
+def lead(flight: Flight) -> Lease | Found | None:
+    """The lease for a flight that has begun, or the answer where a fresh one is stored by now.
+
+    None: another process has the lease.
+    """
+    return trampoline.run(_lead(flight, ends=0.0), _carry_out)
+
+
+async def alead(flight: Flight) -> Lease | Found | None:
+    """`lead` for a coroutine."""
+    return await trampoline.arun(_lead(flight, ends=0.0), _acarry_out)
+
+
+def _lead(
+    flight: Flight, ends: float, refused: Found | None = None
+) -> Generator[Step, Any, Lease | Found | None]:
+    token = uuid4().hex
+    try:
+        return (yield from _contend(flight, token, ends, refused))
+    except BaseException as error:
+        if not isinstance(error, Exception) or ends_the_task(error):
+            _abandon(flight, token)
+            raise
+        # (law A: each process asks for itself then)
+        report(Tier.DURABLE, "lease from", error)
+        return Lease(flight, None, token)
+
+
+def _contend(
+    flight: Flight, token: str, ends: float, refused: Found | None
+) -> Generator[Step, Any, Lease | Found | None]:
+    """Claim the lease; while another one holds it, wait for what becomes of that."""
+    while True:
+        place, holder = yield partial(_acquire, flight, token)
+        if place is None or holder is None:
+            found = yield from _look_up(flight, refused)
+            if found is None:
+                return _held(flight, place, token)
+            _give_back(place, flight.key, token, Ending.STORED)
+            return found
+        seen = yield from _watch(place, flight.key, holder, ends)
+        if seen is not Seen.GONE:
+            flight.end(Ending.RELEASED if seen is Seen.RELEASED else Ending.ABANDONED)
+            return None
+        found = yield from _look_up(flight, refused)
+        if found is not None:
+            return found
+
+
+def _look_up(flight: Flight, refused: Found | None) -> Generator[Step, Any, Found | None]:
+    """The answer that is stored by now, with which the flight ends."""
+    flight.settle()
+    found = yield partial(store.peek, flight.key)
+    if not isinstance(found, Found) or (refused and found.body == refused.body):
+        return None
+    flight.end(Ending.STORED, found)
+    return found
+
+
+def _watch(place: Place, key: str, holder: str, ends: float) -> Generator[Step, Any, Seen]:
+    """What became of `holder`; `ASKING` when the time is up."""
+    began = now = time.monotonic()
+    while now < ends:
+        yield min(max((now - began) / PAUSES, SHORTEST_PAUSE), LONGEST_PAUSE, ends - now)
+        seen: Seen = yield partial(places.look, place, key, holder)
+        if seen is not Seen.ASKING:
+            return seen
+        now = time.monotonic()
+    return Seen.ASKING
+
+
+def _held(flight: Flight, place: Place | None, token: str) -> Lease:
+    if place is not None:
+        renewal.keep(token, partial(_renew, place, flight, token))
+    return Lease(flight, place, token)
+
+
+def _renew(place: Place, flight: Flight, token: str) -> None:
+    if flight.is_given_up:
+        renewal.forget(token)
+        return
+    places.renew(place, flight.key, token)
+    if flight.ending is not None:  # it was freed meanwhile, and may be back
+        places.free_later(place, flight.key, token, Ending.STORED)
+
+
+def _give_back(place: Place | None, key: str, token: str, ending: Ending) -> None:
+    if place is not None:
+        places.free_later(place, key, token, ending)
+
+
+def _acquire(flight: Flight, token: str) -> tuple[Place | None, str | None]:
+    claimed = places.acquire(flight.key, token)
+    if flight.ending is not None:  # whoever wanted it went away meanwhile
+        _free_everywhere(flight, token)
+    return claimed
+
+
+def _abandon(flight: Flight, token: str) -> None:
+    """Let another one lead. The claim may be under way on another thread, or have succeeded."""
+    flight.end(Ending.ABANDONED)
+    _free_everywhere(flight, token)
+
+
+def _free_everywhere(flight: Flight, token: str) -> None:
+    for place in places.EVERYWHERE:
+        places.free_later(place, flight.key, token, Ending.ABANDONED)
+
+
+def _carry_out(step: Step) -> Any:
+    if isinstance(step, float):
+        time.sleep(step)
+        return None
+    return step()
+
+
+async def _acarry_out(step: Step) -> Any:
+    if isinstance(step, float):
+        await asyncio.sleep(step)
+        return None
+    return await database.arun(step, patience=ACQUIRE_PATIENCE)

@@ -1,0 +1,63 @@
+"""What a place for leases is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Final, Protocol
+
+from llmcache.leases.flights import Ending
+from llmcache.outcomes import Tier
+from llmcache.resilience.failsafe import lasts
+
+# So long the waiters have to notice that they are to ask for themselves.
+NOTICE_SECONDS: Final = 10
+
+
+class Seen(Enum):
+    """What a waiter sees of the holder it waits for."""
+
+    ASKING = auto()
+    RELEASED = auto()
+    GONE = auto()
+
+
+class Failed:
+    """What could not be done, and the error that it met."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    @property
+    def lasts(self) -> bool:
+        """Whether to try again would not help."""
+        return lasts(self.error)
+
+    def noting(self, work: Callable[[], object]) -> object:
+        """What `work` returns. Raises what it raises."""
+        try:
+            return work()
+        except Exception as error:
+            self.error = error
+            raise
+
+
+class Place(Protocol):
+    """Where leases are kept. Each function may raise what the tier raises."""
+
+    tier: Tier
+    #: A claim that fails is tried again for so many seconds: it may be a moment's trouble (a
+    #: thousand who ask at once), and elsewhere, another one would have the lease as well.
+    patience: float
+
+    def acquire(self, key: str, token: str) -> str | None:
+        """Take the lease for `key`. None: it is ours; else the token of its holder.
+
+        That is empty where the holder has just let it go: nobody has it.
+        """
+
+    def look(self, key: str, holder: str) -> Seen: ...
+
+    def renew(self, key: str, token: str) -> None: ...
+
+    def free(self, key: str, token: str, ending: Ending) -> None: ...

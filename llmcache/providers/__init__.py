@@ -1,0 +1,1 @@
+"""What providers say, each in its dialect: endings, errors, tokens and costs."""

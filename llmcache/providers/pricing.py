@@ -1,0 +1,181 @@
+"""What an answer of a model took: its tokens, as the provider counts them, and what they cost.
+
+The team's own prices (``LLMCACHE["PRICES"]``) win. Those of genai-prices, the extra "prices", are
+asked otherwise; they come with the library, and nobody is asked over the network. A model that
+neither knows has no price, which is not the same as a price of zero.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Final
+
+from django.core.exceptions import ImproperlyConfigured
+
+from llmcache.conf import Prices, settings
+from llmcache.outcomes import Receipt
+
+try:
+    import genai_prices
+except ImportError:  # the extra "prices" is not installed
+    genai_prices = None  # type: ignore[assignment]
+
+logger = logging.getLogger("llmcache")
+
+# Money is counted in these.
+PER_DOLLAR: Final = 1_000_000_000
+# A dollar for a million tokens, in those for one token.
+PER_TOKEN: Final = PER_DOLLAR // 1_000_000
+
+# Names of instructor for a provider that genai-prices calls otherwise.
+PROVIDERS: Final = {"genai": "google", "generative-ai": "google"}
+# No answer has more tokens, and infinity is no number of them.
+MOST: Final = 1 << 53
+# Where the provider is not known, a model's name has to do.
+UNKNOWN_PROVIDERS: Final = frozenset({"", "unknown", "python", "instructor"})
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The tokens of one answer, retries included.
+
+    Of `input_tokens`, `cached_tokens` were read from the provider's own cache of prompts, and
+    `written_tokens` written there.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+    written_tokens: int = 0
+
+
+def receipt(
+    completion: Any, *, provider: str = "", model: str = "", seconds: float | None = None
+) -> Receipt:
+    """What the answer with this response of the provider took, at today's prices.
+
+    Args:
+        completion: the provider's response, as an object of its SDK or as the JSON of one.
+        provider: as instructor calls it.
+        model: the name that was sent. The one that the response names is tried after it.
+        seconds: how long the model took.
+    """
+    tokens_in, tokens_out, cached, written = _tokens(completion)
+    took = None if seconds is None else round(seconds * 1_000_000)
+    if tokens_in is None or tokens_out is None:
+        return Receipt(tokens_in, tokens_out, None, took)
+    names = dict.fromkeys((model, _read(completion, "model")))
+    models = [name for name in names if name and isinstance(name, str)]
+    cost = _cost(Usage(tokens_in, tokens_out, cached, written), provider, models)
+    return Receipt(tokens_in, tokens_out, cost, took)
+
+
+def together(receipts: Iterable[Receipt], seconds: float) -> Receipt:
+    """What several answers took that came within `seconds`. None at all cost nothing."""
+    each = list(receipts)
+    return Receipt(
+        _sum(receipt.input_tokens for receipt in each),
+        _sum(receipt.output_tokens for receipt in each),
+        _sum(receipt.cost for receipt in each),
+        round(seconds * 1_000_000),
+    )
+
+
+def dollars(cost: int) -> Decimal:
+    """An amount of money, counted as in a `Receipt`, in US dollars."""
+    return Decimal(cost) / PER_DOLLAR
+
+
+def _tokens(completion: Any) -> tuple[int | None, int | None, int, int]:
+    """The fields of `Usage`, in the words of each provider; None: it is not told."""
+    usage = _read(completion, "usage")
+    if usage is None:
+        usage = _read(completion, "usage_metadata")
+    # Cohere's are one deeper.
+    usage = _read(usage, "billed_units") or _read(usage, "tokens") or usage
+    tokens_in = _count(usage, "prompt_tokens", "input_tokens", "prompt_token_count", "inputTokens")
+    tokens_out = _count(
+        usage, "completion_tokens", "output_tokens", "candidates_token_count", "outputTokens"
+    )
+    # Anthropic and Bedrock count what has to do with their cache apart, the others within.
+    read = _count(usage, "cache_read_input_tokens", "cacheReadInputTokens") or 0
+    written = _count(usage, "cache_creation_input_tokens", "cacheWriteInputTokens") or 0
+    thoughts = _count(usage, "thoughts_token_count") or 0
+    return (
+        None if tokens_in is None else tokens_in + read + written,
+        None if tokens_out is None else tokens_out + thoughts,
+        read or min(tokens_in or 0, _cached_within(usage)),
+        written,
+    )
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    """None, when one of them is not known."""
+    known = list(values)
+    return None if None in known else sum(filter(None, known))
+
+
+def _cost(usage: Usage, provider: str, models: list[str]) -> int | None:
+    try:
+        own = settings.prices
+    except ImproperlyConfigured as error:
+        _warn_once(str(error))
+        return None
+    for model in models:
+        if model in own:
+            return _own_cost(usage, own[model])
+    return next(_listed_costs(usage, provider, models), None)
+
+
+def _own_cost(usage: Usage, prices: Prices) -> int:
+    cached_price = prices.input if prices.cached_input is None else prices.cached_input
+    cost = (
+        (usage.input_tokens - usage.cached_tokens) * prices.input
+        + usage.cached_tokens * cached_price
+        + usage.output_tokens * prices.output
+    )
+    return round(cost * PER_TOKEN)
+
+
+def _listed_costs(usage: Usage, provider: str, models: list[str]) -> Iterator[int]:
+    """What genai-prices says, of each of the names that it knows."""
+    if genai_prices is None:
+        return
+    provider_id = None if provider in UNKNOWN_PROVIDERS else PROVIDERS.get(provider, provider)
+    used = genai_prices.Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cached_tokens,
+        cache_write_tokens=usage.written_tokens,
+    )
+    for model in models:
+        try:
+            price = genai_prices.calc_price(used, model, provider_id=provider_id).total_price
+        except (LookupError, ValueError):
+            continue
+        yield round(price * PER_DOLLAR)
+
+
+def _cached_within(usage: Any) -> int:
+    details = _read(usage, "prompt_tokens_details") or _read(usage, "input_tokens_details")
+    return _count(details, "cached_tokens") or _count(usage, "cached_content_token_count") or 0
+
+
+def _count(holder: Any, *names: str) -> int | None:
+    """The first of these that is a number of tokens."""
+    values = (_read(holder, name) for name in names)
+    # (Cohere's are floats.)
+    return next((int(n) for n in values if type(n) in {int, float} and 0 <= n < MOST), None)
+
+
+def _read(holder: Any, name: str) -> Any:
+    return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
+
+
+@lru_cache(maxsize=100)
+def _warn_once(trouble: str) -> None:
+    logger.warning("llmcache: answers have no price: %s", trouble)

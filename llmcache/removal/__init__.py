@@ -1,0 +1,1 @@
+"""Removing entries: invalidation, at once or carried on, and what has expired."""

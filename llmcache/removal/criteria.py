@@ -1,0 +1,209 @@
+"""What an invalidation is to remove: criteria as they are written, checked and read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, TypeVar, Unpack, get_origin
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils import timezone
+from django.utils.connection import ConnectionDoesNotExist
+
+from llmcache.background import transactions
+from llmcache.exceptions import InvalidArgument, InvalidArgumentType
+from llmcache.keys.forms import path_of
+from llmcache.policy import read_namespace, read_tags
+from llmcache.store.rows import columns
+from llmcache.store.rows.search import can_search
+from llmcache.store.rows.tier import Selection
+
+if TYPE_CHECKING:
+    from llmcache.models import CacheEntryQuerySet
+T = TypeVar("T")
+
+KEYS_PER_QUERY: Final = 1000
+# More keys are not named in the audit row. What was asked before and comes late is not stored then,
+# whatever its key: at worst an answer is asked for again.
+MOST_KEYS_NAMED: Final = 1000
+KEY: Final = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """Which entries; several criteria narrow, and what is None does not count.
+
+    `selected` is how many were chosen one by one in the admin, where they are too many to name.
+    """
+
+    keys: frozenset[str] | None = None
+    tags: frozenset[str] | None = None
+    namespace: str | None = None
+    model: str | None = None
+    response_model: str | None = None
+    before: datetime | None = None
+    text: str | None = None
+    selected: int | None = None
+
+    def select(self, rows: CacheEntryQuerySet) -> CacheEntryQuerySet:
+        if self.keys is not None:
+            rows = rows.filter(key__in=self.keys)
+        if self.tags is not None:
+            rows = rows.tagged(self.tags)
+        if self.namespace is not None:
+            rows = rows.in_namespace(self.namespace)
+        if self.model is not None:
+            rows = rows.filter(model=columns.label(self.model))
+        if self.response_model is not None:
+            rows = rows.filter(response_model=columns.label(self.response_model))
+        if self.before is not None:
+            rows = rows.filter(created_at__lt=self.before)
+        if self.text is not None:
+            rows = rows.filter(words__matches=self.text)
+        return rows
+
+    def selections(self) -> Iterator[Selection]:
+        """What to select, one after the other: no statement names more than some hundred keys."""
+        if self.keys is None:
+            yield self.select
+        for some in in_parts(sorted(self.keys or ()), KEYS_PER_QUERY):
+            yield replace(self, keys=frozenset(some)).select
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any]) -> Self:
+        """What `described` has described, where it names no keys and no selection."""
+        tags, before = described.get("tags"), described.get("before")
+        return cls(
+            tags=None if tags is None else frozenset(tags),
+            namespace=described.get("namespace"),
+            model=described.get("model"),
+            response_model=described.get("response_model"),
+            before=None if before is None else datetime.fromisoformat(before),
+            text=described.get("text"),
+        )
+
+    def described(self) -> dict[str, Any]:
+        """What the audit row says, and what answers that come late are compared with."""
+        keys: dict[str, Any] = {}
+        if self.keys is not None:
+            few = len(self.keys) <= MOST_KEYS_NAMED
+            keys = {"keys": sorted(self.keys)} if few else {"selected": len(self.keys)}
+        named = {
+            "tags": None if self.tags is None else sorted(self.tags),
+            "namespace": self.namespace,
+            "model": self.model and columns.text(self.model),
+            "response_model": self.response_model and columns.text(self.response_model),
+            "before": self.before and self.before.isoformat(),
+            "text": self.text and columns.text(self.text),
+            "selected": self.selected,
+        }
+        described = keys | {name: value for name, value in named.items() if value is not None}
+        return described or {"everything": True}
+
+
+class InvalidationCriteria(TypedDict, total=False):
+    """The arguments of `invalidate` that say which entries."""
+
+    keys: Iterable[str] | None
+    tags: Iterable[str] | None
+    namespace: str | None
+    model: str | None
+    response_model: Any
+    before: datetime | timedelta | None
+    text: str | None
+    everything: bool
+
+
+def read_criteria(**criteria: Unpack[InvalidationCriteria]) -> Criteria:
+    """The criteria that `invalidate` was given. Raises `InvalidArgument`."""
+    namespace, tags = criteria.get("namespace"), criteria.get("tags")
+    read = Criteria(
+        keys=_read_keys(criteria.get("keys")),
+        tags=None if tags is None else read_tags(tags),
+        namespace=None if namespace is None else read_namespace(namespace),
+        model=_read_model(criteria.get("model")),
+        response_model=_read_response_model(criteria.get("response_model")),
+        before=_read_moment(criteria.get("before")),
+        text=_read_text(criteria.get("text")),
+    )
+    if (read == Criteria()) is not (criteria.get("everything") is True):
+        raise InvalidArgument(
+            "invalidate() takes criteria, or everything=True to remove all entries of all "
+            "namespaces; one of the two."
+        )
+    return read
+
+
+def in_parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _read_keys(keys: Iterable[str] | None) -> frozenset[str] | None:
+    if keys is None:
+        return None
+    if isinstance(keys, str) or not isinstance(keys, Iterable):
+        raise InvalidArgumentType(f"keys takes a list of keys, not {keys!r}.")
+    return frozenset(map(_read_key, keys))
+
+
+def _read_key(key: object) -> str:
+    if isinstance(key, str) and KEY.fullmatch(key):
+        return key
+    raise InvalidArgument(f"a key has 64 hex digits, as key_for() gives it; not {key!r}.")
+
+
+def _read_model(model: str | None) -> str | None:
+    if model is not None and not isinstance(model, str):
+        raise InvalidArgumentType(f"model takes the name of a model, not {model!r}.")
+    return model
+
+
+def _read_response_model(response_model: Any) -> str | None:
+    if response_model is None or isinstance(response_model, str):
+        return response_model
+    if isinstance(response_model, type) or get_origin(response_model) is not None:
+        return path_of(response_model)
+    raise InvalidArgumentType(
+        f"response_model takes a class or its dotted path, not {response_model!r}."
+    )
+
+
+def _read_text(text: str | None) -> str | None:
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise InvalidArgumentType(f"text takes words, not {text!r}.")
+    if not text.strip():
+        raise InvalidArgument("text takes at least one word.")
+    # (that there is no such database is no error of the caller's: law A)
+    with suppress(ImproperlyConfigured, ConnectionDoesNotExist):
+        if not can_search(transactions.database_alias()):
+            raise InvalidArgument(
+                "prompts cannot be searched on this database: text= takes PostgreSQL."
+            )
+    return columns.text(text)
+
+
+def _read_moment(before: datetime | timedelta | None) -> datetime | None:
+    if before is None:
+        return None
+    if isinstance(before, timedelta):
+        try:
+            return timezone.now() - before
+        except OverflowError:
+            raise InvalidArgument(f"before={before!r} is before the first of all days.") from None
+    if isinstance(before, datetime):
+        return _as_the_project_keeps_times(before)
+    raise InvalidArgumentType(f"before takes a datetime or a timedelta, not {before!r}.")
+
+
+def _as_the_project_keeps_times(moment: datetime) -> datetime:
+    if timezone.is_naive(moment):
+        return timezone.make_aware(moment) if settings.USE_TZ else moment
+    if settings.USE_TZ:
+        return moment
+    return timezone.make_naive(moment, timezone.get_default_timezone())

@@ -1,0 +1,91 @@
+"""Amounts in few words, for a table or a tile: money, time, counts, parts and changes."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Final
+
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
+
+from llmcache.providers.pricing import dollars
+
+# Amounts of less are shown with as many digits as it takes to see something.
+SMALL: Final = Decimal("0.1")
+DIGITS: Final = 2
+MOST_DIGITS: Final = 9
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+
+
+def money(cost: int) -> str:
+    """Billionths of a US dollar in dollars, rounded; what is not nothing never looks like it."""
+    amount = dollars(cost)
+    places = DIGITS
+    if 0 < abs(amount) < SMALL:
+        places = min(MOST_DIGITS, DIGITS - 1 - amount.adjusted())
+    return f"${_decimal(amount, places)}"
+
+
+def count(number: int) -> str:
+    """A whole number, with thousands told apart."""
+    return str(number_format(number, force_grouping=True))
+
+
+def rough(number: int) -> str:
+    """A whole number in at most three digits and a unit."""
+    for size, unit in ((10**9, _("bn")), (10**6, _("M")), (10**3, _("k"))):
+        if abs(number) >= size:
+            part = number / size
+            return f"{_decimal(part, 0 if part >= 99.95 else 1)} {unit}"
+    return str(number)
+
+
+def part(ratio: float | None) -> str:
+    """A part of one as a percentage; a dash for None."""
+    if ratio is None:
+        return "–"
+    return _("%(number)s %%") % {"number": _decimal(100 * ratio, 1)}
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its two largest units."""
+    whole = round(seconds)
+    if whole < MINUTE:
+        return _("%(count)s s") % {"count": _decimal(seconds, 1)}
+    if whole < HOUR:
+        return _("%(minutes)d min %(seconds)d s") % {
+            "minutes": whole // MINUTE,
+            "seconds": whole % MINUTE,
+        }
+    if whole < DAY:
+        return _("%(hours)d h %(minutes)d min") % {
+            "hours": whole // HOUR,
+            "minutes": whole % HOUR // MINUTE,
+        }
+    days = number_format(whole // DAY, force_grouping=True)
+    return _("%(days)s d %(hours)d h") % {"days": days, "hours": whole % DAY // HOUR}
+
+
+def change(now: float, before: float) -> str:
+    """How `now` differs from `before`, in per cent; empty where there is nothing to compare."""
+    if not before:
+        return ""
+    ratio = (now - before) / before
+    if abs(ratio) < 0.005:
+        return "±0 %"
+    return f"{ratio:+.0%}".replace("%", " %") if abs(ratio) < 10 else f"×{now / before:.0f}"
+
+
+def points(now: float | None, before: float | None) -> str:
+    """How a part of one differs, in percentage points; empty where one is not known."""
+    if now is None or before is None:
+        return ""
+    difference = 100 * (now - before)
+    number = "±0" if abs(difference) < 0.05 else f"{difference:+.1f}"
+    return _("%(number)s points") % {"number": number}
+
+
+def _decimal(number: float | Decimal, places: int) -> str:
+    # (Django does not round, it cuts)
+    rounded = Decimal(number).quantize(Decimal(1).scaleb(-places), ROUND_HALF_EVEN)
+    return str(number_format(rounded, decimal_pos=places, force_grouping=True))

@@ -1,0 +1,229 @@
+"""The one place where a tier's failure stops: whatever a tier raises becomes a miss.
+
+Only what a signal raises here to end what the caller is doing goes on to the caller.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar, overload
+
+from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    DataError,
+    IntegrityError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+)
+
+from llmcache import signals
+from llmcache.background import database, transactions
+from llmcache.breakers import NoneIsFree, State, TierResting, Use, breakers, must_be_up
+from llmcache.discretion import without_content
+from llmcache.outcomes import Tier
+from llmcache.resilience import recovery
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+logger = logging.getLogger("llmcache")
+
+# These tell of the settings, of our code or of one entry: trying again does not help.
+LASTING: Final = (
+    ImproperlyConfigured,
+    SynchronousOnlyOperation,
+    DataError,
+    IntegrityError,
+    NotSupportedError,
+    ProgrammingError,
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    TypeError,
+    ValueError,
+)
+# What only reads: it says nothing of whether the tier can be written, and the other way round.
+READS: Final = frozenset(
+    {"find", "find the epoch of", "look at a lease in", "read", "read the epoch in"}
+)
+# What SQLite, PostgreSQL and MariaDB say of a table that is not there.
+NO_TABLE: Final = ("no such table", "does not exist", "doesn't exist")
+# What pytest-django says in a test without its mark, and what Django's test cases raise.
+UNMARKED: Final = "Database access not allowed"
+FORBIDDEN: Final = "DatabaseOperationForbidden"
+_hinted: Final[set[str]] = set()
+# The tier need not rest for them, nor for how busy this process is.
+NOT_THE_TIERS_FAULT: Final = (TierResting, NoneIsFree, *LASTING)
+
+
+@contextmanager
+def failing_safe(tier: Tier, operation: str, troubles: list[str] | None = None) -> Iterator[None]:
+    """Report what the block raises, add it to `troubles` in words, and go on after the block.
+
+    What comes of the block counts for the breaker of `tier`. The block runs although the tier is
+    given a rest, unless it begins with `must_be_up`; the functions of `hot` do.
+    """
+    breaker = breakers.get((tier, _use(operation)))
+    mark = breaker.begin() if breaker else 0
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - this is the place
+        _failed(mark, tier, operation, error, troubles)
+    else:
+        # (`hot` itself says when that tier has answered: not every block gets as far)
+        if breaker and tier is not Tier.HOT:
+            breaker.succeeded(mark)
+
+
+@contextmanager
+def reporting(tier: Tier, operation: str, troubles: list[str] | None = None) -> Iterator[None]:
+    """`failing_safe` for a block that does not ask `tier` itself: it says nothing of its health."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - as above
+        _note(tier, operation, error, troubles)
+
+
+@overload
+def attempt(
+    tier: Tier, operation: str, work: Callable[[], T], troubles: list[str] | None = None
+) -> T | None: ...
+
+
+@overload
+def attempt(
+    tier: Tier,
+    operation: str,
+    work: Callable[[], T],
+    troubles: list[str] | None = None,
+    *,
+    default: D,
+) -> T | D: ...
+
+
+def attempt(
+    tier: Tier,
+    operation: str,
+    work: Callable[[], Any],
+    troubles: list[str] | None = None,
+    *,
+    default: Any = None,
+) -> Any:
+    """What `work` returns; `default` when it fails, or when `tier` is given a rest."""
+    if tier is not Tier.HOT:
+        with failing_safe(tier, operation, troubles):
+            must_be_up(tier, _use(operation))
+            return work()
+        return default
+    # Without a block, which takes longer: each hit comes by.
+    use = _use(operation)
+    breaker = breakers[tier, use]
+    mark = breaker.begin()
+    try:
+        if breaker.state is not State.CLOSED:
+            must_be_up(tier, use)
+        return work()
+    except Exception as error:  # noqa: BLE001 - as above
+        _failed(mark, tier, operation, error, troubles)
+        return default
+
+
+async def aattempt(
+    tier: Tier, operation: str, work: Awaitable[T], troubles: list[str] | None = None
+) -> T | None:
+    """What `work` gives; None when it fails."""
+    mark = breakers[tier, _use(operation)].begin()
+    try:
+        return await work
+    except Exception as error:  # noqa: BLE001 - as above
+        _failed(mark, tier, operation, error, troubles)
+        return None
+
+
+def report(tier: Tier, operation: str, error: Exception) -> str:
+    """Log that `tier` failed to do `operation`, tell the signal `tier_failed`; the words for it."""
+    trouble = f"the {tier} tier failed to {operation} ({type(error).__name__})"
+    hint = _hint(error)
+    if not hint:
+        logger.warning("llmcache: %s: %s", trouble, without_content(error))
+    elif hint not in _hinted:
+        _hinted.add(hint)
+        logger.warning("llmcache: %s", hint)
+    signals.send(signals.tier_failed, tier, tier=tier, operation=operation, error=error)
+    return trouble
+
+
+def _hint(error: Exception) -> str:
+    """What has to be done about it, once for all calls; empty where that is not known."""
+    said = str(error)
+    if isinstance(error, (ProgrammingError, OperationalError)) and "llmcache_" in said:
+        is_missing = any(words in said for words in NO_TABLE)
+        return f"its tables are missing: run `{how_to_migrate()}`" if is_missing else ""
+    if isinstance(error, RuntimeError) and said.startswith(UNMARKED):
+        return "a test without a database stores nothing: mark it with `@pytest.mark.django_db`"
+    if type(error).__name__ == FORBIDDEN:
+        alias = transactions.database_alias()
+        return (
+            "a test stores nothing where its class does not name the database: write "
+            f"`databases = {{{alias!r}, ...}}` in it; a SimpleTestCase becomes a TestCase"
+        )
+    if isinstance(error, database.HeldByATest):
+        return (
+            "in a TestCase, or with `@pytest.mark.django_db`, other threads than the test's own "
+            "store and find no rows: make it a TransactionTestCase, or "
+            "`@pytest.mark.django_db(transaction=True)`"
+        )
+    return ""
+
+
+def how_to_migrate() -> str:
+    """The command that makes the tables, in the database where they belong."""
+    alias = transactions.database_alias()
+    is_default = alias == DEFAULT_DB_ALIAS
+    return "manage.py migrate" + ("" if is_default else f" llmcache --database {alias}")
+
+
+def lasts(error: Exception | None) -> bool:
+    """Whether to try again would not help."""
+    return isinstance(error, LASTING) or (error is not None and bool(_hint(error)))
+
+
+def ends_the_task(error: Exception) -> bool:
+    """Whether it is Celery's soft time limit, and no failure of ours.
+
+    A signal handler raises it in the middle of whatever a task is doing.
+    """
+    billiard = sys.modules.get("billiard.exceptions")
+    return isinstance(error, getattr(billiard, "SoftTimeLimitExceeded", ()))
+
+
+def _use(operation: str) -> Use:
+    return Use.READ if operation in READS else Use.WRITE
+
+
+def _failed(
+    mark: int, tier: Tier, operation: str, error: Exception, troubles: list[str] | None
+) -> None:
+    use = _use(operation)
+    breaker = breakers.get((tier, use))
+    _note(tier, operation, error, troubles)
+    is_its_fault = not (isinstance(error, NOT_THE_TIERS_FAULT) or lasts(error))
+    if breaker and is_its_fault and breaker.failed(error, mark):
+        recovery.begin(tier, use)
+
+
+def _note(tier: Tier, operation: str, error: Exception, troubles: list[str] | None) -> None:
+    if ends_the_task(error):
+        raise error
+    # That it rests was said when it began to.
+    resting = isinstance(error, TierResting)
+    trouble = str(error) if resting else report(tier, operation, error)
+    if troubles is not None:
+        troubles.append(trouble)

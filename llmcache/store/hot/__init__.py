@@ -1,0 +1,1 @@
+"""The hot tier: copies on a Django cache alias, for speed only."""

@@ -1,0 +1,229 @@
+"""Looking entries up through the tiers: one, or many at once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Collection
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+from llmcache import breakers, signals
+from llmcache.background import database, transactions
+from llmcache.background.batching import Gathering
+from llmcache.breakers import Use
+from llmcache.codec.envelope import ANSWER, unseal
+from llmcache.discretion import without_content
+from llmcache.exceptions import CorruptEntry
+from llmcache.outcomes import Tier
+from llmcache.resilience.failsafe import aattempt, attempt, failing_safe, logger, reporting
+from llmcache.store import local, promotion
+from llmcache.store.hot import tier as hot
+from llmcache.store.records import Found, Missing
+from llmcache.store.rows import tier as durable
+from llmcache.store.rows import waiting
+
+# So many keys are looked up by one query: databases bound its parameters.
+KEYS_PER_QUERY: Final = 500
+#: A key, and whether an entry that has expired will do.
+Wanted = tuple[str, bool]
+
+
+def lookup(key: str, *, stale: bool = False) -> Found | Missing:
+    """The entry under `key`, from the first tier that has it.
+
+    `stale`: an entry that has expired, and has not been removed yet, will do.
+    """
+    looking = local.begin()
+    copy = local.get(key) if looking else None
+    if copy is not None:
+        return copy
+    found = peek(key, stale=stale)
+    if looking and isinstance(found, Found) and found.fresh:
+        _keep(key, found, looking)
+    return found
+
+
+def peek(key: str, *, stale: bool = False) -> Found | Missing:
+    """`lookup` past the copies in this process, for who wants to know what is stored."""
+    troubles: list[str] = []
+    found = _waiting(key, stale) if key in waiting.drafts else None
+    found = found or _lookup_rest(key, stale, troubles)
+    return Missing("; ".join(troubles)) if found is None else found
+
+
+async def alookup(key: str, *, stale: bool = False) -> Found | Missing:
+    """`lookup` for a coroutine: Redis is asked on the event loop, the rest on another thread."""
+    looking = local.begin()
+    found = local.get(key) if looking else None
+    if found is not None:
+        return found
+    troubles: list[str] = []
+    if key in waiting.drafts:
+        with failing_safe(Tier.DURABLE, "read", troubles):
+            found = await database.arun(partial(_waiting, key, stale))
+    reply = _ask_hot(key) if found is None else None
+    if reply is not None:
+        data = await aattempt(Tier.HOT, "read", reply, troubles)
+        found = found_in(key, data, Tier.HOT, stale=False)
+    if found is None:
+        rest = partial(_lookup_rest, key, stale, troubles, ask_hot=reply is None)
+        with failing_safe(Tier.DURABLE, "read", troubles):
+            found = await database.arun(rest)
+    if found is None:
+        return Missing("; ".join(troubles))
+    if looking and found.fresh:
+        _keep(key, found, looking)
+    return found
+
+
+def lookup_many(
+    keys: Collection[str], *, stale: Collection[str] = ()
+) -> dict[str, Found | Missing]:
+    """The entries under `keys`, in one round trip a tier (one for each `KEYS_PER_QUERY` rows).
+
+    `stale`: those of the keys for which an entry that has expired will do.
+    """
+    troubles: list[str] = []
+    looking = local.begin()
+    copies: dict[str, Found | None] = {key: local.get(key) for key in keys} if looking else {}
+    for key in waiting.drafts.keys() & keys if waiting.drafts else ():
+        copies[key] = _waiting(key, key in stale)
+    found = {key: copy for key, copy in copies.items() if copy is not None}
+    read = _lookup_many_hot([key for key in keys if key not in found], troubles)
+    rest = [key for key in keys if key not in found and key not in read]
+    for start in range(0, len(rest), KEYS_PER_QUERY):
+        some = rest[start : start + KEYS_PER_QUERY]
+        read |= _lookup_many_durable(some, stale, troubles)
+    for key, each in read.items() if looking else ():
+        if looking and each.fresh:
+            _keep(key, each, looking)
+    found |= read
+    missing = Missing("; ".join(troubles))
+    return {key: found.get(key, missing) for key in keys}
+
+
+async def alookup_many(
+    keys: Collection[str], *, stale: Collection[str] = ()
+) -> dict[str, Found | Missing]:
+    """`lookup_many` for a coroutine: the tiers are asked on another thread."""
+    troubles: list[str] = []
+    with failing_safe(Tier.DURABLE, "read", troubles):
+        # (no thread is needed to look nothing up)
+        work = partial(lookup_many, keys, stale=stale)
+        return await database.arun(work, patience=_patience(keys)) if keys else {}
+    return dict.fromkeys(keys, Missing(troubles[0]))
+
+
+def _keep(key: str, found: Found, looking: local.Looking) -> None:
+    with reporting(Tier.LOCAL, "write"):
+        if not transactions.will_be_undone():
+            local.put(key, found, looking)
+
+
+def refuse(key: str, tier: Tier, error: Exception) -> None:
+    """Report an entry that must not be served: a miss, and never an exception."""
+    why = without_content(error)
+    logger.warning("llmcache: the %s tier holds a bad entry under %s: %s", tier, key, why)
+    signals.send(signals.entry_refused, tier, key=key, tier=tier, error=error)
+
+
+def _ask_hot(key: str) -> Awaitable[bytes | None] | None:
+    """The hot copy, asked for on the event loop; None where that cannot be."""
+    with suppress(Exception):  # what is wrong is told by the thread that asks in its place
+        return hot.ask(key) if breakers.is_up(Tier.HOT, Use.READ) else None
+    return None
+
+
+def _lookup_rest(
+    key: str, stale: bool, troubles: list[str], *, ask_hot: bool = True
+) -> Found | None:
+    found = _lookup_hot(key, troubles) if ask_hot else None
+    return found or _lookup_durable(key, stale, troubles)
+
+
+def _lookup_hot(key: str, troubles: list[str]) -> Found | None:
+    data = attempt(Tier.HOT, "read", partial(hot.read, key), troubles)
+    return found_in(key, data, Tier.HOT, stale=False)
+
+
+def _lookup_durable(key: str, stale: bool, troubles: list[str]) -> Found | None:
+    return attempt(Tier.DURABLE, "read", partial(_read_one, (key, stale)), troubles)
+
+
+def _read_one(wanted: Wanted) -> Found | None:
+    if database.runs_here():
+        return database.run(partial(_read_wanted, [wanted])).get(wanted)
+    return _gathering.look_up(wanted).result(database.READ_SECONDS)
+
+
+def _read_wanted(several: Collection[Wanted]) -> dict[Wanted, Found]:
+    found = _read({key for key, _ in several}, {key for key, stale in several if stale})
+    return {
+        (key, stale): found[key]
+        for key, stale in several
+        if key in found and (stale or found[key].fresh)
+    }
+
+
+def _lookup_many_hot(keys: Collection[str], troubles: list[str]) -> dict[str, Found]:
+    copies = attempt(Tier.HOT, "read", partial(hot.read_many, keys), troubles, default={})
+    found = {key: found_in(key, data, Tier.HOT, stale=False) for key, data in copies.items()}
+    return {key: each for key, each in found.items() if each is not None}
+
+
+def _lookup_many_durable(
+    keys: list[str], stale: Collection[str], troubles: list[str]
+) -> dict[str, Found]:
+    work = partial(database.run, partial(_read, keys, stale), patience=_patience(keys))
+    return attempt(Tier.DURABLE, "read", work, troubles, default={})
+
+
+def _patience(keys: Collection[str]) -> float:
+    """Many rows take a moment longer."""
+    return database.READ_SECONDS * (1 + len(keys) / KEYS_PER_QUERY)
+
+
+def _read(keys: Collection[str], stale: Collection[str]) -> dict[str, Found]:
+    """What the rows have under `keys`; what is fresh of it gets a hot copy."""
+    rows = database.past_a_cut(partial(_rows, keys, expired_too=bool(stale)))
+    read = {key: found_in(key, rows[key], Tier.DURABLE, stale=key in stale) for key in rows}
+    found = {key: each for key, each in read.items() if each is not None}
+    promotion.promote([key for key, each in found.items() if each.fresh])
+    return found
+
+
+def _rows(keys: Collection[str], *, expired_too: bool) -> dict[str, bytes]:
+    if len(keys) > 1:
+        return durable.read_many(keys, expired_too=expired_too)
+    data = {key: durable.read(key, expired_too=expired_too) for key in keys}
+    return {key: each for key, each in data.items() if each is not None}
+
+
+def found_in(key: str, data: bytes | None, tier: Tier, *, stale: bool) -> Found | None:
+    if data is None:
+        return None
+    try:
+        envelope = unseal(ANSWER, key, data)
+    except CorruptEntry as error:
+        refuse(key, tier, error)
+        return None
+    expires = envelope.expires
+    stale_for = 0.0 if expires is None else max(0.0, time.time() - expires)
+    if stale_for and not stale:
+        return None
+    return Found(envelope.body, tier, expires, stale_for, envelope.created)
+
+
+def _waiting(key: str, stale: bool) -> Found | None:
+    """The answer that waits to be written under `key`."""
+    with failing_safe(Tier.DURABLE, "read"):
+        draft = waiting.get(key)
+        if draft is not None:
+            return found_in(key, draft.payload, Tier.LOCAL, stale=stale)
+    return None
+
+
+_gathering: Final = Gathering(_read_wanted, database.later, KEYS_PER_QUERY)
+os.register_at_fork(after_in_child=_gathering.start_anew)

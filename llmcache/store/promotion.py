@@ -1,0 +1,136 @@
+"""Copying entries to the hot tier, and taking copies back that should not be there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Final
+
+from django.utils import timezone
+
+from llmcache import breakers
+from llmcache.background import database, transactions
+from llmcache.outcomes import Tier
+from llmcache.resilience.failsafe import attempt, failing_safe, reporting
+from llmcache.store import evictions
+from llmcache.store.hot import epochs
+from llmcache.store.hot import tier as hot
+from llmcache.store.hot.epochs import Epoch
+from llmcache.store.rows import locks
+from llmcache.store.rows import tier as durable
+
+FAILED: Final = object()
+
+
+def promote(keys: Collection[str]) -> bool:
+    """Copy rows into the hot tier; whether all of them have their copy.
+
+    Each copy is written while its row is held, and a removal takes the row first and then the
+    copy: so no copy outlives its row.
+    """
+    if not keys or not _takes_copies():
+        return False
+    now = attempt(Tier.HOT, "find the epoch of", hot.epoch)
+    if now is None:
+        return False
+    are_sent = False
+    with failing_safe(Tier.DURABLE, "hold rows of"):
+        try:
+            with durable.held(keys) as rows:
+                if epochs.stands(now):
+                    are_sent = bool(rows) and _copy(rows, now)
+                    return are_sent and len(rows) == len(keys)
+            epochs.learn()
+        except locks.Busy:
+            pass
+        return False  # the next who looks it up will do it
+    if are_sent:
+        _take_back(keys)
+    return False
+
+
+def _copy(rows: dict[str, tuple[bytes, datetime | None]], now: Epoch) -> bool:
+    """Write the copies of rows that are held; whether they are there."""
+
+    def write() -> None:
+        try:
+            hot.write_many(_copies(rows), now)
+        except Exception as error:
+            if evictions.may_arrive(error):
+                evictions.note(rows, are_arriving=True)
+                evictions.finish_in_background()
+            raise
+
+    return attempt(Tier.HOT, "write", write, default=FAILED) is not FAILED
+
+
+def _take_back(keys: Collection[str]) -> None:
+    """The rows were not held to the end: somebody may have removed them before the copies came."""
+    with reporting(Tier.DURABLE, "note an eviction in"):
+        # (on another connection than the one that may just have been lost)
+        database.later(partial(reporting_all, lambda: evictions.evict(keys, evictions.note(keys))))
+
+
+def _takes_copies() -> bool:
+    """Whether there is a hot tier, and it is not given a rest."""
+    with reporting(Tier.HOT, "find"):
+        is_there = hot.backend() is not None and breakers.is_up(Tier.HOT)
+        # (no rollback would undo a copy: the next test would find it)
+        return is_there and not transactions.will_be_undone()
+    return False
+
+
+def _copies(
+    rows: dict[str, tuple[bytes, datetime | None]],
+) -> dict[str, tuple[bytes, float | None]]:
+    """The payloads, and for how many seconds each is fresh."""
+    now = timezone.now()
+    return {
+        key: (payload, None if expires is None else (expires - now).total_seconds())
+        for key, (payload, expires) in rows.items()
+    }
+
+
+def reporting_all(work: Callable[[], object]) -> None:
+    with failing_safe(Tier.DURABLE, "write"):
+        work()
+
+
+def promote_later(key: str) -> None:
+    """The caller, who has the answer, need not wait for its copy."""
+    work = partial(promote, [key])
+    if not database.may_put_off():
+        work()
+        return
+    with reporting(Tier.DURABLE, "hold rows of"):
+        database.later(work, writing=True)
+
+
+@dataclass(slots=True)
+class OlderCopy:
+    """The hot copy of the answer that is replaced, which may be of other tags and of another age.
+
+    It goes while the row is held, so that nobody makes it again: an invalidation finds the row of
+    the new answer, and would not know that the old one is still served. Where it cannot go then, it
+    is written down.
+    """
+
+    key: str
+    noted: int | None = None
+
+    def remove(self) -> None:
+        # (A cache in the database would take part in the transaction, and could spoil it.)
+        may_go = breakers.is_up(Tier.HOT) and not hot.is_in_database()
+        is_gone = may_go and evictions.remove_copies([self.key])
+        self.noted = None if is_gone else evictions.note([self.key])
+
+    def is_gone(self) -> bool:
+        """Whether it is, now that the row is committed; else somebody is at it."""
+        if self.noted is None:
+            return True
+        if breakers.is_up(Tier.HOT):
+            return evictions.evict([self.key], self.noted)
+        evictions.finish_in_background()
+        return False

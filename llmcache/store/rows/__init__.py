@@ -1,0 +1,1 @@
+"""The durable tier: rows in a database, the truth."""

@@ -1,0 +1,138 @@
+"""Storing an entry in the tiers: at once, patiently, or later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from django.db import OperationalError
+
+from llmcache import breakers
+from llmcache.background import database, transactions
+from llmcache.background.retry import persistently
+from llmcache.conf import settings
+from llmcache.outcomes import Tier
+from llmcache.resilience.failsafe import attempt, failing_safe
+from llmcache.store import batches, evictions, local
+from llmcache.store.lookups import KEYS_PER_QUERY, found_in
+from llmcache.store.promotion import OlderCopy, promote_later, reporting_all
+from llmcache.store.records import Draft, Found
+from llmcache.store.rows import late_answers, locks, parts, waiting
+from llmcache.store.rows import tier as durable
+
+# A write that finds another one writing (SQLite) is tried for an hour: each time it waits as long
+# as the connection waits for the lock (5 seconds by default).
+ATTEMPTS: Final = 720
+# While the database is given a rest, an answer that was paid for is written all the same, if it can
+# be; nobody waits for that longer than so.
+RESTING_SECONDS: Final = 0.25
+TOO_LARGE: Final = "the answer is larger than LLMCACHE['MAX_ENTRY_BYTES']"
+
+
+def copy_of(draft: Draft) -> Found | None:
+    """The entry that `draft` makes, as a copy in this process; None when it is fresh no more."""
+    with failing_safe(Tier.LOCAL, "read"):
+        return found_in(draft.key, draft.payload, Tier.LOCAL, stale=False)
+    return None
+
+
+def generation() -> int | None:
+    """What is to be noted before a question is asked, and told to `save` (see `late_answers`)."""
+    return attempt(Tier.DURABLE, "read", partial(database.run, late_answers.generation))
+
+
+async def ageneration() -> int | None:
+    """`generation` for a coroutine."""
+    with failing_safe(Tier.DURABLE, "read"):
+        return await database.arun(late_answers.generation)
+    return None
+
+
+def save(draft: Draft, generation: int | None = None) -> str | None:
+    """Store an entry, row first, then hot copy. None: stored, or soon to be; else why not.
+
+    `generation`: what `generation` gave before the question was asked.
+    """
+    troubles: list[str] = []
+    with failing_safe(Tier.DURABLE, "write", troubles):
+        if len(draft.payload) > settings.max_entry_bytes:
+            return TOO_LARGE
+        work = partial(_save, draft, generation)
+        if transactions.caller_is_the_writer():
+            _put_off(draft, generation, work)
+            return None
+        return database.run(work, patience=_write_patience(), writing=True)
+    return troubles[0]
+
+
+async def asave(draft: Draft, generation: int | None = None) -> str | None:
+    """`save` for a coroutine: the tiers are written on another thread."""
+    troubles: list[str] = []
+    with failing_safe(Tier.DURABLE, "write", troubles):
+        if len(draft.payload) > settings.max_entry_bytes:
+            return TOO_LARGE
+        work = partial(_save, draft, generation)
+        if await transactions.acaller_is_the_writer():
+            _put_off(draft, generation, work)
+            return None
+        return await database.arun(work, patience=_write_patience(), writing=True)
+    return troubles[0]
+
+
+def _write_patience() -> float:
+    """For how many seconds a caller waits for a write."""
+    return database.WRITE_SECONDS if breakers.is_up(Tier.DURABLE) else RESTING_SECONDS
+
+
+def _put_off(draft: Draft, generation: int | None, work: Callable[[], object]) -> None:
+    """Write once the caller's transaction has ended, and serve it meanwhile."""
+
+    def write() -> None:
+        try:
+            reporting_all(work)
+        finally:
+            waiting.discard(draft)
+
+    waiting.add(draft, generation)
+    try:
+        database.later(write, writing=True)
+    except BaseException:
+        waiting.discard(draft)
+        raise
+
+
+def _save(draft: Draft, generation: int | None) -> str | None:
+    """Store an entry in both tiers; why not, where it must not be stored."""
+    older = OlderCopy(draft.key)
+    refusal = locks.past_deadlocks(partial(_write_patiently, draft, generation, older.remove))
+    if older.is_gone() and refusal is None:
+        promote_later(draft.key)
+    if refusal == durable.TOO_LATE and draft.parts:
+        _remove_parts(draft)
+    local.drop([draft.key])
+    return refusal
+
+
+def _remove_parts(draft: Draft) -> None:
+    """What was invalidated while it was made would be made of the same answers again.
+
+    By another one at the same time, it may have been.
+    """
+    keys = [draft.key, *draft.parts]
+    doomed = [*persistently(partial(parts.below, keys)), *draft.parts, draft.key]
+    for batch in batches.remove_keys(doomed, batches.Pace(most=KEYS_PER_QUERY)):
+        evictions.evict_when_committed(batch.keys, batch.noted)
+
+
+def _write_patiently(
+    draft: Draft, generation: int | None, replaced: Callable[[], object] | None
+) -> str | None:
+    """`durable.write`, again and again where another one is the writer: it was paid for."""
+    for _ in range(ATTEMPTS):
+        try:
+            return durable.write(draft, generation, replaced=replaced)
+        except OperationalError as error:
+            if not locks.is_busy(error):
+                raise
+    return durable.write(draft, generation, replaced=replaced)

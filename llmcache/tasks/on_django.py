@@ -1,0 +1,51 @@
+"""Tasks of Django's own queue (Django 6.0). They only delegate.
+
+What Celery's beat does at its times, the commands of `llmcache.management` do for cron.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from django.tasks import task
+from django.tasks.backends.immediate import ImmediateBackend
+
+from llmcache.removal import resumable
+
+# A stale entry that is still in use is handed over again.
+MESSAGE_SECONDS: Final = 300
+
+
+@task
+def refresh_entry(key: str, until: float) -> str:
+    """Ask the model again for a stale entry, unless it is too late. May be delivered twice."""
+    # (as in `llmcache.tasks.on_celery`)
+    from llmcache.client.replay import refresh_entry
+
+    return refresh_entry(key) if time.time() < until else "too late"
+
+
+@task
+def invalidate(pk: int) -> str:
+    """Carry an invalidation that the admin has begun to its end. May be delivered twice."""
+    return resumable.carry_to_its_end(pk)
+
+
+def refresh_later(key: str) -> bool:
+    if _has_no_worker():
+        return False
+    refresh_entry.enqueue(key, time.time() + MESSAGE_SECONDS)
+    return True
+
+
+def invalidate_later(pk: int) -> bool:
+    if _has_no_worker():
+        return False
+    invalidate.enqueue(pk)
+    return True
+
+
+def _has_no_worker() -> bool:
+    """Whether tasks run where they are handed over, as by default: that would be no relief."""
+    return isinstance(refresh_entry.get_backend(), ImmediateBackend)

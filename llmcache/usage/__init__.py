@@ -1,0 +1,1 @@
+"""What is counted: each call and each hit, written behind the callers."""
