@@ -77,7 +77,7 @@ services: install ## install what the tests can use besides Python: servers and 
 	.ci/services
 
 requirements: install ## pin what pyproject.toml asks for; UPGRADE=--upgrade takes newer versions
-	$(COMPILE) --extra redis,celery,prices,zstd,encryption,progress,demo,test,lint -o requirements.txt pyproject.toml
+	$(COMPILE) --all-extras -o requirements.txt pyproject.toml requirements-dev.in
 	$(COMPILE) --constraint requirements.txt -o requirements-mariadb.txt requirements-mariadb.in
 	$(COMPILE) --constraint requirements.txt -o requirements-bench.txt requirements-bench.in
 	$(COMPILE) --constraint requirements.txt -o requirements-docs.txt requirements-docs.in

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from llmcache.removal.invalidate import ainvalidate, invalidate
     from llmcache.usage.buffer import aflush, flush
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "DjangoCache": "adapter",
