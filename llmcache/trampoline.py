@@ -6,7 +6,8 @@ loop, and `relay` inside of another generator. (httpx does its authentication in
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
+from types import coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -33,25 +34,8 @@ def run(steps: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
         raise
 
 
-async def arun(steps: Generator[Any, Any, T], perform: Callable[[Any], Awaitable[Any]]) -> T:
-    """`run` for a coroutine."""
-    try:
-        step = next(steps)
-        while True:
-            try:
-                result = await perform(step)
-            except BaseException as error:  # noqa: BLE001 - the generator raises it again
-                step = steps.throw(error)
-            else:
-                step = steps.send(result)
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
-
-
-def relay(
-    steps: Generator[Any, Any, T], perform: Callable[[Any], Generator[Any, Any, Any]]
-) -> Generator[Any, Any, T]:
-    """`run` in a generator, which yields whatever `perform` does."""
+def relay(steps: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> Generator[Any, Any, T]:
+    """`run` in a generator, which yields whatever the generators of `perform` do."""
     try:
         step = next(steps)
         while True:
@@ -63,3 +47,7 @@ def relay(
                 step = steps.send(result)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
+
+
+#: `run` for a coroutine, awaited: what an awaited step yields goes on to the event loop.
+arun = coroutine(relay)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,7 +25,7 @@ from llmcache.flow.steps import (
     Step,
     Store,
 )
-from llmcache.leases import Ending, Lease, aacquire, acquire
+from llmcache.leases import Lease, aacquire, acquire
 from llmcache.store.records import Draft, Found, Missing
 from llmcache.usage import ledger
 
@@ -184,8 +183,7 @@ def _get_ready(step: Acquire) -> Leader | Found:
         lease = acquire(step.key, settings.wait_seconds, step.refused)
     if isinstance(lease, Found):
         return lease
-    with _given_back(lease):
-        return Leader(lease, store.generation())
+    return Leader(lease, lease.generation if lease else store.generation())
 
 
 async def _aget_ready(step: Acquire) -> Leader | Found:
@@ -194,19 +192,7 @@ async def _aget_ready(step: Acquire) -> Leader | Found:
         lease = await aacquire(step.key, settings.wait_seconds, step.refused)
     if isinstance(lease, Found):
         return lease
-    with _given_back(lease):
-        return Leader(lease, await store.ageneration())
-
-
-@contextmanager
-def _given_back(lease: Lease | None) -> Iterator[None]:
-    """A caller that goes away with the lease would keep all others waiting."""
-    try:
-        yield
-    except BaseException:
-        if lease is not None:
-            lease.end(Ending.ABANDONED)
-        raise
+    return Leader(lease, lease.generation if lease else await store.ageneration())
 
 
 def _share(step: Store, shared: Shared | None) -> None:

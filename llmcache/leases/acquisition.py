@@ -21,7 +21,7 @@ from llmcache.leases.flights import Ending, Flight, join
 from llmcache.leases.place import Place, Seen
 from llmcache.outcomes import Tier
 from llmcache.resilience.failsafe import ends_the_task, report
-from llmcache.store.records import Found
+from llmcache.store.records import Found, Missing
 
 # Whoever waits looks again after a twentieth of the time that it has waited, within these bounds:
 # it wakes soon after the answer, and a thousand who wait do not keep the tier busy.
@@ -34,6 +34,8 @@ ACQUIRE_PATIENCE: Final = places.HOT.patience + database.READ_SECONDS
 
 Pause = float
 Step = Pause | Callable[[], Any]
+#: What is stored under a key, and the generation.
+Stored = tuple[Found | Missing, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Lease:
     flight: Flight
     place: Place | None
     token: str
+    #: What `store.generation` said when it was had.
+    generation: int | None
 
     def settle(self) -> None:
         """The answer is about to be stored: it is not for who begins to wait after this."""
@@ -119,7 +123,7 @@ def _lead(
             raise
         # (law A: each process asks for itself then)
         report(Tier.DURABLE, "lease from", error)
-        return Lease(flight, None, token)
+        return Lease(flight, None, token, None)
 
 
 def _contend(
@@ -127,30 +131,45 @@ def _contend(
 ) -> Generator[Step, Any, Lease | Found | None]:
     """Claim the lease; while another one holds it, wait for what becomes of that."""
     while True:
-        place, holder = yield partial(_acquire, flight, token)
-        if place is None or holder is None:
-            found = yield from _look_up(flight, refused)
-            if found is None:
-                return _held(flight, place, token)
+        place, holder, stored = yield partial(_claim, flight, token)
+        if stored is not None:
+            found, generation = stored
+            if not _is_served(flight, found, refused):
+                return _held(flight, place, token, generation)
             _give_back(place, flight.key, token, Ending.STORED)
-            return found
+            return found  # type: ignore[no-any-return]
         seen = yield from _watch(place, flight.key, holder, ends)
         if seen is not Seen.GONE:
             flight.end(Ending.RELEASED if seen is Seen.RELEASED else Ending.ABANDONED)
             return None
-        found = yield from _look_up(flight, refused)
-        if found is not None:
-            return found
+        found, _ = yield partial(_stored_by_now, flight)
+        if _is_served(flight, found, refused):
+            return found  # type: ignore[no-any-return]
 
 
-def _look_up(flight: Flight, refused: Found | None) -> Generator[Step, Any, Found | None]:
-    """The answer that is stored by now, with which the flight ends."""
+def _claim(flight: Flight, token: str) -> tuple[Place | None, str | None, Stored | None]:
+    """Where the lease is, who holds it, and what is stored by now if that is us.
+
+    One piece of work: a coroutine waits for a thread once.
+    """
+    place, holder = places.acquire(flight.key, token)
+    if flight.ending is not None:  # whoever wanted it went away meanwhile
+        _free_everywhere(flight, token)
+    is_ours = place is None or holder is None
+    return place, holder, _stored_by_now(flight) if is_ours else None
+
+
+def _stored_by_now(flight: Flight) -> Stored:
     flight.settle()
-    found = yield partial(store.peek, flight.key)
-    if not isinstance(found, Found) or (refused and found.body == refused.body):
-        return None
+    return store.peek_before_asking(flight.key)
+
+
+def _is_served(flight: Flight, found: Found | Missing, refused: Found | None) -> bool:
+    """Whether what is stored by now is the answer; the flight ends with it."""
+    if isinstance(found, Missing) or (refused and found.body == refused.body):
+        return False
     flight.end(Ending.STORED, found)
-    return found
+    return True
 
 
 def _watch(place: Place, key: str, holder: str, ends: float) -> Generator[Step, Any, Seen]:
@@ -165,10 +184,10 @@ def _watch(place: Place, key: str, holder: str, ends: float) -> Generator[Step, 
     return Seen.ASKING
 
 
-def _held(flight: Flight, place: Place | None, token: str) -> Lease:
+def _held(flight: Flight, place: Place | None, token: str, generation: int | None) -> Lease:
     if place is not None:
         renewal.keep(token, partial(_renew, place, flight, token))
-    return Lease(flight, place, token)
+    return Lease(flight, place, token, generation)
 
 
 def _renew(place: Place, flight: Flight, token: str) -> None:
@@ -183,13 +202,6 @@ def _renew(place: Place, flight: Flight, token: str) -> None:
 def _give_back(place: Place | None, key: str, token: str, ending: Ending) -> None:
     if place is not None:
         places.free_later(place, key, token, ending)
-
-
-def _acquire(flight: Flight, token: str) -> tuple[Place | None, str | None]:
-    claimed = places.acquire(flight.key, token)
-    if flight.ending is not None:  # whoever wanted it went away meanwhile
-        _free_everywhere(flight, token)
-    return claimed
 
 
 def _abandon(flight: Flight, token: str) -> None:

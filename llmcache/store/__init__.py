@@ -9,6 +9,7 @@ from llmcache.store.lookups import (
     lookup,
     lookup_many,
     peek,
+    peek_before_asking,
     refuse,
 )
 from llmcache.store.records import Draft, Found, Missing
@@ -28,6 +29,7 @@ __all__ = [
     "lookup",
     "lookup_many",
     "peek",
+    "peek_before_asking",
     "refuse",
     "save",
 ]

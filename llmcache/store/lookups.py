@@ -21,8 +21,8 @@ from llmcache.resilience.failsafe import aattempt, attempt, failing_safe, logger
 from llmcache.store import local, promotion
 from llmcache.store.hot import tier as hot
 from llmcache.store.records import Found, Missing
+from llmcache.store.rows import late_answers, waiting
 from llmcache.store.rows import tier as durable
-from llmcache.store.rows import waiting
 
 # So many keys are looked up by one query: databases bound its parameters.
 KEYS_PER_QUERY: Final = 500
@@ -51,6 +51,19 @@ def peek(key: str, *, stale: bool = False) -> Found | Missing:
     found = _waiting(key, stale) if key in waiting.drafts else None
     found = found or _lookup_rest(key, stale, troubles)
     return Missing("; ".join(troubles)) if found is None else found
+
+
+def peek_before_asking(key: str) -> tuple[Found | Missing, int | None]:
+    """`peek` for who is about to ask the model, and the generation (see `late_answers`).
+
+    The rows are asked for both in one piece of work.
+    """
+    found = _waiting(key, stale=False) if key in waiting.drafts else None
+    found = found or _lookup_hot(key, [])
+    if found is not None:
+        return found, None
+    work = partial(database.run, partial(_read_before_asking, key))
+    return attempt(Tier.DURABLE, "read", work, default=(Missing(""), None))
 
 
 async def alookup(key: str, *, stale: bool = False) -> Found | Missing:
@@ -156,6 +169,11 @@ def _read_one(wanted: Wanted) -> Found | None:
     if database.runs_here():
         return database.run(partial(_read_wanted, [wanted])).get(wanted)
     return _gathering.look_up(wanted).result(database.READ_SECONDS)
+
+
+def _read_before_asking(key: str) -> tuple[Found | Missing, int]:
+    generation = late_answers.generation()
+    return _read([key], stale=()).get(key, Missing("")), generation
 
 
 def _read_wanted(several: Collection[Wanted]) -> dict[Wanted, Found]:
