@@ -1,11 +1,10 @@
-"""The promises of the packaging: pins, layers, and what a wheel holds."""
+"""The promises of the house: pins, what importing costs, and layers."""
 
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -39,6 +38,8 @@ class TestPins:
 def test_the_pins_are_what_the_project_asks_for() -> None:
     extras = PROJECT["optional-dependencies"]
     wanted = [*PROJECT["dependencies"], *(line for lines in extras.values() for line in lines)]
+    lines = (ROOT / "requirements-dev.in").read_text().splitlines()
+    wanted += filter(None, (line.split("#")[0].strip() for line in lines))
     pinned = pins(ROOT / "requirements.txt")
     for requirement in map(Requirement, wanted):
         pin = pinned[canonicalize_name(requirement.name)]
@@ -109,35 +110,3 @@ def test_only_the_store_may_reach_the_hot_tier(copy: Path, line: str) -> None:
     )
     assert "models.py" in found
     assert "leases.py" not in found
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The names of the files in a wheel of the app."""
-    target = tmp_path_factory.mktemp("wheel")
-    # The build backend is among the pins: no isolation, so nothing is fetched.
-    command = "pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir"
-    built = subprocess.run(
-        [sys.executable, "-m", *command.split(), str(target), str(ROOT)],
-        capture_output=True,
-        text=True,
-    )
-    assert built.returncode == 0, built.stderr
-    [path] = target.glob("django_llmcache-*.whl")
-    return set(zipfile.ZipFile(path).namelist())
-
-
-@pytest.mark.slow
-class TestWheel:
-    def test_holds_the_whole_app(self, wheel: set[str]) -> None:
-        files = {path for path in (ROOT / "llmcache").rglob("*") if path.is_file()}
-        names = {path.relative_to(ROOT).as_posix() for path in files}
-        assert {name for name in names if "__pycache__" not in name} <= wheel
-
-    def test_is_typed_and_licensed(self, wheel: set[str]) -> None:
-        assert "llmcache/py.typed" in wheel
-        assert any(name.endswith("/licenses/LICENSE") for name in wheel)
-
-    def test_holds_nothing_else(self, wheel: set[str]) -> None:
-        folders = {name.split("/")[0] for name in wheel}
-        assert folders == {"llmcache", f"django_llmcache-{PROJECT['version']}.dist-info"}
