@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from instructor import Instructor
 
 from llmcache.background import database
-from llmcache.client.request import ClientRequest, read_request
+from llmcache.client.reading import read_request
+from llmcache.client.request import ClientRequest
 from llmcache.client.wrapping import CachedCreate
 from llmcache.exceptions import InvalidArgumentType, UncacheableRequest
-from llmcache.explanation import Explanation, Subject, explain_call
+from llmcache.explanation import Explanation
 
 
 def key_for(client: Instructor, *, response_model: Any, **arguments: Any) -> str:
@@ -57,39 +56,13 @@ def explain(client: Instructor, *, response_model: Any, **arguments: Any) -> Exp
     Raises:
         InvalidArgument: when the client is not one of llmcache, or an argument cannot be meant.
     """
-    return _explaining("explain", client, response_model, arguments)()
+    return _request_of("explain", client, response_model, arguments).explained()
 
 
 async def aexplain(client: Instructor, *, response_model: Any, **arguments: Any) -> Explanation:
     """`explain` for a coroutine: the same arguments; the event loop goes on meanwhile."""
-    work = _explaining("aexplain", client, response_model, arguments)
-    return await database.arun_to_the_end(work)
-
-
-def _explaining(
-    function: str, client: Instructor, response_model: Any, arguments: dict[str, Any]
-) -> Callable[[], Explanation]:
-    request = _request_of(function, client, response_model, arguments)
-    origin, call, shape, canonical = request.origin, request.call, request.shape, request.canonical
-    subject = Subject(
-        name="this call",
-        key=call.key,
-        namespace=call.namespace,
-        provider=str(origin.client.provider.value),
-        endpoint=request.endpoint,
-        model=call.model,
-        mode=str(origin.client.mode.value),
-        response_model=shape.path if shape else "",
-        digests=canonical.digests() if canonical else {},
-        describe=request.describe,
-    )
-    return partial(
-        explain_call,
-        subject,
-        policy=request.policy,
-        bypass=request.bypass,
-        restore=request.restore,
-    )
+    request = _request_of("aexplain", client, response_model, arguments)
+    return await database.arun_to_the_end(request.explained)
 
 
 def _request_of(

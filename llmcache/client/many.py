@@ -21,7 +21,8 @@ from llmcache.client.fastpath import checked_once
 from llmcache.client.many_batch import Answer, Batch, Group, Progress, Result
 from llmcache.client.many_threads import Threads
 from llmcache.client.origin import Origin
-from llmcache.client.request import ClientRequest, read_request
+from llmcache.client.reading import read_request
+from llmcache.client.request import ClientRequest
 from llmcache.client.wrapping import AsyncCachedCreate, CachedCreate
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType
 from llmcache.flow import adrive

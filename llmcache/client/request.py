@@ -4,48 +4,30 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Set
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Set
 from dataclasses import dataclass, replace
-from enum import Enum
-from functools import lru_cache, partial
 from typing import Any, Final
 
-from django.core.exceptions import ImproperlyConfigured
 from instructor import AsyncInstructor
 from instructor.core.hooks import HookName, Hooks
-from instructor.v2.core.multimodal import PDF, Audio, Image
 
 from llmcache.client.arguments import (
     DENIED,
-    OURS,
     parameters,
-    refuse_mistyped,
     sent,
-    taken_wishes,
 )
-from llmcache.client.endpoints import is_litellms
 from llmcache.client.headers import without_headers
 from llmcache.client.names import Names
 from llmcache.client.origin import Origin
-from llmcache.client.shapes import Parsing, Shape, looked_at, shape_of
-from llmcache.client.streams import StreamShape, Watch, stream_shape_of, watch_next_stream
-from llmcache.client.world import what_looks, why_stateful
+from llmcache.client.shapes import Parsing, Shape, looked_at
+from llmcache.client.streams import StreamShape, Watch, watch_next_stream
 from llmcache.codec.answers import StoredAnswer
-from llmcache.codec.completions import NotReproducible
 from llmcache.conf import settings
-from llmcache.discretion import without_content
-from llmcache.exceptions import InvalidArgument, UncacheableRequest
 from llmcache.flow import (
-    NotRestorable,
+    BaseRequest,
     NotStorable,
     Recording,
-    arefresh,
-    arefresh_stream,
-    refresh,
-    refresh_stream,
 )
-from llmcache.keys.forms import FORMS
 from llmcache.keys.request import (
     CanonicalRequest,
     CommonParts,
@@ -53,13 +35,11 @@ from llmcache.keys.request import (
     canonical_parameters,
     canonical_part,
 )
-from llmcache.leases import Lease
-from llmcache.outcomes import NO_RECEIPT, Call, Inside, Receipt
-from llmcache.policy import UNSET, CacheMode, Policy, overridden
+from llmcache.policy import CacheMode
 from llmcache.providers import pricing
 from llmcache.providers.admission import why_not_admitted
-from llmcache.store.drafts import describe, make_draft
-from llmcache.store.records import Draft, Found
+from llmcache.store.drafts import describe
+from llmcache.store.records import Found
 
 logger = logging.getLogger("llmcache")
 
@@ -71,8 +51,8 @@ CHANGED: Final = "an argument was changed between the call and its answer"
 
 
 @dataclass(slots=True)
-class ClientRequest:
-    """One call of a wrapped client (a `llmcache.flow.StreamRequest`).
+class ClientRequest(BaseRequest):
+    """One call of a wrapped client.
 
     `arguments` are what instructor's own function is called with.
     """
@@ -81,29 +61,30 @@ class ClientRequest:
     response_model: Any
     arguments: dict[str, Any]
     names: Names
-    policy: Policy
-    call: Call
-    bypass: str = ""
-    endpoint: str = ""
-    canonical: CanonicalRequest | None = None
     shape: Shape | StreamShape | None = None
-    described: bytes | None = None
-    # Why the answer is not one to what the key says, once that is known.
-    refusal: str = ""
+    # What no copy was sent of, once it is sent.
     uncopied: Set[str] | None = None
     seen_context: bytes | None = None
     seen_sent: list[bytes | None] | None = None
     seen_response: bytes | None = None
     completion: Any = None
-    receipt: Receipt = NO_RECEIPT
     watch: Watch | None = None
     last_item: Any = None
-    begun: bool = False
-    inside: Inside | None = None
 
     @property
-    def asks_alone(self) -> bool:
-        return self.stream is not None
+    def name(self) -> str:
+        return str(self.origin.client.provider.value)
+
+    @property
+    def mode(self) -> str:
+        return str(self.origin.client.mode.value)
+
+    @property
+    def asks(self) -> tuple[Callable[[], Any], bool, bool]:
+        is_async = isinstance(self.origin.client, AsyncInstructor)
+        if self.stream is None:
+            return self.ask, False, is_async
+        return self.aask_stream if is_async else self.ask_stream, True, is_async
 
     @property
     def stream(self) -> StreamShape | None:
@@ -138,40 +119,29 @@ class ClientRequest:
             if self.watch is not None:
                 await self.watch.aclose(self.completion)
 
-    def again(self) -> Callable[[Lease | None], Any]:
+    def copied(self, **changes: Any) -> ClientRequest:
         arguments, uncopied = sent(self.arguments, self.origin.not_copied - {"context"})
         twin = replace(
             self,
             arguments=arguments,
-            policy=replace(self.policy, mode=CacheMode.RELOAD),
-            call=self.call.once_more(),
-            described=None,
-            refusal="",
             uncopied=None,
             seen_context=None,
             completion=None,
-            receipt=NO_RECEIPT,
             watch=None,
             last_item=None,
-            begun=False,
-            inside=None,
+            **changes,
         )
         if uncopied or not twin.is_as_keyed():
             raise NotStorable(CHANGED)
-        is_async = isinstance(self.origin.client, AsyncInstructor)
-        if self.stream is None:
-            return partial(arefresh if is_async else refresh, twin, twin.ask)
-        if is_async:
-            return partial(arefresh_stream, twin, twin.aask_stream)
-        return partial(refresh_stream, twin, twin.ask_stream)
+        return twin
 
-    def encode_item(self, item: Any) -> bytes:
+    def encoded_item(self, item: Any) -> bytes:
         """One item of the stream for the store; nothing while it may not be the last one."""
         shape = self.stream
         if shape is None:
             raise NotStorable("the call is no stream")
         if not shape.last_only:
-            return self._encoded_item(item, shape)
+            return shape.encode_item(item, self._parsing)
         # Encoded when it turns out to be the last: that runs the model's validators.
         self.last_item = copy.deepcopy(item)
         return b""
@@ -231,30 +201,6 @@ class ClientRequest:
             self._response_to(answer), provider=call.provider, model=call.model, seconds=seconds
         )
 
-    def draft(self, answer: Any, asked: float, latency: float) -> Draft:
-        if self.policy.ttl_seconds == 0:
-            raise NotStorable("cache_ttl is 0")
-        if self.canonical is None or self.shape is None:
-            raise NotStorable("the call has no key")
-        if self.refusal or self._is_changed_at_the_end():
-            raise NotStorable(self.refusal or CHANGED)
-        if isinstance(answer, Recording):
-            stored = self._recorded(answer)
-        else:
-            stored = self._encoded(answer, self._response_to(answer))
-        return make_draft(
-            self.call,
-            self.policy,
-            self.canonical,
-            stored,
-            self.described,
-            self.receipt,
-            asked=asked,
-            inside=self.inside,
-            endpoint=self.endpoint,
-            mode=str(self.origin.client.mode.value),
-        )
-
     def _response_to(self, answer: Any) -> Any:
         """The provider's response that `answer` was made from; of a stream, what says its usage."""
         if isinstance(answer, Recording):
@@ -271,15 +217,13 @@ class ClientRequest:
             client.provider, client.mode, arguments.get("context"), arguments.get("strict")
         )
 
-    def _is_changed_at_the_end(self) -> bool:
-        """Whether what no copy was sent of is another one now.
-
-        Of a context that is only so where nobody could tell it before a validator wrote into it.
-        """
+    def why_changed(self) -> str:
+        # Of a context that is only told where nobody could tell before a validator wrote into it.
         if self.uncopied and not self.is_as_keyed():
-            return True
+            return CHANGED
         is_watched = self.response_model is not None and self.stream is None
-        return not is_watched and self._context_now() != self._keyed_context
+        is_changed = not is_watched and self._context_now() != self._keyed_context
+        return CHANGED if is_changed else ""
 
     @property
     def _keyed_context(self) -> bytes | None:
@@ -335,17 +279,16 @@ class ClientRequest:
         if self.stream is not None:
             self.watch = watch_next_stream()
 
-    def _encoded(self, answer: Any, completion: Any) -> StoredAnswer:
+    def encoded(self, answer: Any) -> StoredAnswer:
+        completion = self._response_to(answer)
         if self.shape is None or isinstance(self.shape, StreamShape):
             raise NotStorable("the answer is no stream")
         if completion is None:
             raise NotStorable("the provider's response was not seen, so it may be cut short")
-        with _told_apart():
-            self._admit(looked_at(self.shape, answer, completion, self._parsing), completion)
-            return self.shape.encode(answer, completion, self._parsing)
+        self._admit(looked_at(self.shape, answer, completion, self._parsing), completion)
+        return self.shape.encode(answer, completion, self._parsing)
 
-    def _recorded(self, recording: Recording) -> StoredAnswer:
-        """What has passed of a stream that has come to its end."""
+    def recorded(self, recording: Recording) -> StoredAnswer:
         shape, watch = self.stream, self.watch
         if shape is None or watch is None:
             raise NotStorable("the provider's stream was not seen")
@@ -360,18 +303,13 @@ class ClientRequest:
         items = recording.items()
         if not items:
             raise NotStorable("the stream held no item")
-        return [self._encoded_item(self.last_item, shape)] if shape.last_only else items
-
-    def _encoded_item(self, item: Any, shape: StreamShape) -> bytes:
-        with _told_apart():
-            return shape.encode_item(item, self._parsing)
+        return [shape.encode_item(self.last_item, self._parsing)] if shape.last_only else items
 
     def _admit(self, answer: Any, completion: Any) -> None:
         if refusal := why_not_admitted(answer, completion):
             raise NotStorable(refusal)
 
     def describe(self) -> bytes | None:
-        """The request as JSON, for people to read; None when it is not to be stored."""
         arguments = self.arguments
         return describe(
             {
@@ -381,102 +319,6 @@ class ClientRequest:
                 "strict": arguments.get("strict"),
             }
         )
-
-
-@contextmanager
-def _told_apart() -> Iterator[None]:
-    """That an answer cannot come back is no error of the encoding."""
-    try:
-        yield
-    except NotReproducible as error:
-        raise NotRestorable(f"the answer cannot be stored: {error}") from None
-
-
-def read_request(origin: Origin, response_model: Any, arguments: dict[str, Any]) -> ClientRequest:
-    """The call with these arguments. Raises `InvalidArgument` for those of llmcache that are off.
-
-    Whatever else goes wrong makes the call a bypass, with the reason.
-    """
-    policy, names_namespace = origin.policy, False
-    if not OURS.isdisjoint(arguments):
-        names_namespace = arguments.get("cache_namespace") is not None
-        policy = policy.changed("cache_", **taken_wishes(arguments))
-    policy = overridden(policy, names_namespace=names_namespace)
-    if origin.model is not None:
-        arguments.setdefault("model", origin.model)
-    names = origin.told_by(tuple(arguments))
-    if names.doubtful:
-        of_litellm = is_litellms(origin.client.create_fn)
-        refuse_mistyped(arguments, names.doubtful, is_litellms=of_litellm)
-        names = origin.told_by(tuple(arguments))
-    request = ClientRequest(origin, response_model, arguments, names, policy, Call())
-    try:
-        if arguments.get("autodetect_images"):
-            request.bypass = "autodetect_images reads files, whose content the key does not know"
-        request.call.namespace = policy.namespace_name
-        request.call.provider = str(origin.client.provider.value)
-        request.call.model = _model_name(arguments.get("model") or origin.default_model or "")
-        if not request.bypass:
-            _give_key(request)
-    except InvalidArgument:
-        raise
-    except UncacheableRequest as error:
-        request.bypass = request.bypass or str(error)
-        _warn_once(error.part.partition("[")[0], error.why)
-    except ImproperlyConfigured as error:
-        request.bypass = request.bypass or without_content(error)
-        _warn_once("settings", without_content(error))
-    except Exception as error:  # noqa: BLE001 - law A: the model is asked all the same
-        request.bypass = request.bypass or f"no key could be computed ({type(error).__name__})"
-        _warn_once("request", without_content(error))
-    return request
-
-
-def _model_name(model: Any) -> str:
-    """The name that is sent. Of an enum's member that is its value, and not what `str` says."""
-    if type(model) is str:
-        return model
-    name = model.value if isinstance(model, Enum) else model
-    if not isinstance(name, str):
-        raise UncacheableRequest("model", f"a {type(name).__name__} is no name of a model")
-    return str.__str__(name)
-
-
-def _give_key(request: ClientRequest) -> None:
-    origin, call = request.origin, request.call
-    shape = _shape_of(request)
-    if shape is None:
-        request.bypass = "streams of this response model are not cached"
-        return
-    where = request.where()
-    common, is_searching = origin.common_parts(call.namespace, where, call.model, shape.schema)
-    if is_searching or request.names.are_watched:
-        request.bypass = _why_not_kept(request, is_searching)
-        if request.bypass:
-            return
-    canonical = request.canonical_in(common)
-    call.key = canonical.key
-    call.response_model = shape.path
-    request.endpoint, request.canonical, request.shape = where, canonical, shape
-
-
-def _why_not_kept(request: ClientRequest, is_searching: bool) -> str:
-    """Why the answer does not follow from what is asked; empty where it does."""
-    if why := why_stateful(request.arguments):
-        request.call.spoils = True
-        return why
-    looking = "the model" if is_searching else what_looks(request.arguments)
-    if not looking or request.policy.ttl is not UNSET:
-        return ""
-    request.call.needs_ttl = True
-    return f"{looking} looks at the world: say for how long an answer will do, by a ttl"
-
-
-def _shape_of(request: ClientRequest) -> Shape | StreamShape | None:
-    mode = request.origin.client.mode
-    if request.arguments.get("stream"):
-        return stream_shape_of(request.response_model, mode)
-    return shape_of(request.response_model, mode)
 
 
 def _hear(hooks: Hooks, name: HookName) -> bool:
@@ -492,25 +334,3 @@ def _form(name: str, value: Any) -> bytes | None:
         return canonical_part(name, value)
     except Exception:  # noqa: BLE001 - instructor and the SDKs have objects of their own
         return None
-
-
-@lru_cache(maxsize=1000)
-def _warn_once(part: str, why: str) -> None:
-    logger.warning("llmcache: calls are not cached, %s: %s", part, why)
-
-
-def _media_form(media: Any) -> bytes:
-    """An image, audio or PDF of instructor: its content, and what is sent of where it is from.
-
-    That is its address, if it has one; of a PDF the name of the file too.
-    """
-    source = media.source
-    sent = source if media.data is None or "://" in str(source) else None
-    if isinstance(media, PDF):
-        sent = str(source)
-    kind = type(media).__name__
-    return canonical_part("messages", [f"instructor.{kind}", media.media_type, media.data, sent])
-
-
-for _media_class in (Image, Audio, PDF):
-    FORMS[_media_class] = _media_form

@@ -14,8 +14,8 @@ from llmcache.client.arguments import left_out, refuse_mistyped
 from llmcache.client.fastpath import checked_once
 from llmcache.client.lazy import made_at_first_use
 from llmcache.client.origin import Origin
+from llmcache.client.reading import read_request
 from llmcache.client.registry import remember, remember_lazy
-from llmcache.client.request import read_request
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType
 from llmcache.flow import adrive, adrive_stream, drive, drive_stream, take_turn
 from llmcache.policy import TTL, UNSET, Policy, Seconds, Unset

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from functools import partial, update_wrapper
+from functools import update_wrapper
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
 
 from llmcache.background import database
 from llmcache.decorators.naming import free_variables
 from llmcache.decorators.origin import Origin, rest_name_of
-from llmcache.decorators.request import FunctionRequest, explain_request, read_request
+from llmcache.decorators.request import FunctionRequest, read_request
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType, UncacheableRequest
 from llmcache.explanation import Explanation
 from llmcache.policy import TTL, UNSET, CacheMode, Policy, Seconds, Unset, read_exclude
@@ -78,12 +78,11 @@ class CachedFunction(Generic[P, R]):
 
         The function is not called, and no hit is counted.
         """
-        return explain_request(self._fitting_request(args, kwargs))
+        return self._fitting_request(args, kwargs).explained()
 
     async def aexplain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
         """`explain` for a coroutine."""
-        work = partial(explain_request, self._fitting_request(args, kwargs))
-        return await database.arun_to_the_end(work)
+        return await database.arun_to_the_end(self._fitting_request(args, kwargs).explained)
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Invalidated:
         """Remove what is stored for these arguments, as `llmcache.invalidate` does.

@@ -5,13 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
 from typing import Any, Final
 
-from django.core.exceptions import ImproperlyConfigured
-
 from llmcache.codec.answers import StoredAnswer
-from llmcache.codec.completions import NotReproducible
 from llmcache.codec.values import without_derived_class
 from llmcache.conf import settings
 from llmcache.decorators.naming import (
@@ -21,19 +17,14 @@ from llmcache.decorators.origin import MODE, PROVIDER, Origin
 from llmcache.decorators.returns import Kind, Returns
 from llmcache.discretion import without_content
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType, UncacheableRequest
-from llmcache.explanation import Explanation, Subject, explain_call
 from llmcache.flow import (
-    NotRestorable,
+    BaseRequest,
     NotStorable,
     Recording,
     adrive,
     adrive_stream,
-    arefresh,
-    arefresh_stream,
     drive,
     drive_stream,
-    refresh,
-    refresh_stream,
     take_turn,
 )
 from llmcache.keys.request import (
@@ -42,14 +33,12 @@ from llmcache.keys.request import (
     canonical_context,
     canonical_part,
 )
-from llmcache.leases import Lease
-from llmcache.outcomes import NO_RECEIPT, Call, Inside, Receipt
-from llmcache.policy import CacheMode, Policy, overridden, read_tags
+from llmcache.outcomes import Call
+from llmcache.policy import Policy, overridden, read_tags
 from llmcache.providers import pricing
 from llmcache.providers.admission import completions_in, why_not_admitted, why_unfinished
-from llmcache.store.drafts import describe, make_draft
-from llmcache.store.records import Draft, Found
-from llmcache.usage.reasons import in_general
+from llmcache.store.drafts import describe
+from llmcache.store.records import Found
 
 logger = logging.getLogger("llmcache")
 
@@ -60,32 +49,38 @@ NONE_CLOSED: Final = canonical_part("context", {})
 
 
 @dataclass(slots=True)
-class FunctionRequest:
-    """One call of a decorated function (a `llmcache.flow.StreamRequest`)."""
+class FunctionRequest(BaseRequest):
+    """One call of a decorated function."""
 
     origin: Origin
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    policy: Policy
-    call: Call
-    bypass: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
-    canonical: CanonicalRequest | None = None
     returns: Returns | None = None
-    described: bytes | None = None
-    tags: frozenset[str] = frozenset()
-    refusal: str = ""
-    inside: Inside | None = None
-    receipt: Receipt = NO_RECEIPT
-    begun: bool = False
+    own_tags: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        return self.origin.name
+
+    @property
+    def mode(self) -> str:
+        return MODE
 
     @property
     def kind(self) -> Kind:
         return self.returns.kind if self.returns else Kind.VALUE
 
     @property
-    def asks_alone(self) -> bool:
-        return self.kind is not Kind.VALUE
+    def asks(self) -> tuple[Callable[[], Any], bool, bool]:
+        if self.kind is not Kind.VALUE:
+            return self.ask, True, self.kind is Kind.ASYNC_STREAM
+        is_async = self.origin.is_coroutine
+        return self.aask_value if is_async else self.ask_value, False, is_async
+
+    @property
+    def tags(self) -> frozenset[str]:
+        return self.policy.tags | self.own_tags
 
     def answer(self) -> Any:
         """What the decorated function gives back to its caller."""
@@ -101,26 +96,10 @@ class FunctionRequest:
         await take_turn()
         return await adrive(self, self.aask_value)
 
-    def again(self) -> Callable[[Lease | None], Any]:
+    def copied(self, **changes: Any) -> FunctionRequest:
         bound = self.origin.copied(self.args, self.kwargs)
-        twin = replace(
-            self,
-            args=bound.args,
-            kwargs=bound.kwargs,
-            policy=replace(self.policy, mode=CacheMode.RELOAD),
-            call=self.call.once_more(),
-            inside=None,
-            receipt=NO_RECEIPT,
-            begun=False,
-        )
-        twin.arguments = self.origin.bind(bound.args, bound.kwargs)
-        if self.kind is Kind.STREAM:
-            return partial(refresh_stream, twin, twin.ask)
-        if self.kind is Kind.ASYNC_STREAM:
-            return partial(arefresh_stream, twin, twin.ask)
-        if self.origin.is_coroutine:
-            return partial(arefresh, twin, twin.aask_value)
-        return partial(refresh, twin, twin.ask_value)
+        arguments = self.origin.bind(bound.args, bound.kwargs)
+        return replace(self, args=bound.args, kwargs=bound.kwargs, arguments=arguments, **changes)
 
     def ask(self) -> Any:
         """Call the function itself."""
@@ -142,7 +121,6 @@ class FunctionRequest:
         self.described = self.describe()
 
     def describe(self) -> bytes | None:
-        """The call as JSON, for people to read; None when it is not to be stored."""
         return describe(
             {
                 "messages": [],
@@ -156,7 +134,7 @@ class FunctionRequest:
         if self._is_changed():
             return "an argument was changed between the call and its start"
         try:
-            self.tags = self._read_tags()
+            self.own_tags = self._read_tags()
         except Exception as error:  # noqa: BLE001 - law A, and law D: not stored without its tags
             logger.warning("llmcache: the tags of %s: %s", self.origin.name, without_content(error))
             return f"its tags could not be told ({type(error).__name__})"
@@ -181,12 +159,9 @@ class FunctionRequest:
         }
         return read_tags(origin.tags(**arguments))
 
-    def encode_item(self, item: Any) -> bytes:
+    def encoded_item(self, item: Any) -> bytes:
         _judge(item)
-        try:
-            return self._returns.encode_item(item)
-        except NotReproducible as error:
-            raise NotRestorable(f"an item cannot be stored: {error}") from None
+        return self._returns.encode_item(item)
 
     def bill(self, answer: Any, seconds: float) -> None:
         """What calls inside have spent, they tell themselves; and a replayed answer is free."""
@@ -199,41 +174,17 @@ class FunctionRequest:
             self.receipt = pricing.together(spent, seconds)
             self.call.spent = pricing.together([], seconds)
 
-    def draft(self, answer: Any, asked: float, latency: float) -> Draft:
-        if self.policy.ttl_seconds == 0:
-            raise NotStorable("cache_ttl is 0")
-        if self.refusal or self.canonical is None:
-            raise NotStorable(self.refusal or "the call has no key")
-        if self._is_changed():
-            # By the function itself: then a hit would not do it. Or by others: then it may have
-            # answered for what they made of it.
-            raise NotStorable("an argument was changed while the function ran")
-        return make_draft(
-            self.call,
-            self.policy,
-            self.canonical,
-            self._encoded(answer),
-            self.described,
-            self.receipt,
-            asked=asked,
-            inside=self.inside,
-            tags=self.policy.tags | self.tags,
-            endpoint=self.origin.endpoint_name,
-            mode=MODE,
-        )
+    def why_changed(self) -> str:
+        # By the function itself: then a hit would not do it. Or by others: then it may have
+        # answered for what they made of it.
+        return "an argument was changed while the function ran" if self._is_changed() else ""
 
-    def _encoded(self, answer: Any) -> StoredAnswer:
-        if isinstance(answer, Recording):
-            return self._recorded(answer)
+    def encoded(self, answer: Any) -> StoredAnswer:
         _judge(answer)
         _admit(answer, getattr(answer, "_raw_response", None))
-        try:
-            return self._returns.codec.encode(answer)
-        except NotReproducible as error:
-            raise NotRestorable(f"the answer cannot be stored: {error}") from None
+        return self._returns.codec.encode(answer)
 
-    def _recorded(self, recording: Recording) -> StoredAnswer:
-        """What has passed of a generator that has come to its end."""
+    def recorded(self, recording: Recording) -> StoredAnswer:
         stored = self._returns.encode_items(recording.items())
         if settings.admit is not None:
             _admit(self._returns.codec.decode(stored), None)
@@ -265,8 +216,9 @@ def read_request(
     Raises `InvalidArgument` where a namespace is required and there is none.
     """
     call = Call(provider=PROVIDER, model=origin.name)
-    request = FunctionRequest(origin, args, kwargs, overridden(policy), call)
+    request = FunctionRequest(origin, args, kwargs, policy=overridden(policy), call=call)
     try:
+        request.endpoint = origin.endpoint_name
         request.call.namespace = request.policy.namespace_name
         request.returns = origin.returns
         request.call.response_model = request.returns.path
@@ -275,22 +227,11 @@ def read_request(
         request.call.key = request.canonical.key
     except InvalidArgument:
         raise
-    except UncacheableRequest as error:
-        request.bypass = str(error)
-        _warn_once(origin.name, in_general(request.bypass))
-    except TypeError as error:
-        _refuse_ours(origin, kwargs)
-        _note_no_key(request, error)
     except Exception as error:  # noqa: BLE001 - law A: the function is called all the same
-        _note_no_key(request, error)
+        if isinstance(error, TypeError):
+            _refuse_ours(origin, kwargs)
+        request.refuse_key(error)
     return request
-
-
-def _note_no_key(request: FunctionRequest, error: Exception) -> None:
-    why = without_content(error)
-    of_settings = isinstance(error, ImproperlyConfigured)
-    request.bypass = why if of_settings else f"no key could be computed ({type(error).__name__})"
-    _warn_once(request.origin.name, why)
 
 
 def _refuse_ours(origin: Origin, kwargs: Mapping[str, Any]) -> None:
@@ -342,28 +283,3 @@ def _canonical(part: str, values: Mapping[str, Any]) -> bytes:
                 f"{error.why}; if it cannot change the answer, say exclude=({name!r},)",
             ) from None
     return canonical_part(part, forms)
-
-
-@lru_cache(maxsize=1000)
-def _warn_once(name: str, why: str) -> None:
-    logger.warning("llmcache: calls of %s are not cached: %s", name, why)
-
-
-def explain_request(request: FunctionRequest) -> Explanation:
-    """What would come of `request`, and why. The function is not called."""
-    canonical, returns = request.canonical, request.returns
-    subject = Subject(
-        name="this call",
-        key=request.call.key,
-        namespace=request.call.namespace,
-        provider=PROVIDER,
-        endpoint=request.origin.endpoint_name,
-        model=request.call.model,
-        mode=MODE,
-        response_model=returns.path if returns else "",
-        digests=canonical.digests() if canonical else {},
-        describe=request.describe,
-    )
-    return explain_call(
-        subject, policy=request.policy, bypass=request.bypass, restore=request.restore
-    )

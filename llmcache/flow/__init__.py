@@ -3,9 +3,11 @@
 `rules.answer` is a generator. It does no I/O: it yields what it needs (`Lookup`, `Acquire`, `Ask`,
 `Store`, ...: see `steps`), is sent the result, and returns the answer. `drivers` carries the steps
 out for a synchronous caller and for a coroutine, `stream_drivers` where the answer is a stream. So
-the rules cannot differ between them, and are tested without a server. `inside` records what is
-asked while an answer is made, `revalidation` has a new answer fetched behind a caller who was given
-a stale one, and `fairness` keeps the loop going when many calls begin at once.
+the rules cannot differ between them, and are tested without a server.
+
+`request` is what the calls of clients and of decorated functions have in common. `inside` records
+what is asked while an answer is made, `revalidation` has a new answer fetched behind a caller who
+was given a stale one, and `fairness` keeps the loop going when many calls begin at once.
 """
 
 from llmcache.flow.drivers import (
@@ -19,6 +21,7 @@ from llmcache.flow.drivers import (
 )
 from llmcache.flow.fairness import take_first_turn, take_turn
 from llmcache.flow.recording import Recording
+from llmcache.flow.request import BaseRequest
 from llmcache.flow.rules import answer
 from llmcache.flow.steps import (
     Acquire,
@@ -42,6 +45,7 @@ from llmcache.flow.stream_drivers import (
 __all__ = [
     "Acquire",
     "Ask",
+    "BaseRequest",
     "Elsewhere",
     "Leader",
     "Lookup",

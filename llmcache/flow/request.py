@@ -1,0 +1,190 @@
+"""What the calls of clients and of decorated functions have in common, as the flow sees them."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any, Final, Self
+
+from django.core.exceptions import ImproperlyConfigured
+
+from llmcache.codec.answers import StoredAnswer
+from llmcache.codec.completions import NotReproducible
+from llmcache.discretion import without_content
+from llmcache.exceptions import UncacheableRequest
+from llmcache.explanation import Explanation, Subject, explain_call
+from llmcache.flow.drivers import arefresh, refresh
+from llmcache.flow.recording import Recording
+from llmcache.flow.steps import NotRestorable, NotStorable
+from llmcache.flow.stream_drivers import arefresh_stream, refresh_stream
+from llmcache.keys.request import CanonicalRequest
+from llmcache.leases import Lease
+from llmcache.outcomes import NO_RECEIPT, Call, Inside, Receipt
+from llmcache.policy import CacheMode, Policy
+from llmcache.store.drafts import make_draft
+from llmcache.store.records import Draft, Found
+
+logger = logging.getLogger("llmcache")
+
+#: How an answer is had anew, where it is a stream, and where it is awaited.
+REFRESHES: Final[dict[tuple[bool, bool], Callable[..., Any]]] = {
+    (False, False): refresh,
+    (False, True): arefresh,
+    (True, False): refresh_stream,
+    (True, True): arefresh_stream,
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class BaseRequest(ABC):
+    """One call (a `StreamRequest`), but for what the way in knows: how to ask, and its answers."""
+
+    policy: Policy
+    call: Call
+    #: Why it cannot be cached; empty when it can.
+    bypass: str = ""
+    canonical: CanonicalRequest | None = None
+    endpoint: str = ""
+    described: bytes | None = None
+    #: Why the answer is not one to what the key says, once that is known.
+    refusal: str = ""
+    receipt: Receipt = NO_RECEIPT
+    begun: bool = False
+    inside: Inside | None = None
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What is asked, in a word, for the log."""
+
+    @property
+    @abstractmethod
+    def mode(self) -> str:
+        """How it is asked, as the rows have it."""
+
+    @property
+    @abstractmethod
+    def asks(self) -> tuple[Callable[[], Any], bool, bool]:
+        """What asks for the answer; whether that is a stream, and whether it is awaited."""
+
+    @abstractmethod
+    def copied(self, **changes: Any) -> Self:
+        """The same call, with copies of its arguments. Raises whatever it may without them."""
+
+    @abstractmethod
+    def why_changed(self) -> str:
+        """Why an answer that has just come is not one to what the key says; else empty."""
+
+    @abstractmethod
+    def restore(self, found: Found) -> Any: ...
+
+    @abstractmethod
+    def describe(self) -> bytes | None:
+        """The request as JSON, for people to read; None when it is not to be stored."""
+
+    @abstractmethod
+    def encoded(self, answer: Any) -> StoredAnswer:
+        """`answer` for the store. Raises `NotStorable` when it should not be kept."""
+
+    @abstractmethod
+    def recorded(self, recording: Recording) -> StoredAnswer:
+        """What has passed of a stream that has come to its end, as `encoded`."""
+
+    @abstractmethod
+    def encoded_item(self, item: Any) -> bytes:
+        """One item of a stream for the store, as `encoded`."""
+
+    @property
+    def tags(self) -> frozenset[str]:
+        return self.policy.tags
+
+    @property
+    def asks_alone(self) -> bool:
+        return self.asks[1]
+
+    def again(self) -> Callable[[Lease | None], Any]:
+        twin = self.copied(
+            policy=replace(self.policy, mode=CacheMode.RELOAD),
+            call=self.call.once_more(),
+            described=None,
+            refusal="",
+            receipt=NO_RECEIPT,
+            begun=False,
+            inside=None,
+        )
+        ask, is_stream, is_async = twin.asks
+        return partial(REFRESHES[is_stream, is_async], twin, ask)
+
+    def draft(self, answer: Any, asked: float, latency: float) -> Draft:
+        if self.policy.ttl_seconds == 0:
+            raise NotStorable("cache_ttl is 0")
+        if self.canonical is None:
+            raise NotStorable("the call has no key")
+        if refusal := self.refusal or self.why_changed():
+            raise NotStorable(refusal)
+        with _told_apart():
+            is_stream = isinstance(answer, Recording)
+            stored = self.recorded(answer) if is_stream else self.encoded(answer)
+        return make_draft(
+            self.call,
+            self.policy,
+            self.canonical,
+            stored,
+            self.described,
+            self.receipt,
+            asked=asked,
+            inside=self.inside,
+            tags=self.tags,
+            endpoint=self.endpoint,
+            mode=self.mode,
+        )
+
+    def encode_item(self, item: Any) -> bytes:
+        with _told_apart():
+            return self.encoded_item(item)
+
+    def explained(self) -> Explanation:
+        """What would come of it, and why. Nobody is asked but the tiers."""
+        call, canonical = self.call, self.canonical
+        subject = Subject(
+            name="this call",
+            key=call.key,
+            namespace=call.namespace,
+            provider=call.provider,
+            endpoint=self.endpoint,
+            model=call.model,
+            mode=self.mode,
+            response_model=call.response_model,
+            digests=canonical.digests() if canonical else {},
+            describe=self.describe,
+        )
+        return explain_call(subject, policy=self.policy, bypass=self.bypass, restore=self.restore)
+
+    def refuse_key(self, error: Exception) -> None:
+        """Have the call asked past the cache: `error` was met where its key was computed."""
+        part, why = "request", without_content(error)
+        bypass = f"no key could be computed ({type(error).__name__})"
+        if isinstance(error, UncacheableRequest):
+            part, why, bypass = error.part.partition("[")[0], error.why, str(error)
+        elif isinstance(error, ImproperlyConfigured):
+            part, bypass = "settings", why
+        self.bypass = self.bypass or bypass
+        _warn_once(self.name, part, why)
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    """That an answer cannot come back is no error of the encoding."""
+    try:
+        yield
+    except NotReproducible as error:
+        raise NotRestorable(f"the answer cannot be stored: {error}") from None
+
+
+@lru_cache(maxsize=1000)
+def _warn_once(name: str, part: str, why: str) -> None:
+    logger.warning("llmcache: calls of %s are not cached: %s: %s", name, part, why)
