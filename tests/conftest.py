@@ -16,8 +16,8 @@ from llmcache import breakers, discretion
 from llmcache.resilience import failsafe
 from llmcache.usage import hits, ledger
 from project.standin.server import StandIn
-from tests import servers
 from tests.plugin import SERVERS
+from tests.support import servers
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import re
 import pytest
 from _pytest.nodeid import coerce_node_id
 
-from tests import servers
+from tests.support import servers
 
 # The environment variable that tells `tests.settings`, and child processes, where a server is.
 SERVERS: dict[str, type[servers.Server]] = {

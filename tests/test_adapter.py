@@ -21,10 +21,10 @@ from llmcache import store
 from llmcache.codec.equality import same
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
+from tests.admin.test_pages import page_of, text_of
+from tests.client.test_wrapping import CALL, CLOSE
 from tests.conftest import Backend, backend_parameters
-from tests.test_admin import page_of, text_of
-from tests.test_client import CALL, CLOSE
-from tests.test_trouble import unreachable
+from tests.promises.test_trouble import unreachable
 
 
 def make_client(model: StandIn, cache: llmcache.DjangoCache, **kwargs: Any) -> Any:

@@ -31,8 +31,8 @@ from llmcache.resilience import outages
 from llmcache.store.rows import tier as durable
 from llmcache.usage import ledger, task_runs
 from project.standin.server import StandIn
-from tests.test_client import make_client
-from tests.test_rebuilding import await_lease, expire
+from tests.client.test_replay import await_lease, expire
+from tests.client.test_wrapping import make_client
 
 PACKAGE = Path(llmcache.__file__).parent
 CANARY = "Canary7391"

@@ -20,7 +20,7 @@ from tests.benchmarks.misses import measure
 from tests.benchmarks.question import LARGE, SMALL, Question
 from tests.benchmarks.rows import ROWS, Bench, Row
 from tests.benchmarks.settings import set_up
-from tests.servers import PostgreSQLServer, RedisServer
+from tests.support.servers import PostgreSQLServer, RedisServer
 
 ROUNDS, CALLS = 20, 100
 AT_ONCE_ROUNDS = 3

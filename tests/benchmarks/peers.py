@@ -16,7 +16,7 @@ from instructor.cache import AutoCache, BaseCache, DiskCache
 
 from tests.benchmarks.question import MODEL
 from tests.benchmarks.rows import Ask, Bench, decorated, row
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 NAME = MODEL.partition("/")[2]
 

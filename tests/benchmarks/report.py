@@ -22,7 +22,7 @@ from tests.benchmarks.misses import Misses
 from tests.benchmarks.promises import lines
 from tests.benchmarks.rows import Row, raw_get
 from tests.benchmarks.settings import DATABASE_SERVERS, Urls
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 PACKAGES = (
     "Django",

@@ -24,7 +24,7 @@ from llmcache.background import database
 from project.standin.server import StandIn
 from tests.benchmarks.question import MODEL, Question
 from tests.benchmarks.settings import Urls
-from tests.servers import MariaDBServer, PostgreSQLServer, RedisServer, Server
+from tests.support.servers import MariaDBServer, PostgreSQLServer, RedisServer, Server
 
 Ask: TypeAlias = Callable[[], Any]
 # A server, or the name of a module that may not be installed.

@@ -11,7 +11,7 @@ import django
 from django.conf import settings
 from django.core.management import call_command
 
-from tests.servers import MariaDBServer, PostgreSQLServer, RedisServer, Server
+from tests.support.servers import MariaDBServer, PostgreSQLServer, RedisServer, Server
 
 Urls = Mapping[type[Server], str]
 

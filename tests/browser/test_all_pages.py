@@ -21,9 +21,9 @@ from llmcache.removal import resumable
 from llmcache.removal.criteria import Criteria
 from llmcache.store import proposals
 from llmcache.store.rows import tier as durable
-from tests import servers
+from tests.admin.test_pages import draft
 from tests.browser import shop
-from tests.test_admin import draft
+from tests.support import servers
 
 pytestmark = [
     pytest.mark.browser,

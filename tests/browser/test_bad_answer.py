@@ -13,11 +13,11 @@ from llmcache.client import registry
 from llmcache.models import Invalidation
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests import servers
 from tests.benchmarks import scale
 from tests.browser.test_all_pages import ENTRIES
-from tests.test_client import make_client
-from tests.ticket import Ticket
+from tests.client.test_wrapping import make_client
+from tests.support import servers
+from tests.support.ticket import Ticket
 
 LIKE_IT = 4_000
 
@@ -49,7 +49,7 @@ def test_the_way_of_a_bad_answer(client: Any, model: StandIn, visit: Any) -> Non
     model.behaviour.answer_with = {"title": "Where is the invoice?", "priority": 2}
     ask(client, "Where is my invoice?")
     scale.fill("postgres", LIKE_IT, expires=-LIKE_IT)
-    durable.entries().update(response_model="tests.ticket.Ticket")
+    durable.entries().update(response_model="tests.support.ticket.Ticket")
     other = make_client(model, namespace="another tenant")
     ask(other, "The printer is on fire, and the lamp is fine.")
     model.behaviour.answer_with = {"title": "The printer is on fire", "priority": 1}

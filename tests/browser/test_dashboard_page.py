@@ -8,8 +8,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from llmcache.usage.rollup import roll_up_usage
+from tests.admin.test_dashboard import PAGE, fill
 from tests.browser.test_admin_pages import BACKGROUNDS, assert_fits, looks, widths
-from tests.test_dashboard import PAGE, fill
 
 pytestmark = pytest.mark.browser
 

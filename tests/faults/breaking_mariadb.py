@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from tests.faults.breaking_redis import again_and_again
-from tests.servers import MariaDBServer
+from tests.support.servers import MariaDBServer
 
 # A transaction that has changed more rows than the other is not the one that InnoDB rolls back.
 ROWS_OF_WEIGHT = 300

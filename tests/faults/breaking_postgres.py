@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 import psycopg
 
 from tests.faults.breaking_redis import again_and_again
-from tests.servers import PostgreSQLServer
+from tests.support.servers import PostgreSQLServer
 
 # How the sessions made here are told from those of the cache.
 OURS = "the test"

@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from tests.faults.proxy import Proxy
-from tests.servers import RedisServer, free_port
+from tests.support.servers import RedisServer, free_port
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
-from tests.child import processes
 from tests.faults.sites import Site
+from tests.support.child import processes
 
 PATIENCE_SECONDS = 120.0
 

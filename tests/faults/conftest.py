@@ -11,7 +11,7 @@ import pytest
 from tests.faults import sites
 from tests.faults.children import prepare
 from tests.faults.sites import Site
-from tests.servers import MariaDBServer, PostgreSQLServer, RedisServer, Server, require
+from tests.support.servers import MariaDBServer, PostgreSQLServer, RedisServer, Server, require
 
 AnyServer = TypeVar("AnyServer", bound=Server)
 

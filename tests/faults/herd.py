@@ -19,7 +19,7 @@ import llmcache
 from project.standin.server import Call, StandIn
 from tests.faults.children import Child, do_all
 from tests.faults.sites import Site
-from tests.ticket import Ticket
+from tests.support.ticket import Ticket
 
 MODEL = "gpt-4.1-mini"
 

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import Self
 
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 # Of a reply, so many bytes come through before the connection breaks.
 BYTES_BEFORE_THE_CUT = 3

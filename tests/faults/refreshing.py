@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import llmcache
-from tests.ticket import Ticket
+from tests.support.ticket import Ticket
 
 TTL = 0.05
 CALL: dict[str, Any] = {

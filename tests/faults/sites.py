@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tests.servers import MariaDBServer, PostgreSQLServer
+from tests.support.servers import MariaDBServer, PostgreSQLServer
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tests.faults import refreshing, report, sites
 from tests.faults.children import Child, prepare
 from tests.faults.extent import extent
 from tests.faults.sites import Site
-from tests.servers import PostgreSQLServer, RedisServer
+from tests.support.servers import PostgreSQLServer, RedisServer
 
 ROOT = Path(__file__).parents[2]
 FAULT_SECONDS = extent(4.0, 60.0)

@@ -22,7 +22,7 @@ from tests.faults.extent import extent
 from tests.faults.load import Load, Tally
 from tests.faults.proxy import Proxy
 from tests.faults.sites import Site
-from tests.servers import MariaDBServer, PostgreSQLServer, RedisServer
+from tests.support.servers import MariaDBServer, PostgreSQLServer, RedisServer
 
 FAULT_SECONDS = extent(1.5, 60.0)
 # Before it breaks, and after it is mended.

@@ -13,7 +13,7 @@ from tests.faults import report
 from tests.faults.extent import extent
 from tests.faults.herd import Herd, lag
 from tests.faults.sites import Site
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 PROCESSES = extent(4, 8)
 CALLERS = extent(25, 125)

@@ -16,7 +16,7 @@ from tests.faults.children import Child, do
 from tests.faults.extent import extent
 from tests.faults.kills import POINTS, Remains
 from tests.faults.sites import Site
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 KILLS = extent(24, 300)
 AT_ONCE = 3

@@ -12,7 +12,7 @@ from tests.faults.children import Child, prepare
 from tests.faults.extent import extent
 from tests.faults.proxy import Proxy
 from tests.faults.sites import Site
-from tests.servers import PostgreSQLServer, RedisServer
+from tests.support.servers import PostgreSQLServer, RedisServer
 
 EXAMPLES = extent(60, 200)
 STEPS = 50

@@ -20,7 +20,7 @@ from tests.faults.children import do
 from tests.faults.extent import extent
 from tests.faults.forks import Report
 from tests.faults.sites import Site
-from tests.servers import PostgreSQLServer
+from tests.support.servers import PostgreSQLServer
 
 ROOT = Path(__file__).parents[2]
 FORKS = extent(3, 8)

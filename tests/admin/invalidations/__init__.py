@@ -1,0 +1,1 @@
+"""The pages that remove, and the audit trail."""

@@ -1,0 +1,1 @@
+"""instructor's clients, wrapped."""

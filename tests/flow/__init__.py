@@ -1,0 +1,1 @@
+"""The rules of one call, and their drivers."""

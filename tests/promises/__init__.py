@@ -1,0 +1,1 @@
+"""What README promises, whichever module keeps it."""

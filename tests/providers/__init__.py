@@ -1,0 +1,1 @@
+"""What providers say, in the dialect of each."""

@@ -1,0 +1,1 @@
+"""Looking up and saving, through the tiers."""

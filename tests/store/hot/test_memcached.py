@@ -1,0 +1,98 @@
+"""Memcached as the hot tier: it forgets what it held, and cannot tell what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.cache import caches
+
+import llmcache
+from llmcache import breakers
+from llmcache.models import CacheEntry
+from llmcache.outcomes import Tier
+from llmcache.store.hot import backends
+from llmcache.store.hot import tier as hot
+from project.standin.server import StandIn
+from tests.background.test_database import wait_until
+from tests.client.test_wrapping import CALL, make_client
+from tests.support.servers import MemcachedServer, require
+
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+
+KEY = "a" * 64
+
+
+@pytest.fixture
+def server(settings: Any) -> Iterator[MemcachedServer]:
+    require(MemcachedServer)
+    with MemcachedServer() as server:
+        params: dict[str, Any] = {
+            "BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache",
+            "LOCATION": [server.url],
+            "OPTIONS": {"timeout": 0.05, "connect_timeout": 3, "no_delay": True},
+        }
+        params["OPTIONS"]["ignore_exc"] = True
+        settings.CACHES = {**settings.CACHES, "hot": params}
+        settings.LLMCACHE = {"CACHE": "hot"}
+        yield server
+
+
+@pytest.fixture
+def client(server: MemcachedServer, model: StandIn) -> Any:
+    return make_client(model)
+
+
+def tier(client: Any) -> Tier | None:
+    with llmcache.capture() as calls:
+        client.create(**CALL)
+    return calls[0].tier
+
+
+def test_it_is_asked_through_a_twin(server: MemcachedServer, settings: Any) -> None:
+    hot.write(KEY, b"sealed", None)
+    assert hot.read(KEY) == b"sealed"
+    twin: Any = hot.backend()
+    options = twin._cache.default_kwargs
+    assert (options["timeout"], options["connect_timeout"]) == (0.05, backends.SECONDS)
+    assert options["no_delay"] is True
+    # It raises what fails, each time, and asks no other server instead.
+    assert twin._cache.ignore_exc is False
+    # One client serves all threads.
+    assert twin._cache.use_pooling is True
+    alias: Any = caches["hot"]
+    assert alias._cache.default_kwargs["connect_timeout"] == 3
+    settings.CACHES = {**settings.CACHES, "hot": {**settings.CACHES["hot"]}}
+    assert hot.backend() is not twin
+    assert hot.read(KEY) == b"sealed"
+
+
+def test_what_has_a_row_is_removed(client: Any) -> None:
+    client.create(**CALL)
+    wait_until(lambda: tier(client) is Tier.HOT)
+    result = llmcache.invalidate(keys=[llmcache.key_for(client, **CALL)])
+    assert (result.entries, result.pending) == (1, ())
+    assert tier(client) is None
+
+
+def test_what_has_no_row_may_stay(client: Any) -> None:
+    client.create(**CALL)
+    wait_until(lambda: tier(client) is Tier.HOT)
+    CacheEntry.objects.all()._raw_delete("default")
+    result = llmcache.invalidate(everything=True)
+    assert result.pending == ("hot",)
+    assert result.pending_until is not None
+    assert tier(client) is Tier.HOT
+    # By its key, it is reached.
+    assert llmcache.invalidate(keys=[llmcache.key_for(client, **CALL)]).pending == ()
+    assert tier(client) is None
+
+
+def test_one_that_is_gone_is_done_without(client: Any, server: MemcachedServer) -> None:
+    client.create(**CALL)
+    wait_until(lambda: tier(client) is Tier.HOT)
+    server.kill()
+    assert tier(client) is Tier.DURABLE
+    server.start()  # it comes back empty
+    wait_until(lambda: breakers.is_up(Tier.HOT) and tier(client) is Tier.HOT, 30)

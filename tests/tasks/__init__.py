@@ -1,0 +1,1 @@
+"""Background tasks, on each queue."""
