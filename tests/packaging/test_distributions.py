@@ -116,7 +116,7 @@ def installed(
     directory = tmp_path_factory.mktemp("installed")
     python("-m", "venv", "--without-pip", directory)
     program = directory / "bin" / "python"
-    pip = "-m pip --quiet --disable-pip-version-check --python".split()
+    pip = ["-m", "pip", "--quiet", "--disable-pip-version-check", "--python"]
     file = built / f"{NAME}-py3-none-any.whl"
     # (in the versions that are pinned: what the index has today is no matter of the app's)
     python(*pip, program, "install", "--constraint", ROOT / "requirements.txt", file)

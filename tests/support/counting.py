@@ -227,7 +227,7 @@ def _note_statement(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
 
 def _set_up(stack: ExitStack) -> None:
     """Servers and tables, where a test run has not made them, and eyes on all threads."""
-    from tests import servers
+    from tests.support import servers
 
     kinds: Sequence[tuple[str, type[servers.Server]]] = [
         ("LLMCACHE_TEST_REDIS", servers.RedisServer),
