@@ -26,10 +26,12 @@ class CacheMode(StrEnum):
     FORCE_CACHE = "force-cache"
     ONLY_IF_CACHED = "only-if-cached"
 
-    @property
-    def reads(self) -> bool:
-        return self is not CacheMode.NO_STORE and self is not CacheMode.RELOAD
+    #: Whether what is stored is looked for.
+    reads: bool
 
+
+for _mode in CacheMode:
+    _mode.reads = _mode not in {CacheMode.NO_STORE, CacheMode.RELOAD}
 
 # How the modes are written in signatures, so that a type checker knows them.
 ModeName = Literal["default", "no-store", "reload", "force-cache", "only-if-cached"] | CacheMode

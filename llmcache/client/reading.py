@@ -44,7 +44,8 @@ def read_request(origin: Origin, response_model: Any, arguments: dict[str, Any])
             request.bypass = "autodetect_images reads files, whose content the key does not know"
         request.call.namespace = policy.namespace_name
         request.call.provider = str(origin.client.provider.value)
-        request.call.model = _model_name(arguments.get("model") or origin.default_model or "")
+        model = arguments.get("model") or origin.default_model or ""
+        request.call.model = model if type(model) is str else _name_of(model)
         if not request.bypass:
             _give_key(request)
     except InvalidArgument:
@@ -54,10 +55,8 @@ def read_request(origin: Origin, response_model: Any, arguments: dict[str, Any])
     return request
 
 
-def _model_name(model: Any) -> str:
+def _name_of(model: Any) -> str:
     """The name that is sent. Of an enum's member that is its value, and not what `str` says."""
-    if type(model) is str:
-        return model
     name = model.value if isinstance(model, Enum) else model
     if not isinstance(name, str):
         raise UncacheableRequest("model", f"a {type(name).__name__} is no name of a model")
@@ -66,7 +65,8 @@ def _model_name(model: Any) -> str:
 
 def _give_key(request: ClientRequest) -> None:
     origin, call = request.origin, request.call
-    shape = _shape_of(request)
+    shape_in = stream_shape_of if request.arguments.get("stream") else shape_of
+    shape: Shape | StreamShape | None = shape_in(request.response_model, origin.client.mode)
     if shape is None:
         request.bypass = "streams of this response model are not cached"
         return
@@ -92,13 +92,6 @@ def _why_not_kept(request: ClientRequest, is_searching: bool) -> str:
         return ""
     request.call.needs_ttl = True
     return f"{looking} looks at the world: say for how long an answer will do, by a ttl"
-
-
-def _shape_of(request: ClientRequest) -> Shape | StreamShape | None:
-    mode = request.origin.client.mode
-    if request.arguments.get("stream"):
-        return stream_shape_of(request.response_model, mode)
-    return shape_of(request.response_model, mode)
 
 
 def _media_form(media: Any) -> bytes:

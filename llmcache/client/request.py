@@ -46,6 +46,8 @@ logger = logging.getLogger("llmcache")
 # The parts of a call that has none of them.
 NO_PARAMETERS: Final = canonical_parameters({})
 NO_CONTEXT: Final = canonical_context(None)
+# What `Instructor.create` gives where the caller says nothing.
+STRICT: Final = canonical_part("strict", True)
 
 CHANGED: Final = "an argument was changed between the call and its answer"
 
@@ -186,13 +188,13 @@ class ClientRequest(BaseRequest):
     def canonical_in(self, common: CommonParts) -> CanonicalRequest:
         """The request as its arguments are now. Raises `UncacheableRequest`."""
         arguments = self.arguments
-        context = arguments.get("context")
+        context, strict = arguments.get("context"), arguments.get("strict")
         has_parameters = self.names.counted or self.policy.sample
         return common.request(
             canonical_part("messages", arguments.get("messages")),
             canonical_parameters(self.parameters()) if has_parameters else NO_PARAMETERS,
             NO_CONTEXT if context is None else canonical_context(context),
-            canonical_part("strict", arguments.get("strict")),
+            STRICT if strict is True else canonical_part("strict", strict),
         )
 
     def bill(self, answer: Any, seconds: float) -> None:

@@ -43,6 +43,8 @@ OTHER_SHAPES: Final = (IterableBase, PartialBase, AdapterBase)
 # (by their names: what is hashed of a member is its name, and by a function)
 PARALLEL_MODES: Final = frozenset(mode.name for mode in Mode.parallel_modes())
 
+NO_RESPONSE: Final = "the provider's response is missing"
+
 # The shape is kept on the class itself: it refers to the class, so a weak dictionary would keep
 # both for ever, and so they go together.
 SHAPE_ATTRIBUTE: Final = "__llmcache_shape__"
@@ -142,8 +144,11 @@ class ModelShape:
     def decode(self, stored: StoredAnswer, parsing: Parsing) -> Any:
         if stored.parsed:
             return decode_by_parsing(self, stored, parsing)
-        _seen(stored)
-        return answers.decode(stored, self._validation(parsing))
+        if stored.completion is None:
+            raise CorruptEntry(NO_RESPONSE)
+        # (not by way of `answers.decode`: each hit comes by)
+        context, strict = parsing.context, parsing.strict
+        return answers.decode_value(stored, self.read, context=context, strict=strict)
 
     def _validation(self, parsing: Parsing) -> Validation:
         return Validation(self.read, parsing.context, parsing.strict)
@@ -235,7 +240,7 @@ def decode_by_parsing(shape: Shape, stored: StoredAnswer, parsing: Parsing) -> A
 def _seen(stored: StoredAnswer) -> Dumped:
     """The provider's response, without which no answer of a client is stored."""
     if stored.completion is None:
-        raise CorruptEntry("the provider's response is missing")
+        raise CorruptEntry(NO_RESPONSE)
     return stored.completion
 
 

@@ -77,8 +77,8 @@ class StoredAnswer:
         try:
             return cls(
                 answer,
-                _dumped(completion_class, completion),
-                _dumped(usage_class, usage),
+                Dumped(completion_class.decode(), completion) if completion_class else None,
+                Dumped(usage_class.decode(), usage) if usage_class else None,
                 how & PARSED != 0,
                 fields_set,
                 receipt,
@@ -209,7 +209,3 @@ def _set_fields(answer: Any, fields_set: bytes) -> None:
 
 def _flat(dumped: Dumped | None) -> tuple[bytes, bytes]:
     return (dumped.class_path.encode(), dumped.data) if dumped else (b"", b"")
-
-
-def _dumped(class_path: bytes, data: bytes) -> Dumped | None:
-    return Dumped(class_path.decode(), data) if class_path else None

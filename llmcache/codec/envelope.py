@@ -113,7 +113,9 @@ def unseal(kind: int, key: str, data: bytes) -> Envelope:
     if sealed_kind != kind or sealed_key != bytes.fromhex(key):
         raise CorruptEntry("stored under another key")
     packed = _open(cipher, data[: HEADER.size], data[HEADER.size :])
-    body = _unpack(packing, packed, size)
+    body = packed if packing == PLAIN else _unpacked(packing, packed, size)
+    if len(body) != size:
+        raise CorruptEntry("the size does not match")
     return Envelope(body, created, None if math.isinf(expires) else expires)
 
 
@@ -151,26 +153,20 @@ def _pack(body: bytes) -> tuple[int, bytes]:
     return ZSTD, zstandard.ZstdCompressor().compress(body)
 
 
-def _unpack(packing: int, packed: bytes, size: int) -> bytes:
+def _unpacked(packing: int, packed: bytes, size: int) -> bytes:
     # The size from the header bounds what is unpacked, so no small entry fills the memory.
     try:
-        if packing == PLAIN:
-            body = packed
-        elif size > MOST_UNPACKED:
+        if size > MOST_UNPACKED:
             raise CorruptEntry("larger than anything that is compressed")
-        elif packing == ZSTD and zstandard is not None:
+        if packing == ZSTD and zstandard is not None:
             if zstandard.frame_content_size(packed) != size:  # it would be obeyed, not the header
                 raise CorruptEntry("the size does not match")
-            body = _decompress(packed)
-        elif packing == ZLIB:
-            body = zlib.decompressobj().decompress(packed, size + 1)  # (0 would be no bound)
-        else:
-            raise CorruptEntry('compressed with zstd: install "django-llmcache[zstd]"')
+            return _decompress(packed)
+        if packing == ZLIB:
+            return zlib.decompressobj().decompress(packed, size + 1)  # (0 would be no bound)
+        raise CorruptEntry('compressed with zstd: install "django-llmcache[zstd]"')
     except (zlib.error, getattr(zstandard, "ZstdError", zlib.error)) as error:
         raise CorruptEntry("cannot be decompressed") from error
-    if len(body) != size:
-        raise CorruptEntry("the size does not match")
-    return body
 
 
 def _decompress(packed: bytes) -> bytes:

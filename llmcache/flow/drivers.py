@@ -61,26 +61,43 @@ class Elsewhere:
     asks: bool
 
 
-def drive(request: Request, ask: Callable[[], Any]) -> Any:
-    """Carry out the flow of `request` for a synchronous caller; `ask` asks the model."""
-    return _drive(answer(request), request, ask)
+def drive(request: Request, ask: Callable[[], Any], steps: Flow | None = None) -> Any:
+    """Carry out the flow of `request` for a synchronous caller; `ask` asks the model.
+
+    `steps`: another flow than that of `rules.answer`.
+    """
+    started = time.perf_counter()
+    try:
+        return trampoline.run(steps or answer(request), partial(carry_out, request, ask, None))
+    finally:
+        ledger.record(request.call, started)
+        signals.send(signals.call_answered, type(request), call=request.call)
 
 
 def refresh(request: Request, ask: Callable[[], Any], lease: Lease | None) -> Any:
     """`drive` for an answer that is to be a new one; `lease` is the right to ask."""
-    return _drive(refreshed(request, lease), request, ask)
+    return drive(request, ask, refreshed(request, lease))
 
 
 async def adrive(
-    request: Request, ask: Callable[[], Awaitable[Any]], shared: Shared | None = None
+    request: Request,
+    ask: Callable[[], Awaitable[Any]],
+    shared: Shared | None = None,
+    steps: Flow | None = None,
 ) -> Any:
-    """Carry out the flow of `request` for a coroutine; `ask` asks the model."""
-    return await _adrive(answer(request), request, ask, shared)
+    """`drive` for a coroutine."""
+    started = time.perf_counter()
+    try:
+        perform = partial(acarry_out, request, ask, shared)
+        return await trampoline.arun(steps or answer(request), perform)
+    finally:
+        ledger.record(request.call, started)
+        await signals.asend(signals.call_answered, type(request), call=request.call)
 
 
 async def arefresh(request: Request, ask: Callable[[], Awaitable[Any]], lease: Lease | None) -> Any:
     """`refresh` for a coroutine."""
-    return await _adrive(refreshed(request, lease), request, ask, None)
+    return await adrive(request, ask, steps=refreshed(request, lease))
 
 
 def drive_but_asking(
@@ -94,11 +111,12 @@ def drive_but_asking(
     started = time.perf_counter()
 
     def perform(step: Step) -> Generator[Elsewhere, Any, Any]:
+        work = partial(carry_out, request, ask, shared, step)
         if isinstance(step, Ask):
-            return (yield Elsewhere(partial(_ask, request, ask), asks=True))
+            return (yield Elsewhere(work, asks=True))
         if isinstance(step, Acquire) and not transactions.stays_here():
-            return (yield Elsewhere(partial(_get_ready, step), asks=False))
-        return carry_out(step, request, shared)
+            return (yield Elsewhere(work, asks=False))
+        return work()
 
     try:
         return (yield from trampoline.relay(answer(request), perform))
@@ -107,60 +125,28 @@ def drive_but_asking(
         signals.send(signals.call_answered, type(request), call=request.call)
 
 
-def _drive(steps: Flow, request: Request, ask: Callable[[], Any]) -> Any:
-    started = time.perf_counter()
-
-    def perform(step: Step) -> Any:
-        return _ask(request, ask) if isinstance(step, Ask) else carry_out(step, request)
-
-    try:
-        return trampoline.run(steps, perform)
-    finally:
-        ledger.record(request.call, started)
-        signals.send(signals.call_answered, type(request), call=request.call)
-
-
-async def _adrive(
-    steps: Flow, request: Request, ask: Callable[[], Awaitable[Any]], shared: Shared | None
-) -> Any:
-    started = time.perf_counter()
-
-    async def perform(step: Step) -> Any:
-        if isinstance(step, Ask):
-            with making(request):
-                return await ask()
-        return await acarry_out(step, request, shared)
-
-    try:
-        return await trampoline.arun(steps, perform)
-    finally:
-        ledger.record(request.call, started)
-        await signals.asend(signals.call_answered, type(request), call=request.call)
-
-
-def _ask(request: Request, ask: Callable[[], Any]) -> Any:
-    with making(request):
-        return ask()
-
-
-def carry_out(step: Step, request: Request, shared: Shared | None = None) -> Any:
-    """Carry out any step but `Ask`, for a synchronous caller."""
+def carry_out(request: Request, ask: Callable[[], Any], shared: Shared | None, step: Step) -> Any:
+    """The result of `step`, for a synchronous caller."""
     match step:
         case Lookup():
             known = shared.look_up(step) if shared else None
             return known or store.lookup(step.key, stale=step.stale)
         case Acquire():
             return _get_ready(step)
+        case Ask():
+            with making(request):
+                return ask()
         case Store():
             refusal = store.save(step.draft, step.generation)
             _share(step, shared)
             return refusal
         case Refresh():
             return refresh_soon(request)
-    raise AssertionError(f"the driver itself carries out {step}")
 
 
-async def acarry_out(step: Step, request: Request, shared: Shared | None = None) -> Any:
+async def acarry_out(
+    request: Request, ask: Callable[[], Any], shared: Shared | None, step: Step
+) -> Any:
     """`carry_out` for a coroutine."""
     match step:
         case Lookup():
@@ -168,13 +154,15 @@ async def acarry_out(step: Step, request: Request, shared: Shared | None = None)
             return known or await store.alookup(step.key, stale=step.stale)
         case Acquire():
             return await _aget_ready(step)
+        case Ask():
+            with making(request):
+                return await ask()
         case Store():
             refusal = await store.asave(step.draft, step.generation)
             _share(step, shared)
             return refusal
         case Refresh():
             return arefresh_soon(request)
-    raise AssertionError(f"the driver itself carries out {step}")
 
 
 def _get_ready(step: Acquire) -> Leader | Found:

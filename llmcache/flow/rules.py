@@ -52,7 +52,9 @@ def answer(request: Request) -> Flow:
     if call.reason:
         call.outcome = Outcome.BYPASS
     elif mode.reads:
-        found = yield Lookup(call.key, stale=_may_be_stale(request))
+        # (an entry that has expired is looked for, too, where it may be served)
+        stale = mode is CacheMode.FORCE_CACHE or _revalidate_seconds(request) > 0
+        found = yield Lookup(call.key, stale)
         served = _served(request, found)
         if served is not NOTHING:
             if call.outcome is Outcome.STALE and mode is CacheMode.DEFAULT:
@@ -73,10 +75,6 @@ def _served(request: Request, found: Found | Missing) -> Any:
     if found.stale_for and not _serves_stale(request, found):
         return NOTHING
     return _restore(request, found)
-
-
-def _may_be_stale(request: Request) -> bool:
-    return request.policy.mode is CacheMode.FORCE_CACHE or _revalidate_seconds(request) > 0
 
 
 def _serves_stale(request: Request, found: Found) -> bool:
@@ -117,7 +115,7 @@ def _restore(request: Request, found: Found) -> Any:
         call.reason = f"the entry does not validate any more ({type(error).__name__})"
         store.refuse(call.key, found.tier, error)
         return NOTHING
-    call.outcome = Outcome.HIT if found.fresh else Outcome.STALE
+    call.outcome = Outcome.STALE if found.stale_for else Outcome.HIT
     call.tier = found.tier
     call.receipt = receipt_in(found.body)
     call.created, call.expires = found.created, found.expires

@@ -77,7 +77,7 @@ def _stream(
     def perform(step: Step) -> Generator[Any, None, Any]:
         nonlocal handed_on
         if not isinstance(step, Ask):
-            return carry_out(step, request)
+            return carry_out(request, ask, None, step)
         handed_on = recording = _recording(request)
         yield from _passed_on(request, ask, recording)
         return recording
@@ -107,7 +107,7 @@ async def _astream(
                             async for item in items:
                                 yield item
                     else:
-                        result = await acarry_out(step, request)
+                        result = await acarry_out(request, ask, None, step)
                 except BaseException as error:  # noqa: BLE001 - the flow raises it again
                     step = steps.throw(error)
                 else:

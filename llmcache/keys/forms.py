@@ -19,6 +19,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
+from functools import partial
 from pathlib import PurePath
 from typing import Any, Final, get_args
 from uuid import UUID
@@ -90,16 +91,7 @@ def _name_form(key: Any) -> bytes:
     return framed
 
 
-def _list_form(value: list[Any]) -> bytes:
-    return b"[%d:%b" % (len(value), _sequence_form(value))
-
-
-def _tuple_form(value: tuple[Any, ...]) -> bytes:
-    # Not as a list: in a template, which instructor fills from the context, they look different.
-    return b"(%d:%b" % (len(value), _sequence_form(value))
-
-
-def _sequence_form(value: list[Any] | tuple[Any, ...]) -> bytes:
+def _sequence_form(mark: bytes, value: list[Any] | tuple[Any, ...]) -> bytes:
     members = []
     for index, member in enumerate(value):
         try:
@@ -107,7 +99,7 @@ def _sequence_form(value: list[Any] | tuple[Any, ...]) -> bytes:
         except _NoForm as error:
             error.path.append(index)
             raise
-    return b"".join(members)
+    return b"%b%d:%b" % (mark, len(value), b"".join(members))
 
 
 def _set_form(value: set[Any] | frozenset[Any]) -> bytes:
@@ -198,8 +190,9 @@ FORMS: Final[dict[type, Callable[[Any], bytes]]] = {
     str: _str_form,
     bytes: lambda value: _framed(b"b", value),
     bytearray: lambda value: _typed_form(value, _framed(b"b", bytes(value))),
-    list: _list_form,
-    tuple: _tuple_form,
+    list: partial(_sequence_form, b"["),
+    # Not as a list: in a template, which instructor fills from the context, they look different.
+    tuple: partial(_sequence_form, b"("),
     dict: _dict_form,
     set: _set_form,
     frozenset: _set_form,

@@ -49,8 +49,8 @@ def peek(key: str, *, stale: bool = False) -> Found | Missing:
     """`lookup` past the copies in this process, for who wants to know what is stored."""
     troubles: list[str] = []
     found = _waiting(key, stale) if key in waiting.drafts else None
-    found = found or _lookup_rest(key, stale, troubles)
-    return Missing("; ".join(troubles)) if found is None else found
+    found = found or _lookup_hot(key, troubles) or _lookup_durable(key, stale, troubles)
+    return found or Missing("; ".join(troubles))
 
 
 def peek_before_asking(key: str) -> tuple[Found | Missing, int | None]:
