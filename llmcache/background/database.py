@@ -17,7 +17,6 @@ own connection only.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -33,6 +32,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from llmcache.background import transactions
+from llmcache.background.forks import around_forks, now_and_in_children
 from llmcache.background.pool import NoThread, Workers, carry_out
 from llmcache.background.shutdown import at_exit
 from llmcache.breakers import Use, is_up
@@ -343,8 +343,8 @@ _workers: Workers
 _of_tiers: dict[Tier, Workers]
 _writers: Workers
 _writer: Workers
-_start_anew()
-os.register_at_fork(before=_part, after_in_parent=_go_on, after_in_child=_start_anew)
+now_and_in_children(_start_anew)
+around_forks(_part, _go_on)
 at_exit(finish)
 connection_created.connect(_note_opened)
 connection_created.connect(_bound_waiting)

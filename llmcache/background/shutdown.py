@@ -8,12 +8,12 @@ pool call neither, and a server on uvicorn ends by the signal that stopped it: s
 from __future__ import annotations
 
 import atexit
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from llmcache.background.forks import now_and_in_children
 from llmcache.background.pool import start_thread
 
 # After what others have there, such as the ends of pools, and before children are waited for.
@@ -107,5 +107,4 @@ def _finalize(work: Callable[[], object]) -> None:
 
 _works: Final[list[Callable[[], object]]] = []
 _is_told = False
-_tell_multiprocessing()
-os.register_at_fork(after_in_child=_tell_multiprocessing)
+now_and_in_children(_tell_multiprocessing)

@@ -15,8 +15,9 @@ from typing import Any, Final
 from uuid import uuid4
 
 from llmcache import store, trampoline
-from llmcache.background import database
-from llmcache.leases import places, renewal
+from llmcache.background import database, scheduler
+from llmcache.conf import settings
+from llmcache.leases import places
 from llmcache.leases.flights import Ending, Flight, join
 from llmcache.leases.place import Place, Seen
 from llmcache.outcomes import Tier
@@ -28,6 +29,9 @@ from llmcache.store.records import Found, Missing
 SHORTEST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 0.15
 PAUSES: Final = 20
+
+# A lease may miss its renewal twice before it is lost.
+RENEWALS: Final = 3
 
 # A coroutine waits longer for a thread than that will try.
 ACQUIRE_PATIENCE: Final = places.HOT.patience + database.READ_SECONDS
@@ -47,6 +51,8 @@ class Lease:
     token: str
     #: What `store.generation` said when it was had.
     generation: int | None
+    #: What keeps it alive. (Without that, it lasts for ``LEASE_SECONDS``.)
+    renewal: scheduler.Job | None = None
 
     def settle(self) -> None:
         """The answer is about to be stored: it is not for who begins to wait after this."""
@@ -54,7 +60,8 @@ class Lease:
 
     def end(self, ending: Ending, found: Found | None = None) -> None:
         """Let the waiters go. Takes no time, and raises nothing."""
-        renewal.forget(self.token)
+        if self.renewal is not None:
+            self.renewal.cancel()
         self.flight.end(ending, found)
         _give_back(self.place, self.flight.key, self.token, ending)
 
@@ -185,18 +192,22 @@ def _watch(place: Place, key: str, holder: str, ends: float) -> Generator[Step, 
 
 
 def _held(flight: Flight, place: Place | None, token: str, generation: int | None) -> Lease:
-    if place is not None:
-        renewal.keep(token, partial(_renew, place, flight, token))
-    return Lease(flight, place, token, generation)
+    if place is None:
+        return Lease(flight, place, token, generation)
+    renew = partial(_renew, place, flight, token)
+    renewal = scheduler.later(settings.lease_seconds / RENEWALS, renew)
+    return Lease(flight, place, token, generation, renewal)
 
 
-def _renew(place: Place, flight: Flight, token: str) -> None:
+def _renew(place: Place, flight: Flight, token: str) -> float | None:
+    """After how many seconds to renew it again."""
     if flight.is_given_up:
-        renewal.forget(token)
-        return
+        return None
     places.renew(place, flight.key, token)
     if flight.ending is not None:  # it was freed meanwhile, and may be back
         places.free_later(place, flight.key, token, Ending.STORED)
+        return None
+    return settings.lease_seconds / RENEWALS
 
 
 def _give_back(place: Place | None, key: str, token: str, ending: Ending) -> None:

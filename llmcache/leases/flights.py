@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
 
+from llmcache.background.forks import now_and_in_children
 from llmcache.store.records import Found
 
 
@@ -120,5 +120,4 @@ def _start_anew() -> None:
     _flights, _lock = {}, threading.Lock()
 
 
-_start_anew()
-os.register_at_fork(after_in_child=_start_anew)
+now_and_in_children(_start_anew)

@@ -10,17 +10,15 @@ what no holder can have put there, at once.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
 from django.db import connections
 
-from llmcache.background import database, transactions
+from llmcache.background import database, scheduler, transactions
 from llmcache.breakers import Use, before_closing, is_down, is_up, trying
 from llmcache.conf import settings
 from llmcache.leases.flights import Ending
@@ -105,11 +103,8 @@ def _in_a_moment(place: Place, work: Callable[[], object]) -> None:
         with failing_safe(place.tier, "free a lease in"):
             database.run_behind(work, tier=place.tier)
 
-    timer = threading.Timer(FREE_PAUSE, begin)
-    timer.daemon = True
     # (no more threads: the process ends, and the lease by itself)
-    with suppress(RuntimeError):
-        timer.start()
+    scheduler.later(FREE_PAUSE, begin)
 
 
 def _is_worth_asking(place: Place, *uses: Use) -> bool:

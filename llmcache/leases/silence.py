@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import OrderedDict
 from typing import Final
 
+from llmcache.background.forks import now_and_in_children
 from llmcache.conf import settings
 
 # So many are remembered that were seen in the hands of others.
@@ -33,5 +33,4 @@ def _start_anew() -> None:
 
 _watched: OrderedDict[str, tuple[object, float]]
 _watching: threading.Lock
-_start_anew()
-os.register_at_fork(after_in_child=_start_anew)
+now_and_in_children(_start_anew)

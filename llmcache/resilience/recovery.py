@@ -1,4 +1,4 @@
-"""Bringing a tier back: while it is given a rest, a thread of ours tries it from time to time.
+"""Bringing a tier back: while it is given a rest, it is tried from time to time.
 
 No caller tries it, so none has to wait for that; and it comes back although nobody asks. Once it
 answers, what has to be done first is done (`breakers.before_closing`): hot copies that could not be
@@ -8,8 +8,6 @@ removed in the meantime are, before anyone may read them.
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -20,8 +18,8 @@ from django.db import connections
 from django.utils import timezone
 
 from llmcache import breakers, signals
-from llmcache.background import database
-from llmcache.background.pool import start_thread
+from llmcache.background import database, scheduler
+from llmcache.background.forks import now_and_in_children
 from llmcache.breakers import Breaker, Side, State, Use
 from llmcache.discretion import without_content
 from llmcache.outcomes import Tier
@@ -35,8 +33,13 @@ OF_THE_TIERS: Final = {"LLMCACHE", "CACHES", "DATABASES", "DATABASE_ROUTERS"}
 
 def begin(tier: Tier, use: Use) -> None:
     """A breaker of `tier` has opened: try the tier in the background until it is well again."""
-    watch = partial(_watch, (tier, use), breakers.breakers[tier, use], _given_up)
-    start_thread(watch, f"{tier} {use}")
+    side, its, since = (tier, use), breakers.breakers[tier, use], timezone.now()
+
+    def tell() -> None:
+        _tell(side, its, since)
+        scheduler.later(its.wait(), partial(_try_again, side, its, since))
+
+    scheduler.later(0.0, tell)
 
 
 def distrust(tier: Tier, error: Exception) -> None:
@@ -56,27 +59,25 @@ def probe(tier: Tier, use: Use) -> None:
         _probes[tier, use]()
 
 
-def _watch(side: Side, its: Breaker, given_up: threading.Event) -> None:
-    since = timezone.now()
-    _tell(side, its, since)
-    while not its.is_closed and not given_up.wait(max(0.0, its.wait())):
-        if its.may_probe():
-            _probe_and_tell(side, its, since)
-        # (who was told may have asked a database)
-        connections.close_all()
-    connections.close_all()
+def _try_again(side: Side, its: Breaker, since: datetime) -> float | None:
+    """After how many seconds to try once more; None: it is well again, or another tier by now."""
+    if its is not breakers.breakers[side] or (its.may_probe() and _is_well(side, its, since)):
+        return None
+    return its.wait()
 
 
-def _probe_and_tell(side: Side, its: Breaker, since: datetime) -> None:
+def _is_well(side: Side, its: Breaker, since: datetime) -> bool:
+    """Try the tier, tell what came of it, and whether its breaker has closed."""
     try:
         _bring_back(*side)
     except Exception as error:  # noqa: BLE001 - a probe is for what fails
         its.probe_failed(error)
         outages.note(*side, since, error)
         breakers.run_hooks_of_failure(*side)
-    else:
-        its.probe_succeeded()
-        _tell(side, its, since)
+        return False
+    has_closed = its.probe_succeeded()
+    _tell(side, its, since)
+    return has_closed
 
 
 def _bring_back(tier: Tier, use: Use) -> None:
@@ -100,25 +101,18 @@ def _tell(side: Side, its: Breaker, since: datetime) -> None:
         outages.note(tier, use, since, error)
     state = State.CLOSED if error is None else State.OPEN
     signals.send(signals.tier_changed, tier, tier=tier, use=str(use), state=str(state), error=error)
-
-
-def _start_anew() -> None:
-    """At the start, and in a forked child, where the thread that tries does not exist."""
-    global _given_up
-    _given_up = threading.Event()
-    breakers.start_anew()
+    # (who was told may have asked a database)
+    connections.close_all()
 
 
 def _settings_changed(*, setting: str, **_: Any) -> None:
     if setting in OF_THE_TIERS:
-        _given_up.set()
-        _start_anew()
+        breakers.start_anew()
 
 
 # How each tier is tried.
 _probes: Final[dict[Side, Callable[[], object]]] = {}
 
-_given_up: threading.Event
-_start_anew()
-os.register_at_fork(after_in_child=_start_anew)
+# (nobody tries them in a forked child)
+now_and_in_children(breakers.start_anew)
 setting_changed.connect(_settings_changed)

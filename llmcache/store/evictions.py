@@ -17,9 +17,7 @@ more; before that, nobody says that all copies are gone.
 from __future__ import annotations
 
 import math
-import os
 import threading
-import time
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from functools import partial
@@ -29,8 +27,8 @@ from django.apps import apps
 from django.db import transaction
 from django.utils import timezone
 
-from llmcache.background import database, transactions
-from llmcache.background.pool import start_thread
+from llmcache.background import database, scheduler, transactions
+from llmcache.background.forks import now_and_in_children
 from llmcache.breakers import Use, before_closing, when_a_probe_fails
 from llmcache.conf import settings
 from llmcache.keys.forms import path_of
@@ -198,8 +196,8 @@ def finish_all_evictions() -> bool:
 
 
 def finish_in_background() -> None:
-    """Try until none is left, on a thread that ends then. A second call changes nothing."""
-    _background.start()
+    """Try again and again until none is left. A second call changes nothing."""
+    _retry.begin()
 
 
 def _before_copies_are_trusted() -> None:
@@ -253,45 +251,41 @@ def _notes() -> Any:
     return apps.get_model("llmcache", "PendingEviction").objects.using(alias)
 
 
-class _Background:
-    """The thread that tries again and again. There is one while something is left to do."""
+class _Retry:
+    """Tries again, after longer and longer pauses, while something is left to do."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running = False
-        self._wanted = False
+        self._pause = FIRST_PAUSE
+        self._is_running = False
+        self._is_wanted = False
 
-    def start(self) -> None:
+    def begin(self) -> None:
         with self._lock:
-            self._wanted = True
-            if self._running:
-                return
-            # (without a thread, the notes are left to another process)
-            self._running = start_thread(self._work, "evictions") is not None
+            self._is_wanted = True
+            if not self._is_running:
+                self._pause = FIRST_PAUSE
+                # (without a thread, the notes are left to another process)
+                self._is_running = scheduler.later(self._pause, self._try) is not None
 
-    def _work(self) -> None:
-        pause = FIRST_PAUSE
-        while True:
-            time.sleep(pause)
-            with self._lock:
-                self._wanted = False
-            is_done = finish_all_evictions()
-            with self._lock:
-                # What failed meanwhile counted on this thread.
-                if is_done and not self._wanted:
-                    self._running = False
-                    return
-            pause = FIRST_PAUSE if is_done else min(pause * 2, LONGEST_PAUSE)
+    def _try(self) -> float | None:
+        with self._lock:
+            self._is_wanted = False
+        is_done = finish_all_evictions()
+        with self._lock:
+            # What failed meanwhile counted on this attempt.
+            self._is_running = self._is_wanted or not is_done
+            self._pause = FIRST_PAUSE if is_done else min(self._pause * 2, LONGEST_PAUSE)
+            return self._pause if self._is_running else None
 
 
 def _start_anew() -> None:
-    """At the start, and in a forked child: the lock and the thread are the parent's."""
-    global _background
-    _background = _Background()
+    """At the start, and in a forked child: the lock and the attempts are the parent's."""
+    global _retry
+    _retry = _Retry()
 
 
-_background: _Background
-_start_anew()
-os.register_at_fork(after_in_child=_start_anew)
+_retry: _Retry
+now_and_in_children(_start_anew)
 before_closing(Tier.HOT, Use.READ, _before_copies_are_trusted)
 when_a_probe_fails(Tier.HOT, Use.WRITE, _while_it_takes_nothing)

@@ -10,7 +10,6 @@ until its ``LOCAL_TTL`` is over, counted from the moment before it was read.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import OrderedDict
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from llmcache.background.forks import now_and_in_children
 from llmcache.conf import settings
 from llmcache.outcomes import Tier
 
@@ -107,6 +107,5 @@ def _settings_changed(*, setting: str, **_: Any) -> None:
 _copies: OrderedDict[str, tuple[Found, float]]
 _lock: threading.Lock
 _removals: int
-_start_anew()
-os.register_at_fork(after_in_child=_start_anew)
+now_and_in_children(_start_anew)
 setting_changed.connect(_settings_changed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Awaitable, Collection
 from contextlib import suppress
@@ -12,6 +11,7 @@ from typing import Final
 from llmcache import breakers, signals
 from llmcache.background import database, transactions
 from llmcache.background.batching import Gathering
+from llmcache.background.forks import now_and_in_children
 from llmcache.breakers import Use
 from llmcache.codec.envelope import ANSWER, unseal
 from llmcache.discretion import without_content
@@ -244,4 +244,4 @@ def _waiting(key: str, stale: bool) -> Found | None:
 
 
 _gathering: Final = Gathering(_read_wanted, database.later, KEYS_PER_QUERY)
-os.register_at_fork(after_in_child=_gathering.start_anew)
+now_and_in_children(_gathering.start_anew)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -11,8 +10,8 @@ from typing import Final
 
 from asgiref.sync import sync_to_async
 
-from llmcache.background import database, transactions
-from llmcache.background.pool import start_thread
+from llmcache.background import database, scheduler, transactions
+from llmcache.background.forks import now_and_in_children
 from llmcache.background.shutdown import at_exit, prepare
 from llmcache.exceptions import InvalidArgument
 from llmcache.outcomes import Tier
@@ -70,12 +69,8 @@ class Flusher:
         self._write = write
         self._forget = forget
         self._database: object = None
-        self._lock = threading.Lock()
-        self._is_due = threading.Event()
-        self._thread: threading.Thread | None = None
-        #: Whether nothing will be written before somebody wakes it.
-        self.is_asleep = True
-        os.register_at_fork(after_in_child=self._start_anew)
+        self._job: scheduler.Job | None
+        now_and_in_children(self._start_anew)
         at_exit(self._at_exit)
         _flushers.append(self)
 
@@ -108,31 +103,39 @@ class Flusher:
             self._database = transactions.database_name()
             if database.may_put_off():
                 prepare()
-                self._is_due = threading.Event()
-                self._thread = start_thread(partial(self._flush_when_due, self._is_due), "flush")
-                self.is_asleep = self._thread is None
-
-    def _flush_when_due(self, is_due: threading.Event) -> None:
-        is_due.wait(FLUSH_SECONDS)
-        self._flush_soon()
+                self._job = scheduler.later(FLUSH_SECONDS, self._flush_soon)
+                self.is_asleep = self._job is None
 
     def _flush_soon(self) -> None:
         with reporting(Tier.DURABLE, self._operation):
             database.later(self.flush, writing=True)
 
     def _at_exit(self) -> None:
-        if database.may_put_off():
-            self._hurry_the_thread()
+        if database.may_put_off() and self._has_hurried():
             self.flush()
 
-    def _hurry_the_thread(self) -> None:
-        """No other one may be had any more, and a server that hangs must not hold up the end."""
-        if self._thread is not None:
-            self._is_due.set()
-            self._thread.join(database.EXIT_SECONDS / len(_flushers))
+    def _has_hurried(self) -> bool:
+        """Whether what is still to come was done, or was not there.
+
+        On a thread that there is already: no other one may be had any more, and a server that hangs
+        must not hold up the end.
+        """
+        if self.is_asleep or self._job is None:
+            return True
+        self._job.cancel()
+        is_done = threading.Event()
+
+        def hurry() -> None:
+            self._flush_soon()
+            is_done.set()
+
+        is_coming = scheduler.later(0.0, hurry) is not None
+        return not is_coming or is_done.wait(database.EXIT_SECONDS / len(_flushers))
 
     def _start_anew(self) -> None:
-        self._lock, self._thread, self.is_asleep = threading.Lock(), None, True
+        self._lock, self._job = threading.Lock(), None
+        #: Whether nothing will be written before somebody wakes it.
+        self.is_asleep = True
         self._forget()
 
 

@@ -210,9 +210,9 @@ GUARDS: Final = (
     Guard(
         "the renewal of a lease",
         "another process asks as well when a call takes longer than the lease",
-        "llmcache/leases/renewal.py",
-        "                    renew()\n",
-        "                    pass\n",
+        "llmcache/leases/acquisition.py",
+        "    places.renew(place, flight.key, token)\n",
+        "",
         ("tests/leases/test_leases.py::test_a_lease_outlives_its_seconds_while_the_call_runs",),
     ),
     Guard(

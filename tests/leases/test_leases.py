@@ -30,7 +30,6 @@ from llmcache.leases import (
     in_hot_tier,
     in_rows,
     places,
-    renewal,
 )
 from llmcache.leases.place import Place, Seen
 from llmcache.leases.places import HOT, ROWS
@@ -610,17 +609,25 @@ def test_a_lease_outlives_its_seconds_while_the_call_runs(model: StandIn, settin
     assert len(model.calls) == 1
 
 
-def test_the_thread_that_renews_ends_when_there_is_nothing_to_renew(settings: Any) -> None:
-    settings.LLMCACHE = {"CACHE": None, "LEASE_SECONDS": 1}
-    renewed = threading.Event()
-    renewal.keep("token", renewed.set)
-    assert renewed.wait(10)
-    renewal.forget("token")
-    wait_until(lambda: renewal._renewal._thread is None)
-    renewed.clear()
-    renewal.keep("another", renewed.set)
-    assert renewed.wait(10)
-    renewal.forget("another")
+def test_a_lease_that_has_ended_is_renewed_no_more(database: str) -> None:
+    lease = leases.acquire(KEY, 10)
+    assert isinstance(lease, Lease)
+    assert lease.renewal is not None
+    assert lease.renewal.work is not None
+    lease.end(Ending.STORED)
+    assert lease.renewal.work is None
+
+
+def test_a_lease_whose_flight_was_given_up_is_renewed_no_more(database: str) -> None:
+    lease = leases.acquire(KEY, 10)
+    assert isinstance(lease, Lease)
+    assert lease.renewal is not None
+    renew = lease.renewal.work
+    assert renew is not None
+    assert renew() == LEASE_SECONDS / 3
+    lease.flight.give_up()
+    assert renew() is None
+    lease.end(Ending.ABANDONED)
 
 
 # Processes
@@ -668,7 +675,6 @@ def test_the_lease_is_gone_when_the_answer_is_there(model: StandIn, database: st
     make_client(model).create(**CALL)
     assert placement._of_tiers[Tier.DURABLE].drain(10)
     assert not LeaseRow.objects.using(database).exists()
-    assert not renewal._renewal._held
 
 
 def test_an_answer_is_handed_to_those_who_wait_in_this_process() -> None:

@@ -14,6 +14,7 @@ import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DataError, OperationalError
+from django.utils import timezone
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -248,10 +249,9 @@ TestMachine = Machine.TestCase
 @pytest.fixture
 def _closed() -> Iterator[None]:
     """Breakers that are closed, and are closed again for the next test."""
-    recovery._start_anew()
+    breakers.start_anew()
     yield
-    recovery._given_up.set()
-    recovery._start_anew()
+    breakers.start_anew()
 
 
 @pytest.fixture
@@ -506,9 +506,13 @@ def test_one_that_takes_no_memory_stays_out_until_it_does(redis: RedisServer) ->
 def test_settings_that_change_end_the_rest(redis: RedisServer, settings: Any) -> None:
     redis.stop()
     take_out()
+    its = breakers.breakers[Tier.HOT, Use.READ]
     settings.LLMCACHE = {"CACHE": None}
-    until(lambda: not [t for t in threading.enumerate() if t.name.startswith("llmcache hot")])
     assert breakers.is_up(Tier.HOT)
+    # (and nobody tries the tier that it was)
+    until(lambda: its.wait() < 0)
+    assert recovery._try_again((Tier.HOT, Use.READ), its, timezone.now()) is None
+    assert not its.is_closed
 
 
 @pytest.mark.usefixtures("_closed")

@@ -378,9 +378,9 @@ def test_under_a_test_runner_nothing_is_written_behind_the_test(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(buffer, "FLUSH_SECONDS", 0.01)
-    monkeypatch.setattr(ledger.flusher, "_thread", None)
+    monkeypatch.setattr(ledger.flusher, "_job", None)
     ledger.record(Call(), 0.0)
-    assert ledger.flusher._thread is None
+    assert ledger.flusher._job is None
     assert sums() == {}
 
 

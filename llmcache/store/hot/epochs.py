@@ -25,7 +25,6 @@ not noticed; Sentinel and the servers of a cluster close, or redirect, those tha
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import time
@@ -42,6 +41,7 @@ from django.db import connections
 from django.utils import timezone
 
 from llmcache.background import database, transactions
+from llmcache.background.forks import now_and_in_children
 from llmcache.breakers import Use, must_be_up
 from llmcache.conf import settings
 from llmcache.outcomes import Tier
@@ -260,5 +260,5 @@ _lock: threading.Lock
 # The addresses of servers that do not say who they are.
 _hidden: Final[set[str]] = set()
 _start_anew()
-os.register_at_fork(after_in_child=_make_lock)
+now_and_in_children(_make_lock)
 setting_changed.connect(_settings_changed)

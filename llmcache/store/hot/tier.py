@@ -8,7 +8,6 @@ Whatever asks the tier raises `TierResting` while its breaker is open.
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -28,6 +27,7 @@ from django.core.cache.backends.memcached import BaseMemcachedCache
 
 from llmcache.background import database, transactions
 from llmcache.background.batching import Gathering
+from llmcache.background.forks import now_and_in_children
 from llmcache.breakers import State, Use, breakers, must_be_up
 from llmcache.conf import of_project, settings
 from llmcache.outcomes import Tier
@@ -355,8 +355,7 @@ _backends: dict[str, _Backend]
 _lock: threading.Lock
 _readers: deque[int]
 _gathering: Final = Gathering(read_many, database.run_behind, READ_AT_ONCE)
-_start_anew()
-os.register_at_fork(after_in_child=_start_anew)
+now_and_in_children(_start_anew)
 
 recovery.tried_by(Tier.HOT, Use.READ, probe_reading)
 recovery.tried_by(Tier.HOT, Use.WRITE, probe)

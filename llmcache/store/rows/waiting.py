@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import Any, Final
 
 from llmcache.background import database
+from llmcache.background.forks import now_and_in_children
 from llmcache.store.records import Draft
 from llmcache.store.rows import late_answers
 
@@ -44,4 +44,4 @@ def forget(criteria: dict[str, Any]) -> None:
             discard(draft)
 
 
-os.register_at_fork(after_in_child=drafts.clear)
+now_and_in_children(drafts.clear)
