@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from llmcache.outcomes import capture
     from llmcache.policy import override
+    from llmcache.reasons import ReasonCode
     from llmcache.removal.invalidate import ainvalidate, invalidate
     from llmcache.usage.buffer import aflush, flush
 
@@ -56,6 +57,7 @@ _HOMES = {
     "invalidate": "removal.invalidate",
     "capture": "outcomes",
     "override": "policy",
+    "ReasonCode": "reasons",
 }
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "DjangoCache",
     "InvalidArgument",
     "LLMCacheError",
+    "ReasonCode",
     "UncacheableRequest",
     "UnsupportedEventLoop",
     "acreate_many",

@@ -36,6 +36,7 @@ from llmcache.outcomes import Call, Outcome, Receipt
 from llmcache.policy import TTL, UNSET, CacheMode, Policy, Unset, overridden, read_ttl
 from llmcache.providers.admission import why_unfinished
 from llmcache.providers.pricing import receipt
+from llmcache.reasons import Reason, ReasonCode
 from llmcache.removal.invalidate import invalidate
 from llmcache.resilience.failsafe import ends_the_task
 from llmcache.store.drafts import expiry
@@ -54,8 +55,7 @@ TEXT: Final = b"text"
 VALUE: Final = b"value"
 # What takes the place of bytes.
 BYTES: Final = "llmcache bytes"
-
-UNEQUAL: Final = "it would not come back as it is"
+UNEQUAL: Final = ReasonCode.NOT_REPRODUCIBLE(why="it would come back different")
 
 
 class DjangoCache(BaseCache):
@@ -137,7 +137,8 @@ class DjangoCache(BaseCache):
         ledger.record(call, started)
 
     def _record_bypass(self, error: UncacheableRequest) -> None:
-        call = Call(provider=PROVIDER, outcome=Outcome.BYPASS, reason=str(error))
+        call = Call(provider=PROVIDER, outcome=Outcome.BYPASS)
+        call.because(error.reason)
         ledger.record(call, time.perf_counter())
 
     def _save(self, key: str, value: Any, ttl: float | None) -> None:
@@ -153,14 +154,19 @@ class DjangoCache(BaseCache):
         if unfit:  # (other trouble is told by who has it)
             logger.warning("llmcache: DjangoCache did not store: %s", unfit)
         refusal = unfit or store.save(draft, asked.generation)
-        if refusal in {UNEQUAL, store.TOO_LARGE} and isinstance(store.peek(key), Found):
-            invalidate(keys=[key])  # (it would be taken for what was to be stored)
-        call.reason, call.stored = refusal or "", not refusal
-        call.spoils = refusal not in {None, store.TOO_LARGE}
-        if call.stored:
-            call.size = len(draft.payload)
+        if refusal is None:
+            call.stored, call.size = True, len(draft.payload)
             call.created, call.expires = draft.created, draft.expires
+        else:
+            self._note_refusal(call, refusal)
         ledger.record(call, asked.started)
+
+    def _note_refusal(self, call: Call, refusal: Reason) -> None:
+        is_too_large = refusal.code is ReasonCode.TOO_LARGE
+        if (is_too_large or refusal is UNEQUAL) and isinstance(store.peek(call.key), Found):
+            invalidate(keys=[call.key])  # (it would be taken for what was to be stored)
+        call.because(refusal)
+        call.spoils = not is_too_large
 
     def _call(self, key: str, completion: dict[str, Any]) -> Call:
         model = completion.get("model")

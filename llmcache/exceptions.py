@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from llmcache.reasons import Reason, ReasonCode
+
 
 class LLMCacheError(Exception):
     """The root of all errors of llmcache."""
@@ -48,10 +50,18 @@ class UncacheableRequest(LLMCacheError):
     `llmcache.key_for` raises this.
     """
 
-    def __init__(self, part: str, why: str) -> None:
-        super().__init__(part, why)
+    def __init__(
+        self, part: str, why: str, code: ReasonCode = ReasonCode.NO_CANONICAL_FORM
+    ) -> None:
+        super().__init__(part, why, code)
         self.part = part
         self.why = why
+        self.code = code
+
+    @property
+    def reason(self) -> Reason:
+        """Why the call is a bypass."""
+        return self.code(part=self.part, why=self.why)
 
     def __str__(self) -> str:
         return f"{self.part}: {self.why}"

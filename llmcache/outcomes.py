@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Self
 
+from llmcache.reasons import Reason, ReasonCode
+
 
 class Outcome(StrEnum):
     """How a call was answered."""
@@ -72,7 +74,8 @@ class Call:
 
     `outcome` and `tier` compare as strings (``call.outcome == "hit"``). `tier` is None unless a
     copy was served; `key` is empty when the request has none; `reason` says in words why the
-    outcome is not a plain hit or miss, and what to do about it; `stored` tells whether this call
+    outcome is not a plain hit or miss, and `reason_code` is the code of it (of several reasons, of
+    the last one), which knows what to do about it; `stored` tells whether this call
     stored its answer (on SQLite inside a transaction: will, when that ends), and `size` in how many
     bytes; `seconds` is how long the whole call took.
 
@@ -86,6 +89,7 @@ class Call:
     namespace: str = ""
     model: str = ""
     reason: str = ""
+    reason_code: ReasonCode | None = None
     stored: bool = False
     seconds: float = 0.0
     provider: str = ""
@@ -104,6 +108,15 @@ class Call:
     @property
     def saved(self) -> Receipt | None:
         return Receipt.unpack(self.receipt)
+
+    def because(self, reason: Reason) -> None:
+        """Note `reason` in the place of what was noted before."""
+        self.reason, self.reason_code = reason.text, reason.code
+
+    def also_because(self, reason: Reason) -> None:
+        """Note `reason` beside what was noted before."""
+        self.reason = f"{self.reason}; {reason}" if self.reason else reason.text
+        self.reason_code = reason.code
 
     def once_more(self) -> Call:
         """A record for asking the same again."""

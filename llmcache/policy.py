@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 from llmcache.conf import LONGEST_NAME, is_name, settings, to_seconds
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType, UncacheableRequest
+from llmcache.reasons import ReasonCode
 
 
 class CacheMode(StrEnum):
@@ -109,7 +110,7 @@ class Policy:
         why = "this request has none" if self.is_own_namespace else "the call has none"
         if settings.require_namespace and self.mode is not CacheMode.NO_STORE:
             return InvalidArgument(f"LLMCACHE['REQUIRE_NAMESPACE'] is on, and {why}: {WAY_OUT}.")
-        return UncacheableRequest("namespace", f"{why}: {WAY_OUT}")
+        return UncacheableRequest("namespace", f"{why}: {WAY_OUT}", ReasonCode.NO_NAMESPACE)
 
     def changed(
         self,

@@ -17,7 +17,11 @@ from llmcache.exceptions import (
     UncacheableRequest,
 )
 
-ALL = [value for value in vars(exceptions).values() if isinstance(value, type)]
+ALL = [
+    value
+    for value in vars(exceptions).values()
+    if isinstance(value, type) and value.__module__ == exceptions.__name__
+]
 
 
 @pytest.mark.parametrize("error", ALL)

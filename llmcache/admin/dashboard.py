@@ -28,7 +28,7 @@ from llmcache.reports import formatting
 from llmcache.reports.health import Health
 from llmcache.reports.periods import DAY, DEFAULT, NAMES, Period, read_period
 from llmcache.reports.stored import Stored
-from llmcache.reports.usage import Line, Reason, Totals, Usage
+from llmcache.reports.usage import Line, ReasonCount, Totals, Usage
 
 TEMPLATE: Final = "admin/llmcache/dashboard/page.html"
 
@@ -112,7 +112,7 @@ class ReasonTable:
 
     id: str
     title: str
-    rows: list[tuple[str, Reason]]
+    rows: list[tuple[str, ReasonCount]]
     none: str
 
 
@@ -343,7 +343,7 @@ def _namer(period: Period) -> Callable[[datetime], str]:
     return lambda moment: date_format(moment, "j M" if period.by_day else "j M, H:i")
 
 
-def _counted(reasons: Sequence[Reason]) -> list[tuple[str, Reason]]:
+def _counted(reasons: Sequence[ReasonCount]) -> list[tuple[str, ReasonCount]]:
     return [(formatting.count(reason.calls), reason) for reason in reasons]
 
 

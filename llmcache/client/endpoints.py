@@ -28,6 +28,7 @@ from llmcache.client.headers import (
     without_credentials,
 )
 from llmcache.exceptions import UncacheableRequest
+from llmcache.reasons import ReasonCode
 
 Paths = tuple[str, ...]
 
@@ -200,6 +201,7 @@ class Endpoint:
                 "endpoint",
                 f"where a {kind} sends requests is not known{why}. Name it with "
                 "llmcache.wrap(client, endpoint=...)",
+                ReasonCode.NO_ENDPOINT,
             )
         return " ".join([f"{name}={text}" for name, text in words.items()])
 
@@ -272,6 +274,7 @@ def name_of(create_fn: Callable[..., Any]) -> str:
             "endpoint",
             "the client wraps a function without a name of its own: name where it sends requests "
             "with llmcache.wrap(client, endpoint=...)",
+            ReasonCode.NO_ENDPOINT,
         )
     return f"{module}.{name}"
 
@@ -287,6 +290,7 @@ def default_model_of(create_fn: Callable[..., Any]) -> str | None:
             "model",
             "the model that the client fills in is not known: name it with "
             "llmcache.wrap(client, model=...)",
+            ReasonCode.NO_MODEL,
         )
     cells: Any = getattr(create_fn, "__closure__", None)
     model = cells[names.index("default_model")].cell_contents

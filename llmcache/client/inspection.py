@@ -34,7 +34,7 @@ def key_for(client: Instructor, *, response_model: Any, **arguments: Any) -> str
     """
     request = _request_of("key_for", client, response_model, arguments)
     if request.bypass:
-        raise UncacheableRequest("request", request.bypass)
+        raise UncacheableRequest("request", request.bypass.text, request.bypass.code)
     return request.call.key
 
 

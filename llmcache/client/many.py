@@ -27,6 +27,7 @@ from llmcache.client.wrapping import AsyncCachedCreate, CachedCreate
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType
 from llmcache.flow import adrive
 from llmcache.policy import UNSET
+from llmcache.reasons import ReasonCode
 from llmcache.resilience.failsafe import ends_the_task
 
 CONCURRENCY: Final = 8
@@ -275,7 +276,7 @@ def _reader(origin: Origin, client: Instructor) -> Instructor:
 def _read_call(origin: Origin, response_model: Any = None, **arguments: Any) -> ClientRequest:
     request = read_request(origin, response_model, arguments)
     if arguments.get("stream"):
-        request.bypass = request.bypass or "streamed answers are not cached when many are asked"
+        request.bypass = request.bypass or ReasonCode.STREAMS_OF_MANY()
     return request
 
 

@@ -19,6 +19,7 @@ from llmcache.keys.forms import FORMS
 from llmcache.keys.request import canonical_part
 from llmcache.outcomes import Call
 from llmcache.policy import UNSET, overridden
+from llmcache.reasons import Reason, ReasonCode
 
 
 def read_request(origin: Origin, response_model: Any, arguments: dict[str, Any]) -> ClientRequest:
@@ -41,7 +42,7 @@ def read_request(origin: Origin, response_model: Any, arguments: dict[str, Any])
     request = ClientRequest(origin, response_model, arguments, names, policy=policy, call=Call())
     try:
         if arguments.get("autodetect_images"):
-            request.bypass = "autodetect_images reads files, whose content the key does not know"
+            request.bypass = ReasonCode.AUTODETECTED_IMAGES()
         request.call.namespace = policy.namespace_name
         request.call.provider = str(origin.client.provider.value)
         model = arguments.get("model") or origin.default_model or ""
@@ -68,7 +69,7 @@ def _give_key(request: ClientRequest) -> None:
     shape_in = stream_shape_of if request.arguments.get("stream") else shape_of
     shape: Shape | StreamShape | None = shape_in(request.response_model, origin.client.mode)
     if shape is None:
-        request.bypass = "streams of this response model are not cached"
+        request.bypass = ReasonCode.STREAM_SHAPE()
         return
     where = request.where()
     common, is_searching = origin.common_parts(call.namespace, where, call.model, shape.schema)
@@ -82,16 +83,16 @@ def _give_key(request: ClientRequest) -> None:
     request.endpoint, request.canonical, request.shape = where, canonical, shape
 
 
-def _why_not_kept(request: ClientRequest, is_searching: bool) -> str:
-    """Why the answer does not follow from what is asked; empty where it does."""
+def _why_not_kept(request: ClientRequest, is_searching: bool) -> Reason | None:
+    """Why the answer does not follow from what is asked; None where it does."""
     if why := why_stateful(request.arguments):
         request.call.spoils = True
         return why
     looking = "the model" if is_searching else what_looks(request.arguments)
     if not looking or request.policy.ttl is not UNSET:
-        return ""
+        return None
     request.call.needs_ttl = True
-    return f"{looking} looks at the world: say for how long an answer will do, by a ttl"
+    return ReasonCode.LOOKS_AT_THE_WORLD(tool=looking)
 
 
 def _media_form(media: Any) -> bytes:

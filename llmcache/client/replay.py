@@ -38,10 +38,10 @@ from llmcache.leases import Ending, Lease, begin, lead
 from llmcache.outcomes import Call
 from llmcache.policy import CacheMode, Policy
 from llmcache.providers.errors import is_the_providers
+from llmcache.reasons import ReasonCode
 from llmcache.resilience.failsafe import ends_the_task, logger
 from llmcache.store.records import Draft, Found
 from llmcache.store.rows import tier as durable
-from llmcache.usage.reasons import in_general
 
 if TYPE_CHECKING:
     from llmcache.models import CacheEntry
@@ -84,7 +84,7 @@ def request_of(entry: CacheEntry) -> ClientRequest:
         digests = request.canonical.digests() if request.canonical else {}
         differing |= {part for part in digests if digests[part] != entry.part_digests.get(part)}
         if request.bypass:
-            raise NotRebuildable(request.bypass)
+            raise NotRebuildable(request.bypass.text)
     if differing:
         parts = ", ".join(sorted(differing))
         raise NotRebuildable(f"what is stored of the request does not bring it back: {parts}")
@@ -163,7 +163,7 @@ def _refreshed(entry: CacheEntry, lease: Lease) -> str:
         logger.warning("llmcache: %s was not refreshed: %s", entry.key, without_content(error))
         return "the provider failed"
     if not call.stored:
-        logger.warning("llmcache: %s was not refreshed: %s", entry.key, in_general(call.reason))
+        logger.warning("llmcache: %s was not refreshed: %s", entry.key, call.reason)
         return "not stored"
     return "refreshed"
 
@@ -248,7 +248,7 @@ class _HeldBack(ClientRequest):
     def draft(self, answer: Any, asked: float, latency: float) -> Draft:
         # (no `super()` without arguments: a class with slots is made anew)
         self.draft_held_back = ClientRequest.draft(self, answer, asked, latency)
-        raise NotStorable("it waits to be confirmed")
+        raise NotStorable(ReasonCode.TO_BE_CONFIRMED())
 
 
 def propose(entry: CacheEntry) -> Proposed | str:

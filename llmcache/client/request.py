@@ -38,6 +38,7 @@ from llmcache.keys.request import (
 from llmcache.policy import CacheMode
 from llmcache.providers import pricing
 from llmcache.providers.admission import why_not_admitted
+from llmcache.reasons import Reason, ReasonCode
 from llmcache.store.drafts import describe
 from llmcache.store.records import Found
 
@@ -49,7 +50,7 @@ NO_CONTEXT: Final = canonical_context(None)
 # What `Instructor.create` gives where the caller says nothing.
 STRICT: Final = canonical_part("strict", True)
 
-CHANGED: Final = "an argument was changed between the call and its answer"
+CHANGED: Final = ReasonCode.ARGUMENT_CHANGED(when="between the call and its answer")
 
 
 @dataclass(slots=True)
@@ -141,7 +142,7 @@ class ClientRequest(BaseRequest):
         """One item of the stream for the store; nothing while it may not be the last one."""
         shape = self.stream
         if shape is None:
-            raise NotStorable("the call is no stream")
+            raise TypeError("the call is no stream")
         if not shape.last_only:
             return shape.encode_item(item, self._parsing)
         # Encoded when it turns out to be the last: that runs the model's validators.
@@ -150,7 +151,7 @@ class ClientRequest(BaseRequest):
 
     def restore(self, found: Found) -> Any:
         if self.shape is None:
-            raise NotStorable("the call has no key")
+            raise TypeError("the call has no key")
         return self.shape.decode(StoredAnswer.unpack(found.body), self._parsing)
 
     def before_asking(self) -> None:
@@ -159,7 +160,7 @@ class ClientRequest(BaseRequest):
         self.refusal = CHANGED
         self.arguments, self.uncopied = sent(self.arguments, self.origin.not_copied)
         if self.is_as_keyed():
-            self.refusal = ""
+            self.refusal = None
         self.described = self.describe()
 
     def is_as_keyed(self) -> bool:
@@ -219,13 +220,13 @@ class ClientRequest(BaseRequest):
             client.provider, client.mode, arguments.get("context"), arguments.get("strict")
         )
 
-    def why_changed(self) -> str:
+    def why_changed(self) -> Reason | None:
         # Of a context that is only told where nobody could tell before a validator wrote into it.
         if self.uncopied and not self.is_as_keyed():
             return CHANGED
         is_watched = self.response_model is not None and self.stream is None
         is_changed = not is_watched and self._context_now() != self._keyed_context
-        return CHANGED if is_changed else ""
+        return CHANGED if is_changed else None
 
     @property
     def _keyed_context(self) -> bytes | None:
@@ -265,14 +266,14 @@ class ClientRequest(BaseRequest):
 
     def _compare_sent(self, **sent: Any) -> None:
         if _forms(sent) != self.seen_sent:
-            self.refusal = "a hook changed what was sent, which the key does not know"
+            self.refusal = ReasonCode.HOOK_CHANGED(what="was sent")
 
     def _note_response(self, response: Any) -> None:
         self.seen_response = _form("response", response)
 
     def _compare_response(self, response: Any) -> None:
         if _form("response", response) != self.seen_response:
-            self.refusal = "a hook changed what came back, which the key does not know"
+            self.refusal = ReasonCode.HOOK_CHANGED(what="came back")
 
     def _note_completion(self, response: Any) -> None:
         self.completion = response
@@ -284,16 +285,16 @@ class ClientRequest(BaseRequest):
     def encoded(self, answer: Any) -> StoredAnswer:
         completion = self._response_to(answer)
         if self.shape is None or isinstance(self.shape, StreamShape):
-            raise NotStorable("the answer is no stream")
+            raise TypeError("the answer is no stream")
         if completion is None:
-            raise NotStorable("the provider's response was not seen, so it may be cut short")
+            raise NotStorable(ReasonCode.UNSEEN())
         self._admit(looked_at(self.shape, answer, completion, self._parsing), completion)
         return self.shape.encode(answer, completion, self._parsing)
 
     def recorded(self, recording: Recording) -> StoredAnswer:
         shape, watch = self.stream, self.watch
         if shape is None or watch is None:
-            raise NotStorable("the provider's stream was not seen")
+            raise NotStorable(ReasonCode.UNSEEN())
         if refusal := watch.why_not_admitted():
             raise NotStorable(refusal)
         stored = shape.encode(self._encoded_items(recording, shape))
@@ -304,7 +305,7 @@ class ClientRequest(BaseRequest):
     def _encoded_items(self, recording: Recording, shape: StreamShape) -> list[bytes]:
         items = recording.items()
         if not items:
-            raise NotStorable("the stream held no item")
+            raise NotStorable(ReasonCode.EMPTY_STREAM())
         return [shape.encode_item(self.last_item, self._parsing)] if shape.last_only else items
 
     def _admit(self, answer: Any, completion: Any) -> None:

@@ -29,7 +29,8 @@ from llmcache.discretion import without_content
 from llmcache.exceptions import CorruptEntry
 from llmcache.keys.forms import path_of
 from llmcache.keys.request import digest
-from llmcache.providers.admission import UNSAID, ends_in, why_chunk_not_admitted
+from llmcache.providers.admission import ends_in, why_chunk_not_admitted
+from llmcache.reasons import Reason, ReasonCode
 
 logger = logging.getLogger("llmcache")
 
@@ -131,7 +132,7 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        self._refusal = ""
+        self._refusal: Reason | None = None
         self._ends: dict[int, bool] = {}
         self._chunks: Any = None
         #: What the chunks say of the tokens used, as a response that is no stream would.
@@ -142,10 +143,10 @@ class Watch:
         self._chunks = self._awatched(stream) if is_async else self._watched(stream)
         return self._chunks
 
-    def why_not_admitted(self) -> str:
-        """Why what was streamed is not to be kept; empty when it is. Asked at its end."""
+    def why_not_admitted(self) -> Reason | None:
+        """Why what was streamed is not to be kept; None when it is. Asked at its end."""
         has_ended = self._ends and all(self._ends.values())
-        return self._refusal or ("" if has_ended else UNSAID)
+        return self._refusal or (None if has_ended else ReasonCode.UNSAID())
 
     def close(self, stream: Any) -> None:
         """Close `stream`, also when none of its chunks was read yet."""
@@ -185,7 +186,7 @@ class Watch:
             for name in ("message", "response", "delta", "data"):
                 self._note_usage(getattr(chunk, name, None))
         except Exception as error:  # noqa: BLE001 - law A
-            self._refusal = f"a chunk could not be read ({type(error).__name__})"
+            self._refusal = ReasonCode.UNREADABLE_CHUNK(error=type(error).__name__)
 
     def _note_usage(self, holder: Any) -> None:
         for name in ("usage", "usage_metadata"):

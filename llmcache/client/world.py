@@ -14,12 +14,13 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from llmcache.client.arguments import is_not_given
+from llmcache.reasons import Reason, ReasonCode
 
 # Where else providers take tools and options: in the body of OpenAI's, the config of Gemini.
 HOLDERS: Final = ("extra_body", "config", "toolConfig", "tool_config")
 STATEFUL: Final = {
-    "conversation": "the provider keeps what was said before, and goes on with it",
-    "background": "the provider answers later, and keeps the answer to itself until then",
+    "conversation": ReasonCode.CONVERSATION,
+    "background": ReasonCode.BACKGROUND,
 }
 # (OpenAI's chat, xAI, Anthropic, Cohere, OpenRouter, Azure, Qwen)
 SEARCHING: Final = frozenset(
@@ -61,13 +62,13 @@ def searches(model: str) -> bool:
     return SEARCHING_MODEL.search(model) is not None
 
 
-def why_stateful(arguments: Mapping[str, Any]) -> str:
-    """Why these arguments go on with a state of the provider; empty where they do not."""
+def why_stateful(arguments: Mapping[str, Any]) -> Reason | None:
+    """Why these arguments go on with a state of the provider; None where they do not."""
     for holder in _holders(arguments):
-        for name, why in STATEFUL.items():
+        for name, code in STATEFUL.items():
             if _is_on(holder.get(name)):
-                return f"{name}: {why}"
-    return ""
+                return code()
+    return None
 
 
 def what_looks(arguments: Mapping[str, Any]) -> str:

@@ -70,7 +70,7 @@ class CachedFunction(Generic[P, R]):
         """
         request = self._fitting_request(args, kwargs)
         if request.bypass:
-            raise UncacheableRequest(self._origin.name, request.bypass)
+            raise UncacheableRequest(self._origin.name, request.bypass.text, request.bypass.code)
         return request.call.key
 
     def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:

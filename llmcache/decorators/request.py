@@ -37,6 +37,7 @@ from llmcache.outcomes import Call
 from llmcache.policy import Policy, overridden, read_tags
 from llmcache.providers import pricing
 from llmcache.providers.admission import completions_in, why_not_admitted, why_unfinished
+from llmcache.reasons import Reason, ReasonCode
 from llmcache.store.drafts import describe
 from llmcache.store.records import Found
 
@@ -116,7 +117,7 @@ class FunctionRequest(BaseRequest):
 
     def before_asking(self) -> None:
         # Before, because the function may change its arguments.
-        self.refusal = "its arguments could not be read again"
+        self.refusal = ReasonCode.ARGUMENT_CHANGED(when="so that it cannot be read again")
         self.refusal = self._why_not_to_be_kept()
         self.described = self.describe()
 
@@ -130,15 +131,15 @@ class FunctionRequest(BaseRequest):
             }
         )
 
-    def _why_not_to_be_kept(self) -> str:
+    def _why_not_to_be_kept(self) -> Reason | None:
         if self._is_changed():
-            return "an argument was changed between the call and its start"
+            return ReasonCode.ARGUMENT_CHANGED(when="between the call and its start")
         try:
             self.own_tags = self._read_tags()
         except Exception as error:  # noqa: BLE001 - law A, and law D: not stored without its tags
             logger.warning("llmcache: the tags of %s: %s", self.origin.name, without_content(error))
-            return f"its tags could not be told ({type(error).__name__})"
-        return ""
+            return ReasonCode.TAGS_UNKNOWN(error=type(error).__name__)
+        return None
 
     def _is_changed(self) -> bool:
         """Whether the arguments have another key now, or none any more."""
@@ -174,10 +175,11 @@ class FunctionRequest(BaseRequest):
             self.receipt = pricing.together(spent, seconds)
             self.call.spent = pricing.together([], seconds)
 
-    def why_changed(self) -> str:
+    def why_changed(self) -> Reason | None:
         # By the function itself: then a hit would not do it. Or by others: then it may have
         # answered for what they made of it.
-        return "an argument was changed while the function ran" if self._is_changed() else ""
+        changed = ReasonCode.ARGUMENT_CHANGED(when="while the function ran")
+        return changed if self._is_changed() else None
 
     def encoded(self, answer: Any) -> StoredAnswer:
         _judge(answer)
@@ -193,7 +195,7 @@ class FunctionRequest(BaseRequest):
     @property
     def _returns(self) -> Returns:
         if self.returns is None:
-            raise NotStorable("the call has no key")
+            raise TypeError("the call has no key")
         return self.returns
 
 
@@ -281,5 +283,6 @@ def _canonical(part: str, values: Mapping[str, Any]) -> bytes:
             raise UncacheableRequest(
                 name + error.part.removeprefix(f"context[{name!r}]"),
                 f"{error.why}; if it cannot change the answer, say exclude=({name!r},)",
+                ReasonCode.ARGUMENT_WITHOUT_FORM,
             ) from None
     return canonical_part(part, forms)

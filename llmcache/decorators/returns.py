@@ -23,8 +23,8 @@ from llmcache.decorators.naming import closed_over
 from llmcache.exceptions import UncacheableRequest
 from llmcache.keys.forms import path_of
 from llmcache.keys.request import canonical_part, digest
+from llmcache.reasons import ReasonCode
 
-PART: Final = "return type"
 STREAMS: Final = {Generator, Iterator}
 ASYNC_STREAMS: Final = {AsyncGenerator, AsyncIterator}
 
@@ -61,17 +61,19 @@ def read_returns(function: Callable[..., Any], is_coroutine: bool) -> Returns:
     try:
         codec = ValueCodec(stored)
     except Exception as error:
-        raise UncacheableRequest(
-            PART, f"Pydantic cannot validate {path} ({type(error).__name__})"
-        ) from error
+        raise _unfit(f"Pydantic cannot validate {path} ({type(error).__name__})") from error
     return Returns(kind, codec, digest(canonical_part("schema", codec.schema)), path)
+
+
+def _unfit(why: str) -> UncacheableRequest:
+    return UncacheableRequest("return type", why, ReasonCode.RETURN_TYPE)
 
 
 def _resolved(function: Callable[..., Any], *, include_extras: bool) -> Any:
     """The return annotation alone: those of arguments may name what is not there at run time."""
     annotations = getattr(function, "__annotations__", {})
     if "return" not in annotations:
-        raise UncacheableRequest(PART, "there is no annotation, as in `-> Ticket`")
+        raise _unfit("there is no annotation, as in `-> Ticket`")
     innermost = inspect.unwrap(function)
     try:
         # Names in quotes may be those of the function that this one stands in.
@@ -83,8 +85,8 @@ def _resolved(function: Callable[..., Any], *, include_extras: bool) -> Any:
             include_extras=include_extras,
         ).values()
     except Exception as error:
-        raise UncacheableRequest(
-            PART, f"the annotation {annotations['return']!r} cannot be resolved: {error}"
+        raise _unfit(
+            f"the annotation {annotations['return']!r} cannot be resolved: {error}"
         ) from error
     return annotation
 
@@ -100,13 +102,13 @@ def _kind_of(function: Callable[..., Any], annotation: Any, is_coroutine: bool) 
     elif origin in ASYNC_STREAMS or (agenerates and origin is AsyncIterable):
         kind = Kind.ASYNC_STREAM
     elif generates or agenerates:
-        raise UncacheableRequest(PART, "a generator is annotated as in `-> Iterator[Ticket]`")
+        raise _unfit("a generator is annotated as in `-> Iterator[Ticket]`")
     elif origin in {Iterable, AsyncIterable}:
-        raise UncacheableRequest(PART, "say whether it is a list[...] or an Iterator[...]")
+        raise _unfit("say whether it is a list[...] or an Iterator[...]")
     else:
         return Kind.VALUE, annotation
     if is_coroutine:
-        raise UncacheableRequest(PART, "a coroutine that returns a stream is not cached")
+        raise _unfit("a coroutine that returns a stream is not cached")
     if any(other not in {None, NoneType} for other in arguments[1:]):
-        raise UncacheableRequest(PART, "a generator that is sent values, or returns one")
+        raise _unfit("a generator that is sent values, or returns one")
     return kind, list[arguments[0] if arguments else Any]  # type: ignore[misc]

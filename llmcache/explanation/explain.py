@@ -18,6 +18,7 @@ from llmcache.explanation.diff import printable
 from llmcache.explanation.nearest_entry import nearest
 from llmcache.outcomes import Outcome, Tier
 from llmcache.policy import CacheMode, Policy
+from llmcache.reasons import Reason, ReasonCode
 from llmcache.resilience.failsafe import failing_safe
 from llmcache.store import local
 from llmcache.store.hot import tier as hot
@@ -74,7 +75,7 @@ def explain_call(
     subject: Subject,
     *,
     policy: Policy,
-    bypass: str = "",
+    bypass: Reason | None = None,
     restore: Callable[[Found], Any] | None = None,
 ) -> Explanation:
     """What would come of a call, and why. The model is not asked, and no hit is counted.
@@ -83,9 +84,9 @@ def explain_call(
     would, and raises when that does not validate.
     """
     if policy.mode is CacheMode.NO_STORE:
-        bypass = 'cache_mode is "no-store"'
-    if bypass:
-        return _explanation(subject, Outcome.BYPASS, None, bypass)
+        bypass = ReasonCode.NO_STORE()
+    if bypass is not None:
+        return _explanation(subject, Outcome.BYPASS, None, bypass.text)
     if not policy.mode.reads:
         return _explanation(subject, Outcome.RELOAD, None, f'cache_mode is "{policy.mode}"')
     outcome, tier, reason = _judge(look(subject.key), policy.mode, restore)
@@ -113,7 +114,7 @@ def look(key: str) -> Found | Missing:
     copy = local.get(key) if local.begin() else None
     if copy is not None:
         return copy
-    troubles: list[str] = []
+    troubles: list[Reason] = []
     with failing_safe(Tier.HOT, "read", troubles):
         found = _found(key, hot.read(key), Tier.HOT, troubles)
         if found is not None and found.fresh:
@@ -126,7 +127,7 @@ def look(key: str) -> Found | Missing:
         found = _found(key, data, Tier.DURABLE, troubles, expired=expired)
         if found is not None:
             return found
-    return Missing("; ".join(troubles))
+    return Missing(tuple(troubles))
 
 
 def find(beginning: str, limit: int) -> list[CacheEntry]:
@@ -143,7 +144,7 @@ def _judge(
     restore: Callable[[Found], Any] | None = None,
 ) -> tuple[Outcome, Tier | None, str]:
     if isinstance(looked, Missing):
-        return Outcome.MISS, None, looked.reason or NOT_STORED
+        return Outcome.MISS, None, "; ".join(map(str, looked.reasons)) or NOT_STORED
     try:
         if restore is not None:
             restore(looked)
@@ -163,22 +164,22 @@ def _judge(
     return Outcome.STALE, looked.tier, reason
 
 
-def _why_not_stored(policy: Policy) -> str:
+def _why_not_stored(policy: Policy) -> Reason | None:
     try:
-        return "cache_ttl is 0" if policy.ttl_seconds == 0 else ""
+        return ReasonCode.NO_TTL() if policy.ttl_seconds == 0 else None
     except ImproperlyConfigured as error:
-        return str(error)
+        return ReasonCode.WRONG_SETTING(why=error)
 
 
 def _found(
-    key: str, data: bytes | None, tier: Tier, troubles: list[str], *, expired: bool = False
+    key: str, data: bytes | None, tier: Tier, troubles: list[Reason], *, expired: bool = False
 ) -> Found | None:
     if data is None:
         return None
     try:
         envelope = unseal(ANSWER, key, data)
     except CorruptEntry as error:
-        troubles.append(f"the {tier} tier holds a bad entry: {error}")
+        troubles.append(ReasonCode.BAD_ENTRY(tier=tier, why=error))
         return None
     now = time.time()
     stale_for = max(0.0, now - (now if envelope.expires is None else envelope.expires))

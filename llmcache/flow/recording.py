@@ -7,7 +7,7 @@ from typing import Any
 
 from llmcache.conf import settings
 from llmcache.flow.steps import NotRestorable
-from llmcache.store.saving import TOO_LARGE
+from llmcache.reasons import ReasonCode
 
 
 class Recording:
@@ -42,4 +42,4 @@ class Recording:
         self._items.append(encoded)
         self._size += len(encoded)
         if self._size > settings.max_entry_bytes:
-            raise NotRestorable(TOO_LARGE)
+            raise NotRestorable(ReasonCode.TOO_LARGE())

@@ -25,6 +25,7 @@ from llmcache.keys.request import CanonicalRequest
 from llmcache.leases import Lease
 from llmcache.outcomes import NO_RECEIPT, Call, Inside, Receipt
 from llmcache.policy import CacheMode, Policy
+from llmcache.reasons import Reason, ReasonCode
 from llmcache.store.drafts import make_draft
 from llmcache.store.records import Draft, Found
 
@@ -45,13 +46,13 @@ class BaseRequest(ABC):
 
     policy: Policy
     call: Call
-    #: Why it cannot be cached; empty when it can.
-    bypass: str = ""
+    #: Why it cannot be cached; None when it can.
+    bypass: Reason | None = None
     canonical: CanonicalRequest | None = None
     endpoint: str = ""
     described: bytes | None = None
     #: Why the answer is not one to what the key says, once that is known.
-    refusal: str = ""
+    refusal: Reason | None = None
     receipt: Receipt = NO_RECEIPT
     begun: bool = False
     inside: Inside | None = None
@@ -76,8 +77,8 @@ class BaseRequest(ABC):
         """The same call, with copies of its arguments. Raises whatever it may without them."""
 
     @abstractmethod
-    def why_changed(self) -> str:
-        """Why an answer that has just come is not one to what the key says; else empty."""
+    def why_changed(self) -> Reason | None:
+        """Why an answer that has just come is not one to what the key says; None where it is."""
 
     @abstractmethod
     def restore(self, found: Found) -> Any: ...
@@ -111,7 +112,7 @@ class BaseRequest(ABC):
             policy=replace(self.policy, mode=CacheMode.RELOAD),
             call=self.call.once_more(),
             described=None,
-            refusal="",
+            refusal=None,
             receipt=NO_RECEIPT,
             begun=False,
             inside=None,
@@ -121,9 +122,9 @@ class BaseRequest(ABC):
 
     def draft(self, answer: Any, asked: float, latency: float) -> Draft:
         if self.policy.ttl_seconds == 0:
-            raise NotStorable("cache_ttl is 0")
+            raise NotStorable(ReasonCode.NO_TTL())
         if self.canonical is None:
-            raise NotStorable("the call has no key")
+            raise TypeError("the call has no key")
         if refusal := self.refusal or self.why_changed():
             raise NotStorable(refusal)
         with _told_apart():
@@ -167,11 +168,11 @@ class BaseRequest(ABC):
     def refuse_key(self, error: Exception) -> None:
         """Have the call asked past the cache: `error` was met where its key was computed."""
         part, why = "request", without_content(error)
-        bypass = f"no key could be computed ({type(error).__name__})"
+        bypass = ReasonCode.NO_KEY(error=type(error).__name__)
         if isinstance(error, UncacheableRequest):
-            part, why, bypass = error.part.partition("[")[0], error.why, str(error)
+            part, why, bypass = error.part.partition("[")[0], error.why, error.reason
         elif isinstance(error, ImproperlyConfigured):
-            part, bypass = "settings", why
+            part, bypass = "settings", ReasonCode.WRONG_SETTING(why=why)
         self.bypass = self.bypass or bypass
         _warn_once(self.name, part, why)
 
@@ -182,7 +183,7 @@ def _told_apart() -> Iterator[None]:
     try:
         yield
     except NotReproducible as error:
-        raise NotRestorable(f"the answer cannot be stored: {error}") from None
+        raise NotRestorable(ReasonCode.NOT_REPRODUCIBLE(why=error)) from None
 
 
 @lru_cache(maxsize=1000)

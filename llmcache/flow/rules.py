@@ -30,10 +30,9 @@ from llmcache.leases import Ending, Lease
 from llmcache.outcomes import Call, Inside, Outcome, noted_in
 from llmcache.policy import UNSET, CacheMode
 from llmcache.providers.errors import is_the_providers
+from llmcache.reasons import Reason, ReasonCode
 from llmcache.resilience.failsafe import ends_the_task
 from llmcache.store.records import Draft, Found, Missing
-from llmcache.store.saving import TOO_LARGE
-from llmcache.usage.reasons import in_general
 
 logger = logging.getLogger("llmcache")
 
@@ -46,11 +45,12 @@ def answer(request: Request) -> Flow:
     Raises what the model raises, and `CacheMiss` when it must not be asked; nothing else.
     """
     call, mode = request.call, request.policy.mode
-    call.reason = request.bypass
+    bypass = request.bypass
     if mode is CacheMode.NO_STORE:
-        call.reason, call.spoils = 'cache_mode is "no-store"', True
-    if call.reason:
+        bypass, call.spoils = ReasonCode.NO_STORE(), True
+    if bypass is not None:
         call.outcome = Outcome.BYPASS
+        call.because(bypass)
     elif mode.reads:
         # (an entry that has expired is looked for, too, where it may be served)
         stale = mode is CacheMode.FORCE_CACHE or _revalidate_seconds(request) > 0
@@ -70,7 +70,8 @@ def answer(request: Request) -> Flow:
 def _served(request: Request, found: Found | Missing) -> Any:
     """The stored answer, when there is one that may be served; else `NOTHING`."""
     if isinstance(found, Missing):
-        _add_reason(request.call, found.reason)
+        for reason in found.reasons:
+            request.call.also_because(reason)
         return NOTHING
     if found.stale_for and not _serves_stale(request, found):
         return NOTHING
@@ -88,7 +89,7 @@ def _revalidate_seconds(request: Request) -> float:
     try:
         return request.policy.revalidate_seconds
     except ImproperlyConfigured as error:
-        _add_reason(request.call, str(error))
+        request.call.also_because(ReasonCode.WRONG_SETTING(why=error))
         return 0
 
 
@@ -99,7 +100,7 @@ def _if_error_seconds(request: Request) -> float:
     try:
         return request.policy.if_error_seconds
     except ImproperlyConfigured as error:
-        _add_reason(request.call, str(error))
+        request.call.also_because(ReasonCode.WRONG_SETTING(why=error))
         return 0
 
 
@@ -112,7 +113,7 @@ def _restore(request: Request, found: Found) -> Any:
         # (a validator may raise anything)
         if ends_the_task(error):
             raise
-        call.reason = f"the entry does not validate any more ({type(error).__name__})"
+        call.because(ReasonCode.NOT_VALID(error=type(error).__name__))
         store.refuse(call.key, found.tier, error)
         return NOTHING
     call.outcome = Outcome.STALE if found.stale_for else Outcome.HIT
@@ -149,7 +150,7 @@ def _lead_or_follow(request: Request) -> Generator[Step, Any, tuple[Leader | Non
             return leader, NOTHING
         restored = _restore(request, leader)
         if restored is not NOTHING:
-            call.reason = "another call was asking the same"
+            call.because(ReasonCode.COALESCED())
             return None, restored
         refused = leader
     return Leader(None, None), NOTHING
@@ -160,11 +161,11 @@ def _acquire(call: Call, *, alone: bool, refused: Found | None) -> Flow:
     try:
         return (yield Acquire(call.key, alone=alone, refused=refused))
     except ImproperlyConfigured as error:
-        _add_reason(call, str(error))
+        call.also_because(ReasonCode.WRONG_SETTING(why=error))
     except Exception as error:  # (law A)
         if ends_the_task(error):
             raise
-        _add_reason(call, f"it asked without waiting for others ({type(error).__name__})")
+        call.also_because(ReasonCode.NOT_COALESCED(error=type(error).__name__))
         logger.warning("llmcache: a call does not wait for others: %s", without_content(error))
     return Leader(None, None)
 
@@ -182,7 +183,7 @@ def _serve_instead(request: Request, error: Exception) -> Flow:
         return NOTHING
     restored = _restore(request, found)
     if restored is not NOTHING:
-        call.reason = f"the provider failed ({type(error).__name__})"
+        call.because(ReasonCode.PROVIDER_FAILED(error=type(error).__name__))
     return restored
 
 
@@ -227,10 +228,9 @@ def _ask(request: Request) -> Generator[Step, Any, tuple[Any, float]]:
     try:
         result = yield Ask()
     except BaseException as error:
-        raised = f"{type(error).__name__} was raised"
-        if isinstance(error, GeneratorExit):
-            raised = "the stream was not read to its end"
-        _add_reason(call, raised)
+        is_left = isinstance(error, GeneratorExit)
+        raised = ReasonCode.RAISED(error=type(error).__name__)
+        call.also_because(ReasonCode.STREAM_LEFT() if is_left else raised)
         raise
     seconds = time.perf_counter() - started
     try:
@@ -246,20 +246,20 @@ def _draft(request: Request, result: Any, asked: float, latency: float) -> Draft
     try:
         spoiler = inside.spoiler(has_ttl=request.policy.ttl is not UNSET)
         if spoiler is not None:
-            raise NotStorable(f"an answer that it was made of is not to be stored{_of(spoiler)}")
+            raise NotStorable(ReasonCode.MADE_OF_UNSTORED(why=_why(spoiler)))
         # (a validator that asks is asked again to prove that the answer can come back)
         with noted_in(inside):
             return request.draft(result, asked, latency)
     except NotStorable as error:
-        request.call.reason = str(error)
+        request.call.because(error.reason)
         request.call.spoils = not isinstance(error, NotRestorable)
     except ImproperlyConfigured as error:
-        request.call.reason = f"the answer could not be stored: {without_content(error)}"
+        request.call.because(ReasonCode.WRONG_SETTING(why=without_content(error)))
         _log_not_stored(request.call, error)
     except Exception as error:
         if ends_the_task(error):
             raise
-        request.call.reason = f"the answer could not be encoded ({type(error).__name__})"
+        request.call.because(ReasonCode.NOT_ENCODABLE(error=type(error).__name__))
         _log_not_stored(request.call, error)
     return None
 
@@ -272,21 +272,18 @@ def _log_not_stored(call: Call, error: Exception) -> None:
 def _store(call: Call, draft: Draft, leader: Leader) -> Flow:
     """Whether the entry is stored."""
     leader.settle()
-    refusal = yield Store(draft, leader.generation)
+    refusal: Reason | None = yield Store(draft, leader.generation)
     call.stored = refusal is None
-    if call.stored:
+    if refusal is None:
         call.size = len(draft.payload)
         call.created, call.expires = draft.created, draft.expires
+        return True
     # (what is made of it could not be found by an invalidation, where it is not known to be stored)
-    call.spoils = refusal not in {None, TOO_LARGE}
-    call.reason = refusal or call.reason
-    return call.stored
+    call.spoils = refusal.code is not ReasonCode.TOO_LARGE
+    call.because(refusal)
+    return False
 
 
-def _of(spoiler: Call) -> str:
-    reason = "it was stale" if spoiler.outcome is Outcome.STALE else in_general(spoiler.reason)
-    return f": {reason}" if reason else ""
-
-
-def _add_reason(call: Call, reason: str) -> None:
-    call.reason = f"{call.reason}; {reason}" if call.reason and reason else call.reason or reason
+def _why(spoiler: Call) -> str:
+    """Why the answer of a call inside is not to be stored."""
+    return "it was stale" if spoiler.outcome is Outcome.STALE else spoiler.reason or "it is missing"

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from llmcache.leases import Ending, Lease
 from llmcache.outcomes import Call, Inside
 from llmcache.policy import Policy
+from llmcache.reasons import Reason
 from llmcache.store.records import Draft, Found
 
 
@@ -23,8 +24,8 @@ class Request(Protocol):
     def policy(self) -> Policy: ...
 
     @property
-    def bypass(self) -> str:
-        """Why this call cannot be cached; empty when it can."""
+    def bypass(self) -> Reason | None:
+        """Why this call cannot be cached; None when it can."""
 
     @property
     def asks_alone(self) -> bool:
@@ -71,7 +72,11 @@ class StreamRequest(Request, Protocol):
 
 
 class NotStorable(Exception):
-    """An answer is returned and not stored; the message says why. Nor is what is made of it."""
+    """An answer is returned and not stored, for this reason. Nor is what is made of it."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class NotRestorable(NotStorable):

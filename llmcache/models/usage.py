@@ -46,7 +46,7 @@ class UsageHour(models.Model):
     hours = models.PositiveSmallIntegerField(_("hours"), default=1, help_text=_("1, or 24: a day."))
     day = models.DateField(_("day"), help_text=_("The day of the hour, in UTC."))
     digest = ExactCharField(
-        _("digest"), max_length=32, help_text=_("Of the columns from namespace to reason.")
+        _("digest"), max_length=32, help_text=_("Of the columns from namespace to reason_code.")
     )
     namespace = ExactCharField(_("namespace"), max_length=LONGEST_NAME, blank=True)
     provider = ExactCharField(_("provider"), max_length=LONGEST_NAME, blank=True)
@@ -54,11 +54,11 @@ class UsageHour(models.Model):
     response_model = ExactCharField(_("response model"), max_length=LONGEST_NAME, blank=True)
     outcome = models.CharField(_("outcome"), max_length=16)
     tier = models.CharField(_("tier"), max_length=16, blank=True)
-    reason = ExactCharField(
+    reason_code = models.CharField(
         _("reason"),
-        max_length=LONGEST_NAME,
+        max_length=40,
         blank=True,
-        help_text=_("Why it is not a plain hit or miss, without what differs from call to call."),
+        help_text=_("Why it is not a plain hit or miss: a ReasonCode."),
     )
     calls = models.PositiveBigIntegerField(_("calls"), default=0)
     stored = models.PositiveBigIntegerField(

@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Any, Final
 
 from llmcache.conf import settings
+from llmcache.reasons import Reason, ReasonCode
 
 # In lower case, since gateways pass them on in any.
 FINISHED: Final = frozenset(
@@ -44,7 +45,11 @@ FILTERED: Final = frozenset(
     }
 )
 REFUSED: Final = frozenset({"refusal"})
-UNSAID: Final = "the provider did not say that the answer is complete"
+MEANINGS: Final = (
+    (TRUNCATED, ReasonCode.CUT_SHORT),
+    (FILTERED, ReasonCode.FILTERED),
+    (REFUSED, ReasonCode.REFUSED),
+)
 
 # Where the word stands: in each part of a completion (as its `finish_reason`), or in all of it.
 PARTS: Final = ("choices", "candidates")
@@ -74,29 +79,29 @@ FIELDS: Final = ("__pydantic_fields__", "__dataclass_fields__")
 ABSENT: Final = object()
 
 
-def why_not_admitted(answer: Any, completion: Any) -> str:
-    """Why this answer is not to be kept; empty when it is."""
+def why_not_admitted(answer: Any, completion: Any) -> Reason | None:
+    """Why this answer is not to be kept; None when it is."""
     if refusal := why_unfinished(completion):
         return refusal
     admit = settings.admit
     if admit is not None and not admit(answer, completion):
-        return "LLMCACHE['ADMIT'] did not admit the answer"
-    return ""
+        return ReasonCode.NOT_ADMITTED()
+    return None
 
 
-def why_unfinished(completion: Any) -> str:
-    """Why `completion` is not whole; empty when it is, or has no ending to judge."""
+def why_unfinished(completion: Any) -> Reason | None:
+    """Why `completion` is not whole; None when it is, or has no ending to judge."""
     return _why_not_good(_endings(completion)) or _why_off(completion)
 
 
-def why_chunk_not_admitted(chunk: Any) -> str:
-    """Why a stream with this chunk is not to be kept; empty when nothing in it speaks against."""
+def why_chunk_not_admitted(chunk: Any) -> Reason | None:
+    """Why a stream with this chunk is not to be kept; None when nothing in it speaks against."""
     chunk = _content(chunk)
     kind = _read(chunk, "type")
     if kind in REFUSING:
-        return "the model refused to answer"
+        return ReasonCode.REFUSED()
     if kind == "error":
-        return "the provider answered with an error"
+        return ReasonCode.PROVIDER_ERROR()
     endings = _chunk_endings(chunk)
     if kind != COMPLETING:
         endings = [ending for ending in endings if _word(ending) not in UNDERWAY]
@@ -201,21 +206,16 @@ def _chunk_endings(chunk: Any) -> list[Any]:
     return [ending for holder in holders for ending in _endings(holder) if ending]
 
 
-def _why_not_good(endings: list[Any]) -> str:
+def _why_not_good(endings: list[Any]) -> Reason | None:
     for word in map(_word, endings):
         if word in FINISHED or word in settings.finished_reasons:
             continue
         if not word:
-            return UNSAID
+            return ReasonCode.UNSAID()
         shown = word if SHOWN.fullmatch(word) else "a word that cannot be shown"
-        if word in TRUNCATED:
-            return f"the answer was cut short by the limit of tokens ({shown})"
-        if word in FILTERED:
-            return f"the provider filtered the answer ({shown})"
-        if word in REFUSED:
-            return "the model refused to answer"
-        return f"the provider did not finish the answer ({shown})"
-    return ""
+        meaning = next((code for words, code in MEANINGS if word in words), ReasonCode.UNFINISHED)
+        return meaning(word=shown)
+    return None
 
 
 def _word(ending: Any) -> str:
@@ -226,12 +226,12 @@ def _word(ending: Any) -> str:
     return "stop" if type(ending) is int and ending == STOP_NUMBER else type(ending).__name__
 
 
-def _why_off(*holders: Any) -> str:
+def _why_off(*holders: Any) -> Reason | None:
     """Why it is not to be kept although it has ended well: an error inside, or a refusal."""
     for holder in holders:
         parts = _parts(holder)
         if any(_read(value, "error") for value in (holder, *parts)):
-            return "the provider answered with an error"
+            return ReasonCode.PROVIDER_ERROR()
         # (In a chunk of a stream, a choice has a delta.)
         messages = [_read(part, name) for part in parts for name in ("message", "delta")]
         # OpenAI's Responses: a part of an output item.
@@ -241,8 +241,8 @@ def _why_off(*holders: Any) -> str:
             for part in _listed(_read(item, "content"))
         ]
         if any(_read(value, "refusal") for value in (*messages, *said)):
-            return "the model refused to answer"
-    return ""
+            return ReasonCode.REFUSED()
+    return None
 
 
 def _parts(completion: Any) -> list[Any]:

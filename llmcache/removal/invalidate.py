@@ -15,6 +15,7 @@ from llmcache import signals
 from llmcache.background import database, transactions
 from llmcache.exceptions import InvalidArgumentType
 from llmcache.outcomes import Tier
+from llmcache.reasons import Reason
 from llmcache.removal import audit
 from llmcache.removal.criteria import (
     KEYS_PER_QUERY,
@@ -182,7 +183,7 @@ def _carry_out(
 def _remove(
     criteria: Criteria, selections: Sequence[Selection], by: str, teller: _Teller
 ) -> Invalidated:
-    troubles: list[str] = []
+    troubles: list[Reason] = []
     audited: int | None = None
     entries, pending, had_rows = 0, set[Tier](), set[str]()
     with failing_safe(Tier.DURABLE, "remove from", troubles):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from llmcache import signals
 from llmcache.background import transactions
 from llmcache.outcomes import Tier
+from llmcache.reasons import Reason
 from llmcache.removal import audit, claims
 from llmcache.removal.criteria import Criteria
 from llmcache.removal.invalidate import BATCH_ROWS, Invalidated, count_entries, evict_without_rows
@@ -41,7 +42,7 @@ def carry_on(pk: int, *, seconds: float = math.inf, as_worker: bool = False) -> 
 
     Nothing is done while another one carries it. The row of the `Invalidation` says how far it is.
     """
-    troubles: list[str] = []
+    troubles: list[Reason] = []
     token = None
     with failing_safe(Tier.DURABLE, "remove from", troubles):
         token = claims.claim(pk, as_worker=as_worker)
@@ -50,7 +51,7 @@ def carry_on(pk: int, *, seconds: float = math.inf, as_worker: bool = False) -> 
     if token is not None:
         with failing_safe(Tier.DURABLE, "note an invalidation in", troubles):
             claims.release(pk, token)
-    return "; ".join(troubles)
+    return "; ".join(map(str, troubles))
 
 
 def carry_to_its_end(pk: int) -> str:

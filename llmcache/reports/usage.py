@@ -12,16 +12,18 @@ from django.db.models import Case, IntegerField, Q, Sum, Value, When
 from django.utils import timezone
 
 from llmcache.outcomes import Outcome
+from llmcache.reasons import ReasonCode
 from llmcache.reports.periods import Period
 from llmcache.store.rows.columns import moment
 from llmcache.usage import rollup
 from llmcache.usage.ledger import SUMS
-from llmcache.usage.reasons import remedy
 
 # So many rows a table has.
 TOP: Final = 10
 
 SERVED: Final = (Outcome.HIT, Outcome.STALE)
+# (another version of llmcache may have written others)
+CODES: Final = {str(code): code for code in ReasonCode}
 LOOKED_UP: Final = (*SERVED, Outcome.MISS)
 
 
@@ -88,16 +90,22 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """Why so many calls were passed by, or their answers not stored."""
+class ReasonCount:
+    """Why so many calls skipped the cache, or their answers were not stored."""
 
     outcome: str
-    words: str
+    code: str
     calls: int
 
     @property
+    def words(self) -> str:
+        code = CODES.get(self.code)
+        return code.words if code else self.code
+
+    @property
     def remedy(self) -> str:
-        return remedy(self.words)
+        code = CODES.get(self.code)
+        return str(code.remedy) if code else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +120,7 @@ class Usage:
     namespaces: list[Line]
     models: list[Line]
     response_models: list[Line]
-    reasons: list[Reason]
+    reasons: list[ReasonCount]
 
     @classmethod
     def of(cls, period: Period, *, top: int = TOP) -> Self:
@@ -131,11 +139,11 @@ class Usage:
         )
 
     @property
-    def bypasses(self) -> list[Reason]:
+    def bypasses(self) -> list[ReasonCount]:
         return [reason for reason in self.reasons if reason.outcome == Outcome.BYPASS]
 
     @property
-    def not_stored(self) -> list[Reason]:
+    def not_stored(self) -> list[ReasonCount]:
         """Of calls that asked the model, and whose answer was not kept or did not come."""
         return [reason for reason in self.reasons if reason.outcome != Outcome.BYPASS]
 
@@ -192,12 +200,12 @@ def _lines(period: Period, name: str, top: int) -> list[Line]:
     return found
 
 
-def _reasons(period: Period, most: int) -> list[Reason]:
-    told = _within(period).exclude(reason="").exclude(outcome__in=SERVED)
-    rows = told.values("outcome", "reason").annotate(sum_calls=Sum("calls"))
+def _reasons(period: Period, most: int) -> list[ReasonCount]:
+    told = _within(period).exclude(reason_code="").exclude(outcome__in=SERVED)
+    rows = told.values("outcome", "reason_code").annotate(sum_calls=Sum("calls"))
     return [
-        Reason(row["outcome"], row["reason"], int(row["sum_calls"]))
-        for row in rows.order_by("-sum_calls", "reason")[:most]
+        ReasonCount(row["outcome"], row["reason_code"], int(row["sum_calls"]))
+        for row in rows.order_by("-sum_calls", "reason_code")[:most]
     ]
 
 

@@ -26,6 +26,7 @@ from llmcache.background import database, transactions
 from llmcache.breakers import NoneIsFree, State, TierResting, Use, breakers, must_be_up
 from llmcache.discretion import without_content
 from llmcache.outcomes import Tier
+from llmcache.reasons import Reason, ReasonCode
 from llmcache.resilience import recovery
 
 T = TypeVar("T")
@@ -64,8 +65,10 @@ NOT_THE_TIERS_FAULT: Final = (TierResting, NoneIsFree, *LASTING)
 
 
 @contextmanager
-def failing_safe(tier: Tier, operation: str, troubles: list[str] | None = None) -> Iterator[None]:
-    """Report what the block raises, add it to `troubles` in words, and go on after the block.
+def failing_safe(
+    tier: Tier, operation: str, troubles: list[Reason] | None = None
+) -> Iterator[None]:
+    """Report what the block raises, add it to `troubles`, and go on after the block.
 
     What comes of the block counts for the breaker of `tier`. The block runs although the tier is
     given a rest, unless it begins with `must_be_up`; the functions of `hot` do.
@@ -83,7 +86,7 @@ def failing_safe(tier: Tier, operation: str, troubles: list[str] | None = None) 
 
 
 @contextmanager
-def reporting(tier: Tier, operation: str, troubles: list[str] | None = None) -> Iterator[None]:
+def reporting(tier: Tier, operation: str, troubles: list[Reason] | None = None) -> Iterator[None]:
     """`failing_safe` for a block that does not ask `tier` itself: it says nothing of its health."""
     try:
         yield
@@ -93,7 +96,7 @@ def reporting(tier: Tier, operation: str, troubles: list[str] | None = None) -> 
 
 @overload
 def attempt(
-    tier: Tier, operation: str, work: Callable[[], T], troubles: list[str] | None = None
+    tier: Tier, operation: str, work: Callable[[], T], troubles: list[Reason] | None = None
 ) -> T | None: ...
 
 
@@ -102,7 +105,7 @@ def attempt(
     tier: Tier,
     operation: str,
     work: Callable[[], T],
-    troubles: list[str] | None = None,
+    troubles: list[Reason] | None = None,
     *,
     default: D,
 ) -> T | D: ...
@@ -112,7 +115,7 @@ def attempt(
     tier: Tier,
     operation: str,
     work: Callable[[], Any],
-    troubles: list[str] | None = None,
+    troubles: list[Reason] | None = None,
     *,
     default: Any = None,
 ) -> Any:
@@ -136,7 +139,7 @@ def attempt(
 
 
 async def aattempt(
-    tier: Tier, operation: str, work: Awaitable[T], troubles: list[str] | None = None
+    tier: Tier, operation: str, work: Awaitable[T], troubles: list[Reason] | None = None
 ) -> T | None:
     """What `work` gives; None when it fails."""
     mark = breakers[tier, _use(operation)].begin()
@@ -147,9 +150,10 @@ async def aattempt(
         return None
 
 
-def report(tier: Tier, operation: str, error: Exception) -> str:
-    """Log that `tier` failed to do `operation`, tell the signal `tier_failed`; the words for it."""
-    trouble = f"the {tier} tier failed to {operation} ({type(error).__name__})"
+def report(tier: Tier, operation: str, error: Exception) -> Reason:
+    """Log that `tier` failed to do `operation`, tell the signal `tier_failed`; the reason."""
+    kind = type(error).__name__
+    trouble = ReasonCode.TIER_FAILED(tier=tier, operation=operation, error=kind)
     hint = _hint(error)
     if not hint:
         logger.warning("llmcache: %s: %s", trouble, without_content(error))
@@ -209,7 +213,7 @@ def _use(operation: str) -> Use:
 
 
 def _failed(
-    mark: int, tier: Tier, operation: str, error: Exception, troubles: list[str] | None
+    mark: int, tier: Tier, operation: str, error: Exception, troubles: list[Reason] | None
 ) -> None:
     use = _use(operation)
     breaker = breakers.get((tier, use))
@@ -219,11 +223,11 @@ def _failed(
         recovery.begin(tier, use)
 
 
-def _note(tier: Tier, operation: str, error: Exception, troubles: list[str] | None) -> None:
+def _note(tier: Tier, operation: str, error: Exception, troubles: list[Reason] | None) -> None:
     if ends_the_task(error):
         raise error
     # That it rests was said when it began to.
     resting = isinstance(error, TierResting)
-    trouble = str(error) if resting else report(tier, operation, error)
+    trouble = ReasonCode.CIRCUIT_OPEN(tier=tier) if resting else report(tier, operation, error)
     if troubles is not None:
         troubles.append(trouble)

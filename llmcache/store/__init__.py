@@ -13,10 +13,9 @@ from llmcache.store.lookups import (
     refuse,
 )
 from llmcache.store.records import Draft, Found, Missing
-from llmcache.store.saving import TOO_LARGE, ageneration, asave, copy_of, generation, save
+from llmcache.store.saving import ageneration, asave, copy_of, generation, save
 
 __all__ = [
-    "TOO_LARGE",
     "Draft",
     "Found",
     "Missing",

@@ -17,6 +17,7 @@ from llmcache.codec.envelope import ANSWER, unseal
 from llmcache.discretion import without_content
 from llmcache.exceptions import CorruptEntry
 from llmcache.outcomes import Tier
+from llmcache.reasons import Reason
 from llmcache.resilience.failsafe import aattempt, attempt, failing_safe, logger, reporting
 from llmcache.store import local, promotion
 from llmcache.store.hot import tier as hot
@@ -47,10 +48,10 @@ def lookup(key: str, *, stale: bool = False) -> Found | Missing:
 
 def peek(key: str, *, stale: bool = False) -> Found | Missing:
     """`lookup` past the copies in this process, for who wants to know what is stored."""
-    troubles: list[str] = []
+    troubles: list[Reason] = []
     found = _waiting(key, stale) if key in waiting.drafts else None
     found = found or _lookup_hot(key, troubles) or _lookup_durable(key, stale, troubles)
-    return found or Missing("; ".join(troubles))
+    return found or Missing(tuple(troubles))
 
 
 def peek_before_asking(key: str) -> tuple[Found | Missing, int | None]:
@@ -63,7 +64,7 @@ def peek_before_asking(key: str) -> tuple[Found | Missing, int | None]:
     if found is not None:
         return found, None
     work = partial(database.run, partial(_read_before_asking, key))
-    return attempt(Tier.DURABLE, "read", work, default=(Missing(""), None))
+    return attempt(Tier.DURABLE, "read", work, default=(Missing(), None))
 
 
 async def alookup(key: str, *, stale: bool = False) -> Found | Missing:
@@ -72,7 +73,7 @@ async def alookup(key: str, *, stale: bool = False) -> Found | Missing:
     found = local.get(key) if looking else None
     if found is not None:
         return found
-    troubles: list[str] = []
+    troubles: list[Reason] = []
     if key in waiting.drafts:
         with failing_safe(Tier.DURABLE, "read", troubles):
             found = await database.arun(partial(_waiting, key, stale))
@@ -85,7 +86,7 @@ async def alookup(key: str, *, stale: bool = False) -> Found | Missing:
         with failing_safe(Tier.DURABLE, "read", troubles):
             found = await database.arun(rest)
     if found is None:
-        return Missing("; ".join(troubles))
+        return Missing(tuple(troubles))
     if looking and found.fresh:
         _keep(key, found, looking)
     return found
@@ -98,7 +99,7 @@ def lookup_many(
 
     `stale`: those of the keys for which an entry that has expired will do.
     """
-    troubles: list[str] = []
+    troubles: list[Reason] = []
     looking = local.begin()
     copies: dict[str, Found | None] = {key: local.get(key) for key in keys} if looking else {}
     for key in waiting.drafts.keys() & keys if waiting.drafts else ():
@@ -113,7 +114,7 @@ def lookup_many(
         if looking and each.fresh:
             _keep(key, each, looking)
     found |= read
-    missing = Missing("; ".join(troubles))
+    missing = Missing(tuple(troubles))
     return {key: found.get(key, missing) for key in keys}
 
 
@@ -121,12 +122,12 @@ async def alookup_many(
     keys: Collection[str], *, stale: Collection[str] = ()
 ) -> dict[str, Found | Missing]:
     """`lookup_many` for a coroutine: the tiers are asked on another thread."""
-    troubles: list[str] = []
+    troubles: list[Reason] = []
     with failing_safe(Tier.DURABLE, "read", troubles):
         # (no thread is needed to look nothing up)
         work = partial(lookup_many, keys, stale=stale)
         return await database.arun(work, patience=_patience(keys)) if keys else {}
-    return dict.fromkeys(keys, Missing(troubles[0]))
+    return dict.fromkeys(keys, Missing((troubles[0],)))
 
 
 def _keep(key: str, found: Found, looking: local.Looking) -> None:
@@ -150,18 +151,18 @@ def _ask_hot(key: str) -> Awaitable[bytes | None] | None:
 
 
 def _lookup_rest(
-    key: str, stale: bool, troubles: list[str], *, ask_hot: bool = True
+    key: str, stale: bool, troubles: list[Reason], *, ask_hot: bool = True
 ) -> Found | None:
     found = _lookup_hot(key, troubles) if ask_hot else None
     return found or _lookup_durable(key, stale, troubles)
 
 
-def _lookup_hot(key: str, troubles: list[str]) -> Found | None:
+def _lookup_hot(key: str, troubles: list[Reason]) -> Found | None:
     data = attempt(Tier.HOT, "read", partial(hot.read, key), troubles)
     return found_in(key, data, Tier.HOT, stale=False)
 
 
-def _lookup_durable(key: str, stale: bool, troubles: list[str]) -> Found | None:
+def _lookup_durable(key: str, stale: bool, troubles: list[Reason]) -> Found | None:
     return attempt(Tier.DURABLE, "read", partial(_read_one, (key, stale)), troubles)
 
 
@@ -173,7 +174,7 @@ def _read_one(wanted: Wanted) -> Found | None:
 
 def _read_before_asking(key: str) -> tuple[Found | Missing, int]:
     generation = late_answers.generation()
-    return _read([key], stale=()).get(key, Missing("")), generation
+    return _read([key], stale=()).get(key, Missing()), generation
 
 
 def _read_wanted(several: Collection[Wanted]) -> dict[Wanted, Found]:
@@ -185,14 +186,14 @@ def _read_wanted(several: Collection[Wanted]) -> dict[Wanted, Found]:
     }
 
 
-def _lookup_many_hot(keys: Collection[str], troubles: list[str]) -> dict[str, Found]:
+def _lookup_many_hot(keys: Collection[str], troubles: list[Reason]) -> dict[str, Found]:
     copies = attempt(Tier.HOT, "read", partial(hot.read_many, keys), troubles, default={})
     found = {key: found_in(key, data, Tier.HOT, stale=False) for key, data in copies.items()}
     return {key: each for key, each in found.items() if each is not None}
 
 
 def _lookup_many_durable(
-    keys: list[str], stale: Collection[str], troubles: list[str]
+    keys: list[str], stale: Collection[str], troubles: list[Reason]
 ) -> dict[str, Found]:
     work = partial(database.run, partial(_read, keys, stale), patience=_patience(keys))
     return attempt(Tier.DURABLE, "read", work, troubles, default={})

@@ -17,14 +17,13 @@ from django.utils import timezone
 
 from llmcache import store
 from llmcache.background import database, transactions
+from llmcache.reasons import Reason, ReasonCode
 from llmcache.store.records import Draft
 from llmcache.store.rows import columns
 from llmcache.store.rows import tier as durable
 
 # What a row has columns of its own for.
 BYTES: Final = ("payload", "request")
-
-SUPERSEDED: Final = "a newer answer was stored meanwhile"
 
 
 def keep(draft: Draft, generation: int | None, by: str) -> None:
@@ -60,7 +59,7 @@ def draft_of(proposal: Any) -> Draft:
     )
 
 
-def accept(proposal: Any) -> str | None:
+def accept(proposal: Any) -> Reason | None:
     """Store it in the place of its entry, whose tags stay as they are; why not, where it is not.
 
     It is not when the entry was invalidated, or got another answer, since the question was asked.
@@ -68,10 +67,10 @@ def accept(proposal: Any) -> str | None:
     draft = draft_of(proposal)
     found = database.run(lambda: _current(draft.key))
     if found is None:
-        return durable.TOO_LATE
+        return ReasonCode.INVALIDATED()
     created, tags = found
     if created > columns.moment(draft.created):
-        return SUPERSEDED
+        return ReasonCode.SUPERSEDED()
     refusal = store.save(replace(draft, tags=tags), proposal.generation)
     discard(draft.key)
     return refusal

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from llmcache.outcomes import Tier
+from llmcache.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,6 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Nothing that may be served; `reason` tells of trouble, and is empty for a plain miss."""
+    """Nothing that may be served; `reasons` tell of trouble, and are none for a plain miss."""
 
-    reason: str = ""
+    reasons: tuple[Reason, ...] = ()

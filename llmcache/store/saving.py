@@ -13,6 +13,7 @@ from llmcache.background import database, transactions
 from llmcache.background.retry import persistently
 from llmcache.conf import settings
 from llmcache.outcomes import Tier
+from llmcache.reasons import Reason, ReasonCode
 from llmcache.resilience.failsafe import attempt, failing_safe
 from llmcache.store import batches, evictions, local
 from llmcache.store.lookups import KEYS_PER_QUERY, found_in
@@ -27,7 +28,6 @@ ATTEMPTS: Final = 720
 # While the database is given a rest, an answer that was paid for is written all the same, if it can
 # be; nobody waits for that longer than so.
 RESTING_SECONDS: Final = 0.25
-TOO_LARGE: Final = "the answer is larger than LLMCACHE['MAX_ENTRY_BYTES']"
 
 
 def copy_of(draft: Draft) -> Found | None:
@@ -49,15 +49,15 @@ async def ageneration() -> int | None:
     return None
 
 
-def save(draft: Draft, generation: int | None = None) -> str | None:
+def save(draft: Draft, generation: int | None = None) -> Reason | None:
     """Store an entry, row first, then hot copy. None: stored, or soon to be; else why not.
 
     `generation`: what `generation` gave before the question was asked.
     """
-    troubles: list[str] = []
+    troubles: list[Reason] = []
     with failing_safe(Tier.DURABLE, "write", troubles):
         if len(draft.payload) > settings.max_entry_bytes:
-            return TOO_LARGE
+            return ReasonCode.TOO_LARGE()
         work = partial(_save, draft, generation)
         if transactions.caller_is_the_writer():
             _put_off(draft, generation, work)
@@ -66,12 +66,12 @@ def save(draft: Draft, generation: int | None = None) -> str | None:
     return troubles[0]
 
 
-async def asave(draft: Draft, generation: int | None = None) -> str | None:
+async def asave(draft: Draft, generation: int | None = None) -> Reason | None:
     """`save` for a coroutine: the tiers are written on another thread."""
-    troubles: list[str] = []
+    troubles: list[Reason] = []
     with failing_safe(Tier.DURABLE, "write", troubles):
         if len(draft.payload) > settings.max_entry_bytes:
-            return TOO_LARGE
+            return ReasonCode.TOO_LARGE()
         work = partial(_save, draft, generation)
         if await transactions.acaller_is_the_writer():
             _put_off(draft, generation, work)
@@ -102,13 +102,13 @@ def _put_off(draft: Draft, generation: int | None, work: Callable[[], object]) -
         raise
 
 
-def _save(draft: Draft, generation: int | None) -> str | None:
+def _save(draft: Draft, generation: int | None) -> Reason | None:
     """Store an entry in both tiers; why not, where it must not be stored."""
     older = OlderCopy(draft.key)
     refusal = locks.past_deadlocks(partial(_write_patiently, draft, generation, older.remove))
     if older.is_gone() and refusal is None:
         promote_later(draft.key)
-    if refusal == durable.TOO_LATE and draft.parts:
+    if draft.parts and refusal and refusal.code is ReasonCode.INVALIDATED:
         _remove_parts(draft)
     local.drop([draft.key])
     return refusal
@@ -127,7 +127,7 @@ def _remove_parts(draft: Draft) -> None:
 
 def _write_patiently(
     draft: Draft, generation: int | None, replaced: Callable[[], object] | None
-) -> str | None:
+) -> Reason | None:
     """`durable.write`, again and again where another one is the writer: it was paid for."""
     for _ in range(ATTEMPTS):
         try:

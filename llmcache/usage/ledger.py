@@ -38,7 +38,6 @@ from llmcache.resilience.failsafe import failing_safe
 from llmcache.store.rows.columns import label, moment
 from llmcache.usage import hits
 from llmcache.usage.buffer import Flusher
-from llmcache.usage.reasons import in_general
 
 logger = logging.getLogger("llmcache")
 
@@ -73,11 +72,11 @@ class Group(NamedTuple):
     response_model: str
     outcome: str
     tier: str
-    reason: str
+    reason_code: str
 
     def roughly(self) -> Group:
         """The same but for what there may be very many of."""
-        return self._replace(namespace="", model="", response_model="", reason="")
+        return self._replace(namespace="", model="", response_model="", reason_code="")
 
     def digest(self) -> str:
         """Of all but the hour: as a key, the names would be too long for some databases."""
@@ -159,7 +158,7 @@ def _group(told_at: float, call: Call) -> Group:
         label(call.response_model),
         str(call.outcome),
         str(call.tier or ""),
-        label(in_general(call.reason)) if call.reason else "",
+        str(call.reason_code or ""),
     )
 
 

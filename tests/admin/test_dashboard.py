@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from llmcache.models import Outage, PendingEviction
+from llmcache.reasons import ReasonCode
 from llmcache.reports import stored
 from llmcache.store.rows import tier as durable
 from llmcache.usage.rollup import roll_up_usage
@@ -26,7 +27,7 @@ PAGE = "/admin/llmcache/dashboard/"
 SCRIPT = "<script>alert(1)</script>"
 MOST_QUERIES = 15
 
-REASONS = ['cache_mode is "no-store"', "context: builtins.function has no canonical form"]
+REASONS = [ReasonCode.NO_STORE, ReasonCode.NO_CANONICAL_FORM]
 
 
 def fill(days: int) -> None:
@@ -61,11 +62,10 @@ def fill(days: int) -> None:
             )
             rows[group(moment, **names, tier="durable", outcome="stale")] = sums(busy // 5)
             rows[group(moment, **names, tier="", outcome="reload")] = sums(busy // 8)
-            rows[group(moment, **names, tier="", outcome="bypass", reason=dice.choice(REASONS))] = (
-                sums(busy // 4)
-            )
-    cut_short = "the answer was cut short by the limit of tokens"
-    rows[group(now, tier="", outcome="miss", reason=cut_short)] = sums(4)
+            rows[
+                group(moment, **names, tier="", outcome="bypass", reason_code=dice.choice(REASONS))
+            ] = sums(busy // 4)
+    rows[group(now, tier="", outcome="miss", reason_code=ReasonCode.CUT_SHORT)] = sums(4)
     write(*rows.items())
     for number in range(12):
         store(f"entry {number}", cost=1000 * number, answer={"title": "x" * 40 * number})
@@ -98,7 +98,8 @@ def test_it_shows_what_was_saved(admin_client: Client) -> None:
     write(
         (group(now), sums(3, cost_saved=2_500_000_000, microseconds_saved=5_000_000)),
         (group(now, outcome="miss", tier="", model=SCRIPT), sums(1, cost_spent=10**9, unpriced=1)),
-        (group(now, outcome="bypass", tier="", reason=f"context: {SCRIPT}"), sums(2)),
+        (group(now, outcome="bypass", tier="", reason_code=SCRIPT), sums(2)),
+        (group(now, outcome="bypass", tier="", reason_code=ReasonCode.NO_TTL), sums(1)),
         (group(now - timedelta(hours=24)), sums(1, cost_saved=1_250_000_000)),
     )
     entry = store("entry", cost=3 * 10**9)
@@ -106,12 +107,13 @@ def test_it_shows_what_was_saved(admin_client: Client) -> None:
     response = page(admin_client, period="24h")
     text = text_of(response)
     for words in (
-        "Hit ratio 75.0 % -25.0 points from 100.0 % 3 of 6 calls came from the store.",
+        "Hit ratio 75.0 % -25.0 points from 100.0 % 3 of 7 calls came from the store.",
         "Money saved $2.50 +100 % from $1.25 1 call has no price.",
         "Money spent $1.00 before: $0.00",
         "Time saved 5.0 s",
         f"{SCRIPT} 1 0.0 % $0.00 $1.00",
-        f"2 context: {SCRIPT} Give values with a canonical form",
+        f"2 {SCRIPT}",
+        "1 cache_ttl is 0 The call asks for this.",
         f"{entry} support gpt-4.1-mini 2 $6.00",
         "1 entry, 108 bytes of answers; counted at",
     ):

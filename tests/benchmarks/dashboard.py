@@ -36,9 +36,9 @@ GROUPS: Final = [
     for outcome, tier, reason in (
         ("hit", "hot", ""),
         ("hit", "durable", ""),
-        ("stale", "durable", "the provider failed (RateLimitError)"),
+        ("stale", "durable", "provider-failed"),
         ("miss", "", ""),
-        ("bypass", "", 'cache_mode is "no-store"'),
+        ("bypass", "", "no-store"),
     )
 ]
 YEAR: Final = timedelta(days=365)

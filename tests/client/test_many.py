@@ -24,6 +24,7 @@ from llmcache import store
 from llmcache.background import database
 from llmcache.client.many_batch import Result
 from llmcache.outcomes import Tier
+from llmcache.reasons import ReasonCode
 from llmcache.store import lookups
 from llmcache.store.hot import tier as hot
 from llmcache.store.records import Found, Missing
@@ -607,7 +608,9 @@ def test_a_failing_tier_is_a_miss_with_a_reason(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(durable, "read", fail)
     [found] = store.lookup_many(keys(1)).values()
-    assert found == Missing("the durable tier failed to read (OSError)")
+    assert found == Missing(
+        (ReasonCode.TIER_FAILED(tier="durable", operation="read", error="OSError"),)
+    )
 
 
 def test_a_missing_alias_of_the_hot_tier_keeps_nobody_from_the_rows(settings: Any) -> None:

@@ -322,7 +322,7 @@ def test_a_stream_that_may_have_been_cut_short(
 def test_a_chunk_that_cannot_be_read_does_no_harm() -> None:
     watch = Watch()
     assert len(list(watch.over([SimpleNamespace(type=[])], is_async=False))) == 1
-    assert "TypeError" in watch.why_not_admitted()
+    assert "TypeError" in str(watch.why_not_admitted())
 
 
 @WAYS
@@ -578,7 +578,7 @@ def test_the_tokens_of_a_stream_are_noted_where_they_are_said(
 )
 def test_the_words_of_chunks(chunk: dict[str, Any], reason: str) -> None:
     found = why_chunk_not_admitted(_nested(chunk))
-    assert (reason in found) if reason else (found == "")
+    assert (reason in str(found)) if reason else (found is None)
 
 
 @pytest.mark.parametrize(

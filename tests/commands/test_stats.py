@@ -12,6 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db.models import F
 
 from llmcache.models import UsageHour
+from llmcache.reasons import ReasonCode
 from llmcache.store.rows import tier as durable
 from tests.reports.test_reports import group, save, sums, write
 
@@ -35,7 +36,7 @@ def calls(database: str) -> None:
     write(
         (group(now), sums(3, cost_saved=2_500_000_000, microseconds_saved=90_000_000)),
         (group(now, outcome="miss", tier=""), sums(1, cost_spent=1, unpriced=1)),
-        (group(now, outcome="bypass", tier="", reason="context: a set has no form"), sums(2)),
+        (group(now, outcome="bypass", tier="", reason_code=ReasonCode.NO_CANONICAL_FORM), sums(2)),
         (group(now - timedelta(days=7)), sums(1, cost_saved=5)),
     )
     save(1, cost=7)
@@ -53,7 +54,7 @@ def test_it_tells_programs(calls: None) -> None:
     assert sum(step["calls"] for step in found["steps"]) == 6
     assert [line["name"] for line in found["namespaces"]] == ["support"]
     [reason] = found["bypasses"]
-    assert reason["calls"] == 2
+    assert (reason["calls"], reason["reason_code"]) == (2, "no-canonical-form")
     assert "canonical form" in reason["remedy"]
     [entry] = found["stored"]["most_valuable"]
     assert (entry["hits"], entry["saved"]) == (2, "0.000000014")
@@ -62,7 +63,7 @@ def test_it_tells_programs(calls: None) -> None:
 
 def test_it_tells_people(calls: None) -> None:
     text = stats()
-    for words in ("$2.50", "75.0 %", "1 min 30 s", "$0.000000014", "a set has no form. Give"):
+    for words in ("$2.50", "75.0 %", "1 min 30 s", "$0.000000014", "form: ‹part›: ‹why›. Give"):
         assert words in text
 
 

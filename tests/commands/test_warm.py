@@ -117,7 +117,7 @@ def test_as_json(warm: Callable[..., str], model: StandIn) -> None:
         "requests": 2,
         "outcomes": {"miss": 2},
         "stored": 1,
-        "not_stored": [{"line": 2, "reason": "cache_ttl is 0"}],
+        "not_stored": [{"line": 2, "reason_code": "no-ttl", "reason": "cache_ttl is 0"}],
         "failed": [],
     }
 

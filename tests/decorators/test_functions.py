@@ -268,7 +268,7 @@ class TestAnnotations:
             function(1)
         assert len(asked) == 2
         assert outcomes(calls) == ["bypass"] * 2
-        assert "return type: " in calls[0].reason
+        assert calls[0].reason_code == "return-type"
         assert why in calls[0].reason
         assert not durable.entries().exists()
         with pytest.raises(llmcache.UncacheableRequest, match=why):

@@ -34,6 +34,7 @@ from llmcache.flow import (
 )
 from llmcache.outcomes import Call, Inside, Outcome, Tier, capture
 from llmcache.policy import CacheMode, Policy
+from llmcache.reasons import Reason, ReasonCode
 from llmcache.store import lookups
 from llmcache.store.records import Draft, Found, Missing
 
@@ -42,6 +43,9 @@ DRAFT = Draft(key=KEY, namespace="default", payload=b"sealed", created=1.0)
 FRESH = Found(b"body", Tier.HOT, 2e9)
 STALE = Found(b"body", Tier.DURABLE, 1.0, stale_for=60.0)
 ALONE = Leader(None, 7)
+HOT_FAILED = ReasonCode.TIER_FAILED(tier="hot", operation="read", error="TimeoutError")
+NO_KEY = ReasonCode.NO_KEY(error="TypeError")
+ODD = ReasonCode.NOT_REPRODUCIBLE(why="it is odd")
 READING = [mode for mode in CacheMode if mode.reads]
 ASKING = [CacheMode.DEFAULT, CacheMode.FORCE_CACHE, CacheMode.RELOAD]
 
@@ -53,7 +57,7 @@ class FakeRequest:
         self,
         mode: str = "default",
         *,
-        bypass: str = "",
+        bypass: Reason | None = None,
         restored: Any = "from the store",
         draft: Any = DRAFT,
         before: Any = None,
@@ -173,8 +177,9 @@ class TestMiss:
 
     def test_says_what_trouble_there_was(self) -> None:
         request = FakeRequest()
-        walk(request, Missing("the hot tier failed to read (TimeoutError)"), "live", None)
+        walk(request, Missing((HOT_FAILED,)), "live", None)
         assert request.call.reason == "the hot tier failed to read (TimeoutError)"
+        assert request.call.reason_code is ReasonCode.TIER_FAILED
 
     @pytest.mark.parametrize(
         "error",
@@ -228,12 +233,12 @@ class TestBypass:
 
     @pytest.mark.parametrize("mode", ASKING)
     def test_a_call_without_a_key_is_asked(self, mode: str) -> None:
-        request = FakeRequest(mode, bypass="context: object has no canonical form")
+        request = FakeRequest(mode, bypass=NO_KEY)
         steps, given = walk(request, "live")
         assert steps == [Ask()]
         assert given == "live"
-        why = "context: object has no canonical form"
-        assert said(request.call) == ("bypass", None, False, why)
+        assert said(request.call) == ("bypass", None, False, NO_KEY.text)
+        assert request.call.reason_code is NO_KEY.code
         assert request.done == []
 
     @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()], ids=repr)
@@ -257,7 +262,7 @@ class TestOnlyIfCached:
 
     def test_the_trouble_is_named(self) -> None:
         with pytest.raises(CacheMiss, match="the hot tier failed"):
-            walk(FakeRequest("only-if-cached"), Missing("the hot tier failed"))
+            walk(FakeRequest("only-if-cached"), Missing((HOT_FAILED,)))
 
     def test_an_entry_that_cannot_be_restored_is_not_served(self, refused: list[Any]) -> None:
         request = FakeRequest("only-if-cached", restored=ValueError("x"))
@@ -266,7 +271,7 @@ class TestOnlyIfCached:
         assert len(refused) == 1
 
     def test_a_call_without_a_key_is_not_asked_either(self) -> None:
-        request = FakeRequest("only-if-cached", bypass="streamed answers are not cached")
+        request = FakeRequest("only-if-cached", bypass=ReasonCode.STREAMS_OF_MANY())
         with pytest.raises(CacheMiss, match="streamed answers are not cached") as caught:
             walk(request)
         assert "key - in" in str(caught.value)
@@ -277,7 +282,7 @@ class TestStoring:
     """What goes wrong after the answer was paid for never takes it away."""
 
     def test_an_answer_that_should_not_be_kept_is_handed_on(self) -> None:
-        request = FakeRequest(draft=NotStorable("cache_ttl is 0"))
+        request = FakeRequest(draft=NotStorable(ReasonCode.NO_TTL()))
         steps, given = walk(request, Missing(), "live")
         assert steps == [look_up(), Ask()]
         assert given == "live"
@@ -300,16 +305,17 @@ class TestStoring:
     def test_an_answer_that_the_store_refuses_is_handed_on(self, mode: CacheMode) -> None:
         request = FakeRequest(mode)
         found = [Missing()] if mode.reads else []
-        steps, given = walk(request, *found, "live", "the durable tier failed to write")
+        steps, given = walk(request, *found, "live", ReasonCode.CIRCUIT_OPEN(tier="durable"))
         assert steps[-1] == store_it()
         assert given == "live"
         assert not request.call.stored
-        assert request.call.reason == "the durable tier failed to write"
+        assert request.call.reason_code is ReasonCode.CIRCUIT_OPEN
 
     def test_a_refusal_says_more_than_earlier_trouble(self) -> None:
         request = FakeRequest()
-        walk(request, Missing("trouble"), "live", "refused")
-        assert request.call.reason == "refused"
+        refusal = ReasonCode.TOO_LARGE()
+        walk(request, Missing((HOT_FAILED,)), "live", refusal)
+        assert request.call.reason == refusal.text
 
     def test_what_fails_before_asking_does_not_matter(
         self, caplog: pytest.LogCaptureFixture
@@ -407,25 +413,25 @@ class Scenario:
     refusal: Any = None
 
 
-UNSTORABLE = NotStorable("no")
+UNSTORABLE = NotStorable(ReasonCode.REFUSED())
 BROKEN = ValueError("broken")
 
 SCENARIOS: dict[str, Scenario] = {
     "hit": Scenario(FakeRequest, FRESH),
     "stale": Scenario(lambda: FakeRequest("force-cache"), STALE),
     "miss": Scenario(FakeRequest, Missing()),
-    "trouble": Scenario(FakeRequest, Missing("trouble")),
+    "trouble": Scenario(FakeRequest, Missing((HOT_FAILED,))),
     "refused entry": Scenario(lambda: FakeRequest(restored=BROKEN), FRESH),
-    "refused by the store": Scenario(FakeRequest, Missing(), refusal="full"),
+    "refused by the store": Scenario(FakeRequest, Missing(), refusal=ReasonCode.TOO_LARGE()),
     "reload": Scenario(lambda: FakeRequest("reload")),
     "no-store": Scenario(lambda: FakeRequest("no-store")),
-    "bypass": Scenario(lambda: FakeRequest(bypass="no key")),
+    "bypass": Scenario(lambda: FakeRequest(bypass=NO_KEY)),
     "not storable": Scenario(lambda: FakeRequest(draft=UNSTORABLE), Missing()),
     "not encodable": Scenario(lambda: FakeRequest(draft=BROKEN), Missing()),
     "nothing before": Scenario(lambda: FakeRequest(before=BROKEN), Missing()),
     "only-if-cached, hit": Scenario(lambda: FakeRequest("only-if-cached"), FRESH),
     "only-if-cached, miss": Scenario(lambda: FakeRequest("only-if-cached"), Missing()),
-    "only-if-cached, bypass": Scenario(lambda: FakeRequest("only-if-cached", bypass="no key")),
+    "only-if-cached, bypass": Scenario(lambda: FakeRequest("only-if-cached", bypass=NO_KEY)),
     "error": Scenario(FakeRequest, Missing(), live=ConnectionError("down")),
     "error without store": Scenario(lambda: FakeRequest("no-store"), live=BROKEN),
     "interrupted": Scenario(FakeRequest, Missing(), live=KeyboardInterrupt()),
@@ -766,7 +772,7 @@ class TestStreams:
         ("mode", "parts", "why"),
         [
             ("no-store", {}, 'cache_mode is "no-store"'),
-            ("default", {"bypass": "no key"}, "no key"),
+            ("default", {"bypass": NO_KEY}, NO_KEY.text),
         ],
     )
     def test_a_bypass_records_nothing(
@@ -790,10 +796,10 @@ class TestStreams:
         assert said(request.call) == ("reload", None, True, "")
 
     def test_an_item_that_cannot_be_kept_ends_the_recording(self, read: Any, store: Any) -> None:
-        request = StreamingRequest(encode=lambda item: NotStorable("odd") if item == "b" else item)
+        request = StreamingRequest(encode=lambda item: NotStorable(ODD) if item == "b" else item)
         assert read(request, Source("a", "b", "c"), None) == ["a", "b", "c"]
         assert store.effects == [("lookup", KEY, False)]
-        assert said(request.call) == ("miss", None, False, "odd")
+        assert said(request.call) == ("miss", None, False, ODD.text)
 
     def test_what_fails_in_encoding_does_not_reach_the_caller(self, read: Any, store: Any) -> None:
         request = StreamingRequest(encode=lambda item: RecursionError())

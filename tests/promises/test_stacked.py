@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationInfo, field_validator
 
 import llmcache
 from llmcache.models import EntryPart, Invalidation
+from llmcache.reasons import ReasonCode
 from llmcache.removal import expire, resumable
 from llmcache.removal.criteria import Criteria
 from llmcache.removal.invalidate import invalidate_selected
@@ -300,7 +301,7 @@ def test_an_invalidation_that_begins_meanwhile_takes_what_was_just_stored(
     llmcache.invalidate(**criteria)
     may_end.set()
     thread.join(20)
-    assert calls[-1].reason == durable.TOO_LATE
+    assert calls[-1].reason_code is ReasonCode.INVALIDATED
     assert rows() == 0
     assert asked(model, lambda: slowly(1)) == 1
 
@@ -323,7 +324,7 @@ def test_what_was_made_of_an_answer_that_was_removed_meanwhile_is_not_stored(
 
     with llmcache.capture() as calls:
         slowly(1)
-    assert calls[-1].reason == durable.PARTS_GONE
+    assert calls[-1].reason_code is ReasonCode.PARTS_GONE
     assert rows() == again
 
 

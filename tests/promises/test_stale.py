@@ -443,7 +443,7 @@ class TestWrongSettings:
         model.fail_with = 503
         with llmcache.capture() as calls, pytest.raises(Exception, match="503"):
             client.create(**CALL)
-        assert "was raised; LLMCACHE['STALE_IF_ERROR'] must be" in calls[0].reason
+        assert "raised; a setting is wrong: LLMCACHE['STALE_IF_ERROR'] must" in calls[0].reason
 
 
 @served_from_rows

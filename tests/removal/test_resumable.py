@@ -14,6 +14,7 @@ from django.utils import timezone
 from llmcache import signals, store
 from llmcache.background.transactions import database_alias
 from llmcache.models import Invalidation, PendingEviction
+from llmcache.reasons import ReasonCode
 from llmcache.removal import audit, claims, invalidate, resumable
 from llmcache.removal.criteria import Criteria
 from llmcache.removal.resumable import begin, carry_on, carry_to_its_end
@@ -21,7 +22,6 @@ from llmcache.store import batches, evictions
 from llmcache.store.hot import tier as hot
 from llmcache.store.rows import late_answers
 from llmcache.store.rows import tier as durable
-from llmcache.store.rows.tier import TOO_LATE
 from tests.conftest import Backend, backend_parameters
 from tests.removal.test_invalidate import KEYS, fill, served
 from tests.store.test_amendments import places
@@ -90,7 +90,7 @@ def test_what_was_asked_before_and_comes_meanwhile_is_not_stored() -> None:
     fill()
     pk = begin(ALL, "")
     carry_on(pk, seconds=0)
-    assert store.save(draft(KEYS[0]), since) == TOO_LATE
+    assert store.save(draft(KEYS[0]), since) == ReasonCode.INVALIDATED()
     assert store.save(draft("f" * 64), late_answers.generation()) is None
     carry_on(pk)
     assert facts() == (8, True, "")

@@ -18,6 +18,7 @@ from llmcache.background import database as placement
 from llmcache.exceptions import InvalidArgument
 from llmcache.models import NamespaceSize, TaskRun, UsageHour
 from llmcache.outcomes import Tier
+from llmcache.reasons import ReasonCode
 from llmcache.reports import formatting, stored
 from llmcache.reports.health import Health
 from llmcache.reports.periods import DAY, HOUR, read_period
@@ -43,7 +44,7 @@ def group(moment: datetime, **names: str) -> Group:
         "response_model": "shop.Ticket",
         "outcome": "hit",
         "tier": "hot",
-        "reason": "",
+        "reason_code": "",
     }
     hour = int(moment.timestamp()) // 3600 * 3600
     return Group(hour, **{**usual, **names})
@@ -131,10 +132,10 @@ def test_usage_of_a_day(database: str) -> None:
     write(
         (group(last), sums(6, cost_saved=600, microseconds_saved=3_000_000)),
         (group(last, tier="durable", namespace="other"), sums(1, cost_saved=1)),
-        (group(last, outcome="stale", reason="the provider failed (X)"), sums(1, unpriced=1)),
+        (group(last, outcome="stale", reason_code=ReasonCode.PROVIDER_FAILED), sums(1, unpriced=1)),
         (group(period.start, **miss), sums(2, stored=2, cost_spent=50, bytes_stored=99)),
-        (group(last, **miss, reason="cache_ttl is 0"), sums(2, cost_spent=7)),
-        (group(last, outcome="bypass", tier="", reason='cache_mode is "no-store"'), sums(4)),
+        (group(last, **miss, reason_code=ReasonCode.NO_TTL), sums(2, cost_spent=7)),
+        (group(last, outcome="bypass", tier="", reason_code=ReasonCode.NO_STORE), sums(4)),
         (group(last, outcome="reload", tier="", model="o"), sums(1, output_tokens_spent=3)),
         # not of this period
         (group(period.start - HOUR), sums(3, cost_saved=10)),
@@ -225,7 +226,7 @@ def old_rows(number: int) -> list[tuple[Group, list[int]]]:
                 begin + timedelta(hours=dice.randrange(100)),
                 namespace=dice.choice("aAb"),
                 outcome=dice.choice(["hit", "miss"]),
-                reason=dice.choice(["", "x"]),
+                reason_code=dice.choice(["", "x"]),
             ),
             [dice.randrange(10**9) for _ in SUMS],
         )

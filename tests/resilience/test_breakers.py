@@ -22,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from llmcache import breakers, signals, store
 from llmcache.breakers import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, Breaker, State, Use
 from llmcache.outcomes import Tier
+from llmcache.reasons import Reason, ReasonCode
 from llmcache.resilience import outages, recovery
 from llmcache.resilience.failsafe import attempt, failing_safe, reporting
 from llmcache.store.hot import tier as hot
@@ -267,23 +268,23 @@ def fail(error: Exception) -> Any:
 
 
 def test_a_tier_that_rests_is_not_asked(unwatched: list[Tier]) -> None:
-    troubles: list[str] = []
+    troubles: list[Reason] = []
     for _ in range(FAILURES):
         assert attempt(Tier.DURABLE, "read", partial(fail, TROUBLE), troubles) is None
     assert attempt(Tier.DURABLE, "read", pytest.fail, troubles, default=b"d") == b"d"
-    assert troubles == [
+    assert list(map(str, troubles)) == [
         *["the durable tier failed to read (OSError)"] * 3,
-        "the durable tier is given a rest",
+        "the circuit of the durable tier is open",
     ]
     assert unwatched == [Tier.DURABLE]
     assert breakers.is_up(Tier.HOT)
 
 
 def test_who_rests_is_reported_once(unwatched: list[Tier]) -> None:
-    troubles: list[str] = []
+    troubles: list[Reason] = []
     for _ in range(10):
         attempt(Tier.DURABLE, "read", partial(fail, TROUBLE), troubles)
-    assert sum("failed to read" in trouble for trouble in troubles) == FAILURES
+    assert sum(trouble.code is ReasonCode.TIER_FAILED for trouble in troubles) == FAILURES
 
 
 def test_a_success_is_told(unwatched: list[Tier]) -> None:
@@ -306,11 +307,11 @@ def test_a_failure_inside_of_a_success_counts(unwatched: list[Tier]) -> None:
 def test_what_is_not_the_tiers_fault_does_not_count(
     unwatched: list[Tier], error: Exception
 ) -> None:
-    troubles: list[str] = []
+    troubles: list[Reason] = []
     for _ in range(FAILURES):
         attempt(Tier.HOT, "read", partial(fail, error), troubles)
     assert unwatched == []
-    assert sum("failed to read" in trouble for trouble in troubles) == FAILURES
+    assert sum(trouble.code is ReasonCode.TIER_FAILED for trouble in troubles) == FAILURES
 
 
 @pytest.mark.parametrize("error", [OperationalError("x"), TimeoutError(), RuntimeError("x")])
@@ -349,10 +350,10 @@ def test_who_only_reports_says_nothing_of_the_tier(unwatched: list[Tier]) -> Non
 
 def test_a_copy_in_this_process_has_no_breaker() -> None:
     for _ in range(FAILURES + 1):
-        troubles: list[str] = []
+        troubles: list[Reason] = []
         with failing_safe(Tier.LOCAL, "read", troubles):
             raise TROUBLE
-        assert troubles == ["the local tier failed to read (OSError)"]
+        assert list(map(str, troubles)) == ["the local tier failed to read (OSError)"]
 
 
 def test_a_forked_child_asks_again(unwatched: list[Tier]) -> None:

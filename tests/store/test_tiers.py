@@ -15,6 +15,7 @@ from llmcache import store
 from llmcache.background import transactions
 from llmcache.codec.envelope import ANSWER, seal
 from llmcache.outcomes import Tier
+from llmcache.reasons import ReasonCode
 from llmcache.store.hot import tier as hot
 from llmcache.store.records import Draft, Found, Missing
 from llmcache.store.rows import columns
@@ -148,7 +149,7 @@ def test_an_entry_under_the_key_of_another_is_a_miss(backend: Backend) -> None:
 def test_larger_than_allowed_is_not_stored(backend: Backend, settings) -> None:
     settings.LLMCACHE = {**settings.LLMCACHE, "MAX_ENTRY_BYTES": 300}
     assert store.save(draft(body=b"x" * 100)) is None
-    assert store.save(draft(OTHER_KEY, body=b"x" * 301)) == store.TOO_LARGE
+    assert store.save(draft(OTHER_KEY, body=b"x" * 301)) == ReasonCode.TOO_LARGE()
     assert store.lookup(OTHER_KEY) == Missing()
 
 

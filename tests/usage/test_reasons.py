@@ -1,58 +1,49 @@
-"""Reasons of calls, without their particulars, and what to do about them."""
+"""The codes of reasons: their words, their remedies, and the table of the documentation."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from llmcache.usage import reasons
+from llmcache.models import UsageHour
+from llmcache.outcomes import Call
+from llmcache.reasons import ReasonCode
+
+REFERENCE = Path(__file__).parent.parent / "docs/reference/reasons.md"
+codes = pytest.mark.parametrize("code", ReasonCode)
 
 
-@pytest.mark.parametrize(
-    ("reason", "common"),
-    [
-        ("", ""),
-        ("cache_ttl is 0", "cache_ttl is 0"),
-        ("context['now']: a function has no form", "context: a function has no form"),
-        ("messages[0]['a: b'][1]: NaN is no number", "messages: NaN is no number"),
-        ("context['two\nlines']: a function", "context: a function"),
-        ("no key could be computed: secret", "no key could be computed"),
-        ("no key could be computed (TypeError)", "no key could be computed (TypeError)"),
-        (
-            "its tags could not be told (KeyError: 'secret')",
-            "its tags could not be told (KeyError)",
-        ),
-    ],
-)
-def test_particulars_are_left_out(reason: str, common: str) -> None:
-    assert reasons.in_general(reason) == common
+@codes
+def test_a_code_fits_into_its_column(code: ReasonCode) -> None:
+    assert re.fullmatch("[a-z]+(-[a-z]+)*", code)
+    assert len(code) <= (UsageHour._meta.get_field("reason_code").max_length or 0)
 
 
-def test_each_pattern_has_words_of_its_own() -> None:
-    words = [str(words) for _, words in reasons.REMEDIES]
-    assert len(set(words)) == len(words)
-    assert reasons.remedy("something new") == str(reasons.NO_REMEDY)
+def test_each_has_words_and_a_remedy_of_its_own() -> None:
+    assert len({code.words for code in ReasonCode}) == len(ReasonCode)
+    assert len({str(code.remedy) for code in ReasonCode}) == len(ReasonCode)
 
 
-@pytest.mark.parametrize(
-    ("reason", "words"),
-    [
-        ('cache_mode is "no-store"', "“reload”"),
-        ("context: a function has no canonical form", "canonical form"),
-        (
-            "text: a function has no form; if it cannot change the answer, say exclude=('text',)",
-            "Excl",
-        ),
-        ("LLMCACHE['TTL'] must be seconds", "manage.py check"),
-        ("LLMCACHE['ADMIT'] did not admit the answer", "ADMIT"),
-        ("the answer is larger than LLMCACHE['MAX_ENTRY_BYTES']", "MAX_ENTRY_BYTES"),
-        ("the answer was cut short by the limit of tokens", "max_tokens"),
-        ("the durable tier failed to write (OperationalError)", "health"),
-        ("RateLimitError was raised", "limits"),
-        ("web_search looks at the world: say for how long an answer will do", "cache_ttl"),
-        ("conversation: the provider keeps what was said before", "all messages"),
-        ("an argument was changed between the call and its answer", "copy them"),
-        ("a hook changed what was sent, which the key does not know", "copy them"),
-    ],
-)
-def test_the_remedy_fits_the_reason(reason: str, words: str) -> None:
-    assert words in reasons.remedy(reason)
+def test_the_values_of_a_call_are_in_the_text_and_not_in_the_words() -> None:
+    reason = ReasonCode.CUT_SHORT(word="length")
+    assert reason.code is ReasonCode.CUT_SHORT
+    assert str(reason) == "the answer was cut short by the limit of tokens (length)"
+    assert reason.code.words == "the answer was cut short by the limit of tokens (‹word›)"
+
+
+def test_of_several_reasons_the_last_one_has_the_code() -> None:
+    call = Call()
+    call.also_because(ReasonCode.CIRCUIT_OPEN(tier="hot"))
+    call.also_because(ReasonCode.RAISED(error="TimeoutError"))
+    assert call.reason == "the circuit of the hot tier is open; TimeoutError was raised"
+    assert call.reason_code == "raised"
+    call.because(ReasonCode.TOO_LARGE())
+    assert (call.reason, call.reason_code) == (ReasonCode.TOO_LARGE.template, "too-large")
+
+
+def test_the_documentation_has_them_all() -> None:
+    rows = [f"| `{code}` | {code.words} | {code.remedy} |" for code in ReasonCode]
+    table = "\n".join(["| code | words | what to do |", "| --- | --- | --- |", *rows])
+    assert table in REFERENCE.read_text(encoding="utf-8"), table

@@ -19,7 +19,7 @@ from llmcache.providers.pricing import dollars
 from llmcache.reports import formatting
 from llmcache.reports.periods import DEFAULT, NAMES, Period, read_period
 from llmcache.reports.stored import TOP, Stored
-from llmcache.reports.usage import Line, Reason, Totals, Usage
+from llmcache.reports.usage import Line, ReasonCount, Totals, Usage
 
 
 class Command(BaseCommand):
@@ -120,9 +120,14 @@ def _named(lines: list[Line]) -> list[dict[str, Any]]:
     return [{"name": line.name, **_totals(line.totals)} for line in lines]
 
 
-def _reasons(reasons: list[Reason]) -> list[dict[str, Any]]:
+def _reasons(reasons: list[ReasonCount]) -> list[dict[str, Any]]:
     return [
-        {"reason": reason.words, "calls": reason.calls, "remedy": reason.remedy}
+        {
+            "reason_code": reason.code,
+            "reason": reason.words,
+            "calls": reason.calls,
+            "remedy": reason.remedy,
+        }
         for reason in reasons
     ]
 

@@ -201,7 +201,11 @@ def _report(results: dict[int, Result[Any]]) -> dict[str, Any]:
         "outcomes": {str(each): outcomes[each] for each in Outcome if outcomes[each]},
         "stored": sum(result.call.stored for result in results.values()),
         "not_stored": [
-            {"line": number, "reason": result.call.reason}
+            {
+                "line": number,
+                "reason_code": result.call.reason_code,
+                "reason": result.call.reason,
+            }
             for number, result in results.items()
             if not (result.error or result.call.stored or result.call.tier)
         ],

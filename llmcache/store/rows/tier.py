@@ -16,6 +16,7 @@ from llmcache.background.transactions import database_alias
 from llmcache.breakers import Use
 from llmcache.codec.envelope import ANSWER, reseal
 from llmcache.outcomes import Tier
+from llmcache.reasons import Reason, ReasonCode
 from llmcache.resilience import recovery
 from llmcache.store.records import Draft
 from llmcache.store.rows import late_answers, locks, parts, search
@@ -25,9 +26,6 @@ from llmcache.store.rows.upsert import Written, upsert
 
 if TYPE_CHECKING:
     from llmcache.models import CacheEntry, CacheEntryQuerySet
-
-TOO_LATE: Final = "it was invalidated while the model was asked"
-PARTS_GONE: Final = "what it was made of was removed or replaced meanwhile"
 
 Selection = Callable[["CacheEntryQuerySet"], "CacheEntryQuerySet"]
 
@@ -89,7 +87,7 @@ def held(keys: Collection[str]) -> Iterator[dict[str, tuple[bytes, datetime | No
 
 def write(
     draft: Draft, generation: int | None, *, replaced: Callable[[], object] | None = None
-) -> str | None:
+) -> Reason | None:
     """Store `draft`, in the place of what was under its key; why not, where it comes too late.
 
     `generation`: the one (see `late_answers`) before the question was asked; `replaced` is called
@@ -100,9 +98,9 @@ def write(
     with transaction.atomic(using=alias):
         locks.shared(alias)
         if late_answers.came_late(draft, generation):
-            return TOO_LATE
+            return ReasonCode.INVALIDATED()
         if draft.parts and not parts.are_there(draft.parts, draft.key):
-            return PARTS_GONE
+            return ReasonCode.PARTS_GONE()
         written = _upsert(alias, draft)
         if written.is_pinned:
             never = {"expires_at": None, "stale_until": None}

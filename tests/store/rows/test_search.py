@@ -10,6 +10,7 @@ import pytest
 from django.db import connections
 
 from llmcache.codec.envelope import ANSWER, REQUEST, seal
+from llmcache.reasons import Reason
 from llmcache.store.records import Draft
 from llmcache.store.rows import late_answers
 from llmcache.store.rows import tier as durable
@@ -22,7 +23,7 @@ def sealed(request: Any) -> bytes:
     return seal(REQUEST, KEY, json.dumps(request).encode(), created=0)
 
 
-def write(request: Any, key: str = KEY) -> str | None:
+def write(request: Any, key: str = KEY) -> Reason | None:
     now = time.time()
     request = seal(REQUEST, key, json.dumps(request).encode(), created=now)
     payload = seal(ANSWER, key, b"", created=now)
