@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from django.apps import apps
 from django.db import connections
@@ -20,6 +20,7 @@ from django.utils import timezone
 from llmcache.background import transactions
 from llmcache.outcomes import Tier
 from llmcache.resilience.failsafe import failing_safe
+from llmcache.store.rows.upsert import statement
 from llmcache.usage import history
 from llmcache.usage.buffer import Flusher
 
@@ -85,62 +86,49 @@ def _add(counts: Mapping[str, int]) -> None:
 
 
 def _at_once(alias: str, keys: list[str], hits: list[int]) -> Iterator[Statement]:
-    names = _names(alias)
+    entries = connections[alias].ops.quote_name(_model("CacheEntry")._meta.db_table)
     yield (
         "WITH served AS (SELECT entry.id, counted.hits "  # noqa: S608 - no input
         "FROM unnest(%s::text[], %s::bigint[]) AS counted(key, hits) "
-        f"JOIN {names.entries} AS entry ON entry.key = counted.key "
+        f"JOIN {entries} AS entry ON entry.key = counted.key "
         "ORDER BY entry.key FOR NO KEY UPDATE OF entry), "
-        f"counted AS (UPDATE {names.entries} AS entry "
+        f"counted AS (UPDATE {entries} AS entry "
         "SET hits = entry.hits + served.hits, last_hit_at = %s "
         "FROM served WHERE entry.id = served.id RETURNING entry.id, served.hits) "
-        f"INSERT INTO {names.days} (day, entry, hits) SELECT %s, id, hits FROM counted "
-        f"ORDER BY id {names.added}",
+        + _add_to_days(alias, "SELECT %s, id, hits FROM counted ORDER BY id"),
         [keys, hits, timezone.now(), history.today()],
     )
 
 
 def _by_cases(alias: str, keys: list[str], hits: list[int]) -> Iterator[Statement]:
-    names, connection = _names(alias), connections[alias]
+    connection = connections[alias]
+    quote = connection.ops.quote_name
+    entries, key = quote(_model("CacheEntry")._meta.db_table), quote("key")
     now = connection.ops.adapt_datetimefield_value(timezone.now())
     today = connection.ops.adapt_datefield_value(history.today())
     most = (connection.features.max_query_params or PARAMETERS) // PER_ENTRY
     for start in range(0, len(keys), most):
         some, theirs = keys[start : start + most], hits[start : start + most]
-        served = f"CASE {names.key} {'WHEN %s THEN %s ' * len(some)}END"
+        served = f"CASE {key} {'WHEN %s THEN %s ' * len(some)}END"
         pairs = [*chain(*zip(some, theirs, strict=True))]
-        there = f"{names.key} IN ({', '.join(['%s'] * len(some))})"
+        there = f"{key} IN ({', '.join(['%s'] * len(some))})"
         yield (
-            f"UPDATE {names.entries} SET hits = hits + {served}, last_hit_at = %s WHERE {there}",  # noqa: S608 - no input
+            f"UPDATE {entries} SET hits = hits + {served}, last_hit_at = %s WHERE {there}",  # noqa: S608 - no input
             [*pairs, now, *some],
         )
-        yield (
-            f"INSERT INTO {names.days} (day, entry, hits) SELECT %s, id, {served} "  # noqa: S608 - no input
-            f"FROM {names.entries} WHERE {there} ORDER BY id {names.added}",
-            [today, *pairs, *some],
-        )
+        select = f"SELECT %s, id, {served} FROM {entries} WHERE {there} ORDER BY id"  # noqa: S608 - no input
+        yield _add_to_days(alias, select), [today, *pairs, *some]
 
 
-class _Names(NamedTuple):
-    """The tables and the column that have to be quoted, and how what is there is added to."""
-
-    entries: str
-    days: str
-    key: str
-    added: str
-
-
-def _names(alias: str) -> _Names:
-    connection = connections[alias]
-    quote = connection.ops.quote_name
-    entries, days = (
-        quote(apps.get_model("llmcache", name)._meta.db_table) for name in ("CacheEntry", "HitDay")
+def _add_to_days(alias: str, select: str) -> str:
+    days, unique = _model("HitDay"), ("day", "entry")
+    return statement(
+        connections[alias], days, (*unique, "hits"), select, unique=unique, added=["hits"]
     )
-    if connection.vendor == "mysql":
-        added = f"ON DUPLICATE KEY UPDATE hits = {days}.hits + VALUES(hits)"
-    else:
-        added = f"ON CONFLICT (day, entry) DO UPDATE SET hits = {days}.hits + excluded.hits"
-    return _Names(entries, days, quote("key"), added)
+
+
+def _model(name: str) -> Any:
+    return apps.get_model("llmcache", name)
 
 
 _served: Final[deque[str]] = deque(maxlen=MOST_HELD)

@@ -35,6 +35,7 @@ from llmcache.breakers import Use, must_be_up
 from llmcache.discretion import without_content
 from llmcache.outcomes import NO_RECEIPT, Call, Tier
 from llmcache.resilience.failsafe import failing_safe
+from llmcache.store.rows import upsert
 from llmcache.store.rows.columns import label, moment
 from llmcache.usage import hits
 from llmcache.usage.buffer import Flusher
@@ -221,21 +222,14 @@ def _rows(groups: dict[Group, list[int]], hours: int) -> Iterator[tuple[Any, ...
 
 
 def _statement(connection: Any, rows: int) -> str:
-    usage = apps.get_model("llmcache", "UsageHour")
-    quote = connection.ops.quote_name
-    table = quote(usage._meta.db_table)
-    columns = ", ".join(map(quote, _COLUMNS))
-    row = f"({', '.join(['%s'] * len(_COLUMNS))})"
-    values = ", ".join([row] * rows)
-    sums = list(map(quote, SUMS))
-    if connection.vendor == "mysql":
-        added = ", ".join(f"{name} = {name} + VALUES({name})" for name in sums)
-        conflict = f"ON DUPLICATE KEY UPDATE {added}"
-    else:
-        added = ", ".join(f"{name} = {table}.{name} + EXCLUDED.{name}" for name in sums)
-        conflict = f"ON CONFLICT ({', '.join(map(quote, _KEY))}) DO UPDATE SET {added}"
-    # (all names are our own)
-    return f"INSERT INTO {table} ({columns}) VALUES {values} {conflict}"  # noqa: S608
+    return upsert.statement(
+        connection,
+        apps.get_model("llmcache", "UsageHour"),
+        _COLUMNS,
+        upsert.values(["%s"] * len(_COLUMNS), rows),
+        unique=_KEY,
+        added=SUMS,
+    )
 
 
 def _adapted(connection: Any, row: tuple[Any, ...]) -> Iterator[Any]:

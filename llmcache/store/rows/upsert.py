@@ -1,16 +1,17 @@
-"""The statement that stores a row of an entry, put together once for each kind of database.
+"""Rows that take the place of those that have their keys, or are added to them, on each database.
 
-The ORM takes several times as long to put it together as the database to carry it out.
+By hand: the ORM takes several times as long to put such a statement together as the database to
+carry it out, and it cannot add. That of an entry is put together once for each kind of database.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models.constants import OnConflict
 
 if TYPE_CHECKING:
     from llmcache.models import CacheEntry
@@ -36,19 +37,53 @@ class Statement:
     says_row: bool
 
 
+def statement(
+    connection: BaseDatabaseWrapper,
+    model: Any,
+    columns: Iterable[str],
+    source: str,
+    *,
+    unique: Iterable[str],
+    replaced: Collection[str] = (),
+    added: Collection[str] = (),
+) -> str:
+    """The SQL that inserts what `source` gives (``VALUES ...`` or ``SELECT ...``) for `columns`.
+
+    Of a row that has the same `unique` columns, those `replaced` become the new ones, and the new
+    ones are added to those `added`.
+    """
+    quote, is_mysql = connection.ops.quote_name, connection.vendor == "mysql"
+    table, new = quote(model._meta.db_table), "VALUES({0})" if is_mysql else "EXCLUDED.{0}"
+
+    def listed(names: Iterable[str], form: str = "{0}") -> list[str]:
+        return [form.format(quote(name)) for name in names]
+
+    changes = listed(replaced, f"{{0}} = {new}") + listed(added, f"{{0}} = {table}.{{0}} + {new}")
+    conflict = f"CONFLICT ({', '.join(listed(unique))}) DO UPDATE SET"
+    return (
+        f"INSERT INTO {table} ({', '.join(listed(columns))}) {source} "
+        f"ON {'DUPLICATE KEY UPDATE' if is_mysql else conflict} {', '.join(changes)}"
+    )
+
+
+def values(places: Iterable[str], rows: int = 1) -> str:
+    """What `statement` takes as its `source`, for so many rows with these placeholders each."""
+    row = f"({', '.join(places)})"
+    return f"VALUES {', '.join([row] * rows)}"
+
+
 def upsert(alias: str, row: CacheEntry) -> Written:
     """Store `row`, in the place of the one that has its key."""
     connection, was_there = connections[alias], False
     if connection.vendor != "postgresql":
         was_there = _rows(alias, row).exists()
-    statement = _statement(connection, type(row))
-    values = [
-        field.get_db_prep_save(getattr(row, field.attname), connection)
-        for field in statement.fields
+    known = _statement(connection, type(row))
+    parameters = [
+        field.get_db_prep_save(getattr(row, field.attname), connection) for field in known.fields
     ]
     with connection.cursor() as cursor:
-        cursor.execute(statement.sql, values)
-        if statement.says_row:
+        cursor.execute(known.sql, parameters)
+        if known.says_row:
             pk, is_pinned, is_new = cursor.fetchone()
         else:
             # (2: there was a row; who looked a moment before did not see it)
@@ -76,15 +111,14 @@ def _put_together(
     quote = connection.ops.quote_name
     every: list[Any] = [*model._meta.concrete_fields]
     fields = [field for field in every if not (field.primary_key or field.generated)]
-    columns = ", ".join(quote(field.column) for field in fields)
-    places = ", ".join(_placeholder(field, connection) for field in fields)
-    conflict = connection.ops.on_conflict_suffix_sql(
-        fields,
-        OnConflict.UPDATE,
-        [field.column for field in fields if field.name not in LASTING],
-        ["key"],
+    sql = statement(
+        connection,
+        model,
+        [field.column for field in fields],
+        values([_placeholder(field, connection) for field in fields]),
+        unique=["key"],
+        replaced=[field.column for field in fields if field.name not in LASTING],
     )
-    sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({places}) {conflict}"  # noqa: S608 - no input
     if says_row:
         # (a row of PostgreSQL that nobody has updated yet has no `xmax`)
         is_new = "xmax = 0" if connection.vendor == "postgresql" else "1"
