@@ -16,11 +16,10 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from llmcache.admin import charts
+from llmcache.admin import charts, phrases
 from llmcache.admin.base import ReadOnlyAdmin
 from llmcache.admin.charts import Chart, Column, Part
 from llmcache.admin.drawings import Drawing
-from llmcache.admin.entries import phrases
 from llmcache.exceptions import InvalidArgument
 from llmcache.outcomes import Outcome, Tier
 from llmcache.providers.pricing import PER_DOLLAR

@@ -5,10 +5,9 @@ All methods of an `Instructor` (`create`, `create_with_completion`, ...) call it
 touches settings, caches or models before the first call, so a client may be made at the import of
 any module, and shared by threads.
 
-`wrapping` makes the clients, `many` answers many calls at once, `request` reads one call, `shapes`
-knows the kinds of answers, `endpoints` knows where a call is sent, `replay` asks again for what is
-stored, by a client that `registry` knows, and `fastpath` spares instructor what it has looked at
-before.
+`wrapping` makes the clients, `call` reads one call, `many` answers many at once, `shapes` and
+`streams` know the kinds of answers, `replay` asks again for what is stored, by a client that
+`registry` knows, and `fastpath` spares instructor what it has looked at before.
 """
 
 from llmcache.client.inspection import aexplain, explain, key_for

@@ -8,8 +8,8 @@ from typing import Any
 from instructor import Instructor
 
 from llmcache.background import database
-from llmcache.client.reading import read_request
-from llmcache.client.request import ClientRequest
+from llmcache.client.call.reading import read_request
+from llmcache.client.call.request import ClientRequest
 from llmcache.client.wrapping import CachedCreate
 from llmcache.exceptions import InvalidArgumentType, UncacheableRequest
 from llmcache.explanation import Explanation

@@ -12,7 +12,7 @@ import instructor
 from django.core.exceptions import ImproperlyConfigured
 from instructor import AsyncInstructor, Instructor, Mode
 
-from llmcache.client.origin import Origin
+from llmcache.client.call.origin import Origin
 from llmcache.discretion import without_content
 from llmcache.exceptions import LLMCacheError, UncacheableRequest
 from llmcache.policy import UNSET, Policy

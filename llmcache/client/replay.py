@@ -25,11 +25,11 @@ from instructor import Partial
 
 from llmcache import store
 from llmcache.background import database
-from llmcache.client.arguments import DENIED
-from llmcache.client.headers import HEADERS_IN_WORDS
-from llmcache.client.reading import read_request
+from llmcache.client.call.arguments import DENIED
+from llmcache.client.call.headers import HEADERS_IN_WORDS
+from llmcache.client.call.reading import read_request
+from llmcache.client.call.request import ClientRequest
 from llmcache.client.registry import origins_for
-from llmcache.client.request import ClientRequest
 from llmcache.codec.envelope import REQUEST, unseal
 from llmcache.discretion import without_content
 from llmcache.exceptions import CorruptEntry, LLMCacheError

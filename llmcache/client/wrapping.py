@@ -10,11 +10,11 @@ import instructor
 from instructor import AsyncInstructor, Instructor, Mode
 from instructor.v2.dsl.response_list import ListResponse
 
-from llmcache.client.arguments import left_out, refuse_mistyped
+from llmcache.client.call.arguments import left_out, refuse_mistyped
+from llmcache.client.call.origin import Origin
+from llmcache.client.call.reading import read_request
 from llmcache.client.fastpath import checked_once
 from llmcache.client.lazy import made_at_first_use
-from llmcache.client.origin import Origin
-from llmcache.client.reading import read_request
 from llmcache.client.registry import remember, remember_lazy
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType
 from llmcache.flow import adrive, adrive_stream, drive, drive_stream, take_turn

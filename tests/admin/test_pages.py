@@ -16,7 +16,8 @@ from django.urls import reverse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcache.admin.entries import conversation, filters, phrases, selected, texts
+from llmcache.admin import phrases
+from llmcache.admin.entries import conversation, filters, selected, texts
 from llmcache.admin.entries.content import Unreadable, read_answer, read_question
 from llmcache.admin.entries.conversation import read_messages
 from llmcache.codec.answers import StoredAnswer

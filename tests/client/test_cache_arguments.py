@@ -14,7 +14,7 @@ from instructor.cache import AutoCache
 import llmcache
 from llmcache.admin.entries.export import python_call
 from llmcache.client import replay
-from llmcache.client.many_batch import Result
+from llmcache.client.many.batch import Result
 from llmcache.policy import CacheMode
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn

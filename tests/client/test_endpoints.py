@@ -18,7 +18,7 @@ from mistralai.client import Mistral
 from pydantic import BaseModel
 
 import llmcache
-from llmcache.client.endpoints import Endpoint
+from llmcache.client.call.endpoints import Endpoint
 from llmcache.exceptions import UncacheableRequest
 
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field, field_validator
 import llmcache
 from llmcache import store
 from llmcache.background import database
-from llmcache.client.many_batch import Result
+from llmcache.client.many.batch import Result
 from llmcache.outcomes import Tier
 from llmcache.reasons import ReasonCode
 from llmcache.store import lookups

@@ -26,7 +26,7 @@ from django.dispatch import Signal
 
 import llmcache
 from llmcache import signals
-from llmcache.client.arguments import CACHE_ARGUMENTS, DENIED
+from llmcache.client.call.arguments import CACHE_ARGUMENTS, DENIED
 from llmcache.codec.envelope import ANSWER, REQUEST, unseal
 from llmcache.conf import DEFAULTS
 from llmcache.middleware import NamespaceMiddleware

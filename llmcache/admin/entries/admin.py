@@ -19,9 +19,9 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from llmcache.admin import drawings
+from llmcache.admin import drawings, phrases
 from llmcache.admin.base import EntriesAdmin, EntryPage
-from llmcache.admin.entries import amend, ask_again, export, image_page, phrases, search, selected
+from llmcache.admin.entries import amend, ask_again, export, image_page, search, selected
 from llmcache.admin.entries.changelist import ORDERS, CappedPaginator, EntryList
 from llmcache.admin.entries.content import read_answer, read_question
 from llmcache.admin.entries.filters import FILTERS

@@ -10,8 +10,8 @@ from django.contrib.admin.models import CHANGE
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
+from llmcache.admin import phrases
 from llmcache.admin.base import EntriesAdmin, EntryPage, log
-from llmcache.admin.entries import phrases
 from llmcache.admin.entries.nearest import Line, diff_lines
 from llmcache.admin.entries.texts import parse
 from llmcache.codec.answers import StoredAnswer

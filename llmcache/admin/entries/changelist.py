@@ -14,7 +14,8 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from llmcache.admin.entries import phrases, search
+from llmcache.admin import phrases
+from llmcache.admin.entries import search
 from llmcache.admin.entries.filters import BY_VALUE
 
 # So many are counted and can be paged through. To count a million takes as long as to read them.

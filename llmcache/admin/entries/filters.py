@@ -21,7 +21,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from llmcache.admin.entries.phrases import class_name
+from llmcache.admin.phrases import class_name
 from llmcache.background.transactions import database_alias
 from llmcache.models import CacheEntry, CacheEntryQuerySet
 

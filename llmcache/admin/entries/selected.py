@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from llmcache.admin.base import log_entry
-from llmcache.admin.entries.phrases import class_name
+from llmcache.admin.phrases import class_name
 from llmcache.models import CacheEntry, CacheEntryQuerySet
 from llmcache.outcomes import Tier
 from llmcache.removal.invalidate import Invalidated, invalidate_selected

@@ -13,8 +13,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonRes
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from llmcache.admin import phrases
 from llmcache.admin.base import ReadOnlyAdmin, log
-from llmcache.admin.entries import phrases
 from llmcache.admin.entries.content import Question, read_question
 from llmcache.admin.entries.filters import MOST_VALUES, distinct_values
 from llmcache.admin.entries.forms import VALUES, CriteriaForm

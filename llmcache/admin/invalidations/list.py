@@ -15,8 +15,8 @@ from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from llmcache.admin import phrases
 from llmcache.admin.base import ReadOnlyAdmin
-from llmcache.admin.entries import phrases
 from llmcache.admin.invalidations import form
 from llmcache.models import Invalidation, PendingEviction
 

@@ -15,8 +15,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 
 from llmcache.client import create_many, from_provider
-from llmcache.client.many import CONCURRENCY
-from llmcache.client.many_batch import Result
+from llmcache.client.many.answering import CONCURRENCY
+from llmcache.client.many.batch import Result
 from llmcache.client.wrapping import mode_named
 from llmcache.discretion import without_content
 from llmcache.exceptions import InvalidArgument, UncacheableRequest

@@ -4,7 +4,8 @@ import pytest
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
-from llmcache.admin.entries import changelist, phrases
+from llmcache.admin import phrases
+from llmcache.admin.entries import changelist
 from llmcache.admin.entries.filters import distinct_values
 from llmcache.store.rows import tier as durable
 from llmcache.store.rows.search import can_search

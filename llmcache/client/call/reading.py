@@ -7,13 +7,13 @@ from typing import Any
 
 from instructor.v2.core.multimodal import PDF, Audio, Image
 
-from llmcache.client.arguments import OURS, refuse_mistyped, taken_wishes
-from llmcache.client.endpoints import is_litellms
-from llmcache.client.origin import Origin
-from llmcache.client.request import ClientRequest
+from llmcache.client.call.arguments import OURS, refuse_mistyped, taken_wishes
+from llmcache.client.call.endpoints import is_litellms
+from llmcache.client.call.origin import Origin
+from llmcache.client.call.request import ClientRequest
+from llmcache.client.call.world import what_looks, why_stateful
 from llmcache.client.shapes import Shape, shape_of
 from llmcache.client.streams import StreamShape, stream_shape_of
-from llmcache.client.world import what_looks, why_stateful
 from llmcache.exceptions import InvalidArgument, UncacheableRequest
 from llmcache.keys.forms import FORMS
 from llmcache.keys.request import canonical_part

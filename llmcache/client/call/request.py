@@ -11,14 +11,14 @@ from typing import Any, Final
 from instructor import AsyncInstructor
 from instructor.core.hooks import HookName, Hooks
 
-from llmcache.client.arguments import (
+from llmcache.client.call.arguments import (
     DENIED,
     parameters,
     sent,
 )
-from llmcache.client.headers import without_headers
-from llmcache.client.names import Names
-from llmcache.client.origin import Origin
+from llmcache.client.call.headers import without_headers
+from llmcache.client.call.names import Names
+from llmcache.client.call.origin import Origin
 from llmcache.client.shapes import Parsing, Shape, looked_at
 from llmcache.client.streams import StreamShape, Watch, watch_next_stream
 from llmcache.codec.answers import StoredAnswer

@@ -9,14 +9,14 @@ from typing import Final
 
 from instructor import Instructor
 
-from llmcache.client.arguments import (
+from llmcache.client.call.arguments import (
     DENIED,
     UNHEARD,
 )
-from llmcache.client.endpoints import Endpoint, default_model_of
-from llmcache.client.headers import ARGUMENTS as HEADER_ARGUMENTS
-from llmcache.client.names import Names, read_names
-from llmcache.client.world import searches
+from llmcache.client.call.endpoints import Endpoint, default_model_of
+from llmcache.client.call.headers import ARGUMENTS as HEADER_ARGUMENTS
+from llmcache.client.call.names import Names, read_names
+from llmcache.client.call.world import searches
 from llmcache.keys.request import (
     CommonParts,
     canonical_part,

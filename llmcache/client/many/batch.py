@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from llmcache.client.request import ClientRequest
+from llmcache.client.call.request import ClientRequest
 from llmcache.flow import Shared
 from llmcache.outcomes import Call
 from llmcache.policy import CacheMode

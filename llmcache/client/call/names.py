@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 
-from llmcache.client.arguments import NOT_PARAMETERS
-from llmcache.client.headers import ARGUMENTS, HOLDERS
-from llmcache.client.world import WATCHED
+from llmcache.client.call.arguments import NOT_PARAMETERS
+from llmcache.client.call.headers import ARGUMENTS, HOLDERS
+from llmcache.client.call.world import WATCHED
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from functools import lru_cache
 from typing import Any, Final
 
-from llmcache.client.arguments import is_not_given
+from llmcache.client.call.arguments import is_not_given
 from llmcache.conf import settings
 from llmcache.exceptions import UncacheableRequest
 from llmcache.keys.request import digest

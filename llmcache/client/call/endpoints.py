@@ -19,7 +19,7 @@ from operator import attrgetter
 from typing import Any, Final
 from urllib.parse import parse_qs
 
-from llmcache.client.headers import (
+from llmcache.client.call.headers import (
     Headers,
     counted_of_call,
     counted_on_client,

@@ -17,12 +17,12 @@ from instructor import AsyncInstructor, Instructor
 
 from llmcache import store
 from llmcache.background import database
+from llmcache.client.call.origin import Origin
+from llmcache.client.call.reading import read_request
+from llmcache.client.call.request import ClientRequest
 from llmcache.client.fastpath import checked_once
-from llmcache.client.many_batch import Answer, Batch, Group, Progress, Result
-from llmcache.client.many_threads import Threads
-from llmcache.client.origin import Origin
-from llmcache.client.reading import read_request
-from llmcache.client.request import ClientRequest
+from llmcache.client.many.batch import Answer, Batch, Group, Progress, Result
+from llmcache.client.many.threads import Threads
 from llmcache.client.wrapping import AsyncCachedCreate, CachedCreate
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType
 from llmcache.flow import adrive

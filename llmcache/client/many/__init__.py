@@ -1,0 +1,8 @@
+"""Many calls at once: `answering` looks all of them up together, and asks for the rest.
+
+Calls of one key are one `batch.Group`; for synchronous callers, `threads` ask the model.
+"""
+
+from llmcache.client.many.answering import acreate_many, create_many
+
+__all__ = ["acreate_many", "create_many"]
