@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+import unittest
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,13 +17,13 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from celery import current_app
 from django.conf import settings as django_settings
 from django.contrib.auth.models import Permission
 from django.core.cache import caches
 from django.core.checks import run_checks
-from django.core.management import get_commands, load_command_class
+from django.core.management import BaseCommand, call_command, get_commands, load_command_class
 from django.dispatch import Signal
+from django.test import SimpleTestCase
 
 import llmcache
 from llmcache import signals
@@ -33,7 +34,7 @@ from llmcache.middleware import NamespaceMiddleware
 from llmcache.outcomes import Call, Outcome
 from llmcache.policy import CacheMode
 from llmcache.store.rows import tier as durable
-from llmcache.tasks.on_celery import expire_entries
+from llmcache.tasks import on_celery
 from project.standin.server import StandIn
 from tests.support import servers
 
@@ -55,6 +56,10 @@ MANUAL = "\n".join(page.read_text() for page in PAGES)
 
 SETTINGS = "# settings.py"
 FIRST_CALL = "The first call"
+
+COMMANDS = sorted(
+    path.stem for path in (ROOT / "llmcache" / "management" / "commands").glob("llmcache_*.py")
+)
 
 Namespace = dict[str, Any]
 
@@ -180,6 +185,9 @@ def run(
                 apply(project, settings, monkeypatch)
             else:
                 install(block, monkeypatch)
+        for case in namespace.values():
+            if isinstance(case, type) and case.__module__ == namespace["__name__"]:
+                run_tests(case, tmp_path, settings)
         return namespace | project
 
     return run_blocks
@@ -211,6 +219,19 @@ def install(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in (name.rpartition(".")[0], name):
         monkeypatch.setitem(sys.modules, package, ModuleType(package))
     monkeypatch.setitem(sys.modules, name, module)
+
+
+def run_tests(case: type, fixtures: Path, settings: Any) -> None:
+    """Run a test case as Django's runner does, with a fixture of what is stored."""
+    if issubclass(case, SimpleTestCase):
+        settings.FIXTURE_DIRS = [fixtures]
+        [line] = (line for line in commands() if "dumpdata" in line)
+        _, _, name, model, _, output = shlex.split(line)
+        call_command(name, model, output=fixtures / Path(output).name, verbosity=0)
+        result = unittest.TestResult()
+        unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
+        assert result.testsRun
+        assert not [trace for _, trace in (*result.failures, *result.errors)]
 
 
 HEADINGS = list(dict.fromkeys(block.heading for block in PYTHON))
@@ -352,10 +373,9 @@ def test_the_five_steps_in_a_new_project(model: StandIn, tmp_path: Path) -> None
 
 
 def test_the_settings() -> None:
-    documented = {
-        name.strip("`"): eval(default.strip("`"), {"timedelta": timedelta})
-        for name, default, _ in table("Settings")
-    }
+    page = (ROOT / "docs" / "reference" / "settings.md").read_text()
+    headed = re.findall(r"^### `(\w+)`\n\nDefault: `(.*)`$", page, re.MULTILINE)
+    documented = {name: eval(default, {"timedelta": timedelta}) for name, default in headed}
     assert documented == DEFAULTS
 
 
@@ -427,20 +447,31 @@ def test_the_management_commands() -> None:
             command = load_command_class(get_commands()[name], name)
             command.create_parser(program, name).parse_args(arguments)
             seen.add(name)
-    own = {path.stem for path in (ROOT / "llmcache/management/commands").glob("llmcache_*.py")}
-    assert seen == {"check", "migrate", "standin", *own}
+    assert seen == {"check", "dumpdata", "migrate", "standin", *COMMANDS}
 
 
-def test_the_task() -> None:
-    assert expire_entries.name in current_app.tasks
-    assert MANUAL.count(expire_entries.name) >= 2
+def test_the_tasks() -> None:
+    own = {name for name in on_celery.current_app.tasks if name.startswith("llmcache.")}
+    assert set(first_column("The tasks")) == own
 
 
 def test_the_permissions() -> None:
-    codenames = set(Permission.objects.values_list("codename", flat=True))
-    documented = re.findall(r"`llmcache\.(\w+_cacheentry)`", section("Admin"))
-    own = {name for name in codenames if name.endswith("_cacheentry")}
-    assert set(documented) == own
+    there = Permission.objects.filter(content_type__app_label="llmcache")
+    codenames = there.values_list("codename", flat=True)
+    assert set(first_column("Permissions")) == {f"llmcache.{name}" for name in codenames}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_options_of_a_command(name: str) -> None:
+    page = (ROOT / "docs" / "reference" / "commands.md").read_text()
+    [described] = re.findall(rf"^## `{name}`\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    first_cells = re.findall(r"^\| (`.*?`) \|", described, re.MULTILINE)
+    documented = [option for cell in first_cells for option in re.findall(r"`(.*?)`", cell)]
+    parser = load_command_class("llmcache", name).create_parser("manage.py", name)
+    djangos = BaseCommand().create_parser("manage.py", name)
+    taken = {each.dest for each in djangos._actions}
+    own = [each for each in parser._actions if each.dest not in taken]
+    assert documented == [(each.option_strings or [each.metavar])[0] for each in own]
 
 
 def test_the_environment_of_the_example_site() -> None:
