@@ -1,140 +1,47 @@
-"""README.md and the pages of docs/: their examples are run, and what they list is what there is."""
+"""The examples of README.md and of the pages of docs/ are run, and do what the pages say."""
 
 from __future__ import annotations
 
 import ast
-import re
 import shlex
 import subprocess
 import sys
-import tomllib
 import unittest
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
-from django.contrib.auth.models import Permission
 from django.core.cache import caches
 from django.core.checks import run_checks
-from django.core.management import BaseCommand, call_command, get_commands, load_command_class
+from django.core.management import call_command
 from django.dispatch import Signal
 from django.test import SimpleTestCase
 
 import llmcache
 from llmcache import signals
-from llmcache.client.call.arguments import CACHE_ARGUMENTS, DENIED
+from llmcache.client.call.arguments import CACHE_ARGUMENTS
 from llmcache.codec.envelope import ANSWER, REQUEST, unseal
-from llmcache.conf import DEFAULTS
 from llmcache.middleware import NamespaceMiddleware
-from llmcache.outcomes import Call, Outcome
-from llmcache.policy import CacheMode
+from llmcache.outcomes import Call
 from llmcache.store.rows import tier as durable
-from llmcache.tasks import on_celery
 from project.standin.server import StandIn
 from tests.support import servers
-
-pytestmark = pytest.mark.django_db(transaction=True)
-
-ROOT = Path(__file__).parents[2]
-# The manual, page by page.
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    ROOT / "docs" / "index.md",
-    *sorted(
-        page
-        for part in ("how-to", "reference", "explanation")
-        for page in (ROOT / "docs" / part).glob("*.md")
-    ),
-]
-MANUAL = "\n".join(page.read_text() for page in PAGES)
-
-SETTINGS = "# settings.py"
-FIRST_CALL = "The first call"
-
-COMMANDS = sorted(
-    path.stem for path in (ROOT / "llmcache" / "management" / "commands").glob("llmcache_*.py")
+from tests.support.pages import (
+    FIRST_CALL,
+    MANUAL,
+    PYTHON,
+    ROOT,
+    SHELL,
+    Block,
+    Namespace,
+    commands,
+    execute,
 )
 
-Namespace = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block, the page and the heading it stands under, and its first line in the page."""
-
-    page: Path
-    heading: str
-    language: str
-    line: int
-    code: str
-
-    @property
-    def file(self) -> str | None:
-        """The file that the block is said to stand in, by a comment in its first line."""
-        named = re.match(r"# (\S+\.py)\n", self.code)
-        return named and named[1]
-
-
-def _blocks(page: Path) -> Iterator[Block]:
-    heading, start = "", 0
-    language: str | None = None
-    code: list[str] = []
-    for number, line in enumerate(page.read_text().splitlines(), start=1):
-        if language is not None:
-            if line == "```":
-                yield Block(page, heading, language, start, "\n".join(code) + "\n")
-                language = None
-            else:
-                code.append(line)
-        elif line.startswith("```"):
-            language, start, code = line.removeprefix("```"), number + 1, []
-        elif line.startswith("#"):
-            heading = line.lstrip("# ").replace("`", "")
-    assert language is None, f"a block is not closed in {page}"
-
-
-BLOCKS = [block for page in PAGES for block in _blocks(page)]
-PYTHON = [block for block in BLOCKS if block.language == "python"]
-SHELL = [block for block in BLOCKS if block.language == "sh"]
-
-
-def prose(text: str) -> str:
-    """`text` without its blocks."""
-    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-
-
-PROSE = prose(MANUAL)
-
-
-def section(heading: str) -> str:
-    """The text between this heading and the next."""
-    [text] = re.findall(rf"^#+ `?{heading}`?\n(.*?)(?=^#|\Z)", PROSE, re.MULTILINE | re.DOTALL)
-    return str(text)
-
-
-def table(heading: str) -> list[list[str]]:
-    """The cells of the table in a section, without its head."""
-    lines = [line for line in section(heading).splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
-
-
-def first_column(heading: str) -> list[str]:
-    return [row[0].strip("`") for row in table(heading)]
-
-
-def commands() -> list[str]:
-    """Every command line in the shell blocks, without its comment."""
-    lines = (line.split("  #")[0].strip() for block in SHELL for line in block.code.splitlines())
-    return [line.split(" # ")[0].strip() for line in lines if line]
-
-
-# The examples
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
@@ -191,12 +98,6 @@ def run(
         return namespace | project
 
     return run_blocks
-
-
-def execute(block: Block, namespace: Namespace) -> None:
-    # Tracebacks show the lines of the page.
-    code = "\n" * (block.line - 1) + block.code
-    exec(compile(code, block.page, "exec", dont_inherit=True), namespace)
 
 
 def apply(project: Namespace, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,158 +268,3 @@ def test_the_five_steps_in_a_new_project(model: StandIn, tmp_path: Path) -> None
         python("manage.py", "shell", "--command", first_call.code)
     assert len(model.calls) == 1
     assert python("manage.py", "check") == "System check identified no issues (0 silenced).\n"
-
-
-# What it lists
-
-
-def test_the_settings() -> None:
-    page = (ROOT / "docs" / "reference" / "settings.md").read_text()
-    headed = re.findall(r"^### `(\w+)`\n\nDefault: `(.*)`$", page, re.MULTILINE)
-    documented = {name: eval(default, {"timedelta": timedelta}) for name, default in headed}
-    assert documented == DEFAULTS
-
-
-def test_the_checks() -> None:
-    source = (ROOT / "llmcache" / "checks.py").read_text()
-    ids = re.findall(r"id=\"(llmcache\.[EW]\d{3})\"", source)
-    assert first_column("Checks") == sorted(set(ids))
-
-
-def test_the_cache_modes() -> None:
-    assert first_column("cache_mode") == [f'"{mode}"' for mode in CacheMode]
-
-
-def test_the_outcomes() -> None:
-    assert first_column("capture") == [str(outcome) for outcome in Outcome]
-
-
-def test_the_signals() -> None:
-    names = {name for name, value in vars(signals).items() if isinstance(value, Signal)}
-    assert set(first_column("Signals")) == names
-    for name, arguments, _ in table("Signals"):
-        [documented] = re.findall(rf"`{name.strip('`')}\(sender, (.*)\)`", signals.__doc__ or "")
-        assert re.findall(r"`(\w+)`", arguments.split(", as in")[0]) == documented.split(", ")
-
-
-def test_the_errors() -> None:
-    errors = [getattr(llmcache, name) for name in llmcache.__all__]
-    errors = [each for each in errors if isinstance(each, type) and issubclass(each, Exception)]
-    assert set(first_column("Errors")) == {error.__name__ for error in errors}
-    for name, base, _ in table("Errors"):
-        bases = [each.__name__ for each in getattr(llmcache, name.strip("`")).__mro__]
-        assert not base or base.strip("`") in bases
-
-
-def test_what_does_not_count_in_the_key() -> None:
-    [listed] = re.findall(
-        r"^- arguments of the call: (.*?), and the",
-        section("What counts in the key"),
-        re.MULTILINE | re.DOTALL,
-    )
-    assert set(re.findall(r"`(\w+)`", listed)) == DENIED
-
-
-def test_the_extras() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = set(project["optional-dependencies"])
-    assert set(first_column("1. Install the package")) <= extras
-    for installed in re.findall(r'pip install "\.\[(.*)\]"', MANUAL):
-        assert set(installed.split(",")) <= extras
-
-
-def test_the_make_targets() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"`make ([a-z]+)`", PROSE))
-    run = {line.split()[1] for line in commands() if line.startswith("make ")}
-    assert run == {"demo", "test"}
-    assert named | run <= targets
-
-
-def test_the_management_commands() -> None:
-    """They exist, and take the options that are given to them."""
-    lines = [*commands(), *re.findall(r"`(python manage\.py [^`]*)`", PROSE)]
-    seen = set()
-    for line in lines:
-        if line.startswith("python manage.py "):
-            # (the parser knows the aliases of the tests' databases only)
-            line = line.replace("--database llmcache", "--database default")
-            _, program, name, *arguments = shlex.split(line)
-            command = load_command_class(get_commands()[name], name)
-            command.create_parser(program, name).parse_args(arguments)
-            seen.add(name)
-    assert seen == {"check", "dumpdata", "migrate", "standin", *COMMANDS}
-
-
-def test_the_tasks() -> None:
-    own = {name for name in on_celery.current_app.tasks if name.startswith("llmcache.")}
-    assert set(first_column("The tasks")) == own
-
-
-def test_the_permissions() -> None:
-    there = Permission.objects.filter(content_type__app_label="llmcache")
-    codenames = there.values_list("codename", flat=True)
-    assert set(first_column("Permissions")) == {f"llmcache.{name}" for name in codenames}
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_options_of_a_command(name: str) -> None:
-    page = (ROOT / "docs" / "reference" / "commands.md").read_text()
-    [described] = re.findall(rf"^## `{name}`\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
-    first_cells = re.findall(r"^\| (`.*?`) \|", described, re.MULTILINE)
-    documented = [option for cell in first_cells for option in re.findall(r"`(.*?)`", cell)]
-    parser = load_command_class("llmcache", name).create_parser("manage.py", name)
-    djangos = BaseCommand().create_parser("manage.py", name)
-    taken = {each.dest for each in djangos._actions}
-    own = [each for each in parser._actions if each.dest not in taken]
-    assert documented == [(each.option_strings or [each.metavar])[0] for each in own]
-
-
-def test_the_environment_of_the_example_site() -> None:
-    sources = "".join(path.read_text() for path in (ROOT / "project").rglob("*.py"))
-    read = re.findall(r"(?:environ\.get\(|environ\[|flag\(|listed\()\"(\w+)\"", sources)
-    documented = {
-        row[0].strip("`")
-        for row in table("The environment of the example site")
-        if row[0].isupper()
-    }
-    assert documented == set(read)
-
-
-def test_the_reference_has_each_public_name() -> None:
-    page = (ROOT / "docs" / "reference" / "api.md").read_text()
-    named = {path.rpartition(".")[2] for path in re.findall(r"^::: (\S+)$", page, re.MULTILINE)}
-    assert named | set(first_column("Errors")) == set(llmcache.__all__)
-
-
-def test_the_rooms_of_the_architecture() -> None:
-    named = {name for row in table("Floors") for name in re.findall(r"`([^`]+)`", row[1])}
-    app = ROOT / "llmcache"
-    rooms = {f"{path.parent.name}/" for path in app.glob("*/__init__.py")}
-    assert named >= rooms - {"migrations/"}
-    assert all((app / name).exists() for name in named)
-
-
-def anchors(page: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.*)$", prose(page.read_text()), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_links(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", prose(page.read_text())):
-        if "://" not in target:
-            path, _, anchor = target.partition("#")
-            linked = (page.parent / path).resolve() if path else page
-            assert linked.exists(), target
-            assert not anchor or anchor in anchors(linked), target
-
-
-def test_the_figures() -> None:
-    """They hold by the published benchmarks."""
-    medians = {}
-    for line in (ROOT / "docs" / "benchmarks.md").read_text().splitlines():
-        if measured := re.match(r"\| (.+?) +\| +([\d.,]+) \|", line):
-            medians[measured[1]] = float(measured[2].replace(",", ""))
-    for ours, theirs, times in table("Figures"):
-        assert medians[f"instructor: {theirs}"] >= int(times) * medians[f"llmcache: {ours}"]
