@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
 from typing import Any, Final, Generic, Self, TypeVar, overload
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
+
+from llmcache.values import LONGEST_NAME, Prices, is_name, read_prices, to_seconds
 
 DEFAULTS: dict[str, Any] = {
     "CACHE": "default",
@@ -45,70 +45,12 @@ DEFAULTS: dict[str, Any] = {
     "KEY_HEADERS": (),
 }
 
-LONGEST_TTL = timedelta(days=36_525)
-LONGEST_SECONDS = LONGEST_TTL.total_seconds()
-LONGEST_NAME = 255
-HIGHEST_PRICE = 1_000_000
-
 T = TypeVar("T")
 
 Redactor = Callable[[dict[str, Any]], dict[str, Any]]
 Admit = Callable[[Any, Any], bool]
 Refresh = Callable[[str], object]
 RequestNamespace = Callable[[Any], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """What a million tokens of one model cost, in US dollars.
-
-    `cached_input` is for the part of the input that the provider read from its own cache; None: as
-    much as the rest.
-    """
-
-    input: Decimal
-    output: Decimal
-    cached_input: Decimal | None = None
-
-
-def to_seconds(value: object) -> float | None:
-    """Seconds of a time to live: an int, a float, a `timedelta`, or None for "no expiry".
-
-    Raises `TypeError` for other types (`bool` is one of them) and `ValueError` for numbers that
-    are negative, not finite, or longer than a hundred years.
-    """
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
-        raise TypeError(f"{value!r} is not a number of seconds, a timedelta or None")
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if not 0 <= seconds <= LONGEST_SECONDS:
-        raise ValueError(f"{value!r} is not between 0 and {LONGEST_TTL.days} days")
-    return float(seconds)
-
-
-def is_name(value: object) -> bool:
-    """Whether a namespace or a tag may be called so: what every database stores unchanged."""
-    return (
-        isinstance(value, str)
-        and 0 < len(value) <= LONGEST_NAME
-        and "\0" not in value
-        and value.isprintable()
-    )
-
-
-def _read_prices(prices: Mapping[str, Any]) -> Prices:
-    return Prices(**{name: _read_price(price) for name, price in prices.items()})
-
-
-def _read_price(value: Any) -> Decimal:
-    if isinstance(value, bool):
-        raise TypeError("a price is a number")
-    # By its written form: 0.1 is meant as a tenth.
-    price = Decimal(str(value))
-    if not 0 <= price <= HIGHEST_PRICE:
-        raise ValueError("a price is not less than 0, nor absurd")
-    return price
 
 
 def of_project(name: str, default: Any = None) -> Any:
@@ -322,7 +264,7 @@ class Settings:
         """The team's own prices, by the name of the model; they win over those of genai-prices."""
         value = self._value("PRICES")
         try:
-            return {str(model): _read_prices(prices) for model, prices in value.items()}
+            return {str(model): read_prices(prices) for model, prices in value.items()}
         except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
             wanted = (
                 "a dictionary: for each model, US dollars for a million tokens, as in "

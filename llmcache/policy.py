@@ -13,9 +13,10 @@ from datetime import timedelta
 from enum import Enum, StrEnum
 from typing import Any, Final, Literal
 
-from llmcache.conf import LONGEST_NAME, is_name, settings, to_seconds
+from llmcache.conf import settings
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType, UncacheableRequest
 from llmcache.reasons import ReasonCode
+from llmcache.values import LONGEST_NAME, is_name, to_seconds
 
 
 class CacheMode(StrEnum):

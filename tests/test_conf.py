@@ -13,17 +13,9 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from llmcache.conf import (
-    DEFAULTS,
-    LONGEST_NAME,
-    LONGEST_TTL,
-    Prices,
-    Settings,
-    entry,
-    is_name,
-    to_seconds,
-)
+from llmcache.conf import DEFAULTS, Settings, entry
 from llmcache.conf import settings as llmcache_settings
+from llmcache.values import LONGEST_NAME, LONGEST_TTL, Prices, is_name, to_seconds
 
 PROPERTIES = [name for name, value in vars(Settings).items() if isinstance(value, entry)]
 KEY = base64.b64encode(bytes(range(32))).decode()

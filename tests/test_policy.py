@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import llmcache
-from llmcache.conf import LONGEST_TTL
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType
 from llmcache.policy import UNSET, CacheMode, Policy, overridden, override
+from llmcache.values import LONGEST_TTL
 
 MODES = ["default", "no-store", "reload", "force-cache", "only-if-cached"]
 CALL = Policy().changed(mode="reload", ttl=5, tags=["call"], namespace="call")

@@ -14,8 +14,8 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from llmcache.conf import LONGEST_NAME
 from llmcache.models.fields import ExactCharField, WordsField, WordsIndex
+from llmcache.values import LONGEST_NAME
 
 
 class CacheEntryQuerySet(models.QuerySet["CacheEntry"]):

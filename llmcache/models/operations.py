@@ -9,8 +9,8 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from llmcache.conf import LONGEST_NAME
 from llmcache.models.fields import ExactCharField
+from llmcache.values import LONGEST_NAME
 
 
 class Lease(models.Model):

@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
 
-from llmcache.conf import Prices, settings
+from llmcache.conf import settings
 from llmcache.outcomes import Receipt
+from llmcache.values import Prices
 
 try:
     import genai_prices

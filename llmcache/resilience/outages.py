@@ -19,9 +19,9 @@ from django.utils import timezone
 
 from llmcache.background import database, transactions
 from llmcache.breakers import Use, is_up
-from llmcache.conf import LONGEST_NAME
 from llmcache.discretion import without_content
 from llmcache.outcomes import Tier
+from llmcache.values import LONGEST_NAME
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet

@@ -11,11 +11,11 @@ from django.utils.translation import gettext_lazy as _
 
 from llmcache.admin.entries.search import prompt_help
 from llmcache.background.transactions import database_alias
-from llmcache.conf import LONGEST_NAME
 from llmcache.exceptions import InvalidArgument
 from llmcache.policy import read_tags
 from llmcache.removal.criteria import InvalidationCriteria, read_criteria
 from llmcache.store.rows.search import can_search
+from llmcache.values import LONGEST_NAME
 
 # Criteria of which the values that there are can be suggested.
 VALUES: Final = ("namespace", "model", "response_model")

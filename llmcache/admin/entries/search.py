@@ -9,9 +9,9 @@ from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from llmcache.background.transactions import database_alias
-from llmcache.conf import LONGEST_NAME
 from llmcache.models import CacheEntryQuerySet
 from llmcache.store.rows.search import are_searchable, can_search
+from llmcache.values import LONGEST_NAME
 
 KEY_PREFIX: Final = re.compile(r"[0-9a-f]{1,64}", re.IGNORECASE)
 TAG: Final = "tag:"

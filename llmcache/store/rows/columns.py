@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from django.conf import settings as django_settings
 from django.utils import timezone
 
-from llmcache.conf import LONGEST_NAME
+from llmcache.values import LONGEST_NAME
 
 
 def moment(seconds: float) -> datetime:
