@@ -5,19 +5,22 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from django.conf import settings as django_settings
-from django.core.cache import caches
 
 from llmcache import breakers, discretion
-from llmcache.resilience import failsafe
+from llmcache.outcomes import Tier
+from llmcache.resilience import failsafe, recovery
 from llmcache.usage import hits, ledger
 from project.standin.server import StandIn
-from tests.plugin import SERVERS
-from tests.support import servers
+from tests.support.backends import (
+    ALL_DATABASES,
+    ALL_HOT_TIERS,
+    Backend,
+    backend_parameters,
+    use_backend,
+)
 
 
 @pytest.fixture
@@ -74,66 +77,29 @@ def _untold() -> Iterator[None]:
     discretion.once_a_minute.told.clear()
 
 
-@dataclass(frozen=True)
-class Backend:
-    """Where rows and hot copies are."""
-
-    database: str
-    cache: str | None
-
-    @property
-    def llmcache(self) -> dict[str, Any]:
-        return {"DATABASE": self.database, "CACHE": self.cache}
-
-
-NEEDS = {
-    "postgres": "LLMCACHE_TEST_POSTGRES",
-    "mariadb": "LLMCACHE_TEST_MARIADB",
-    "django-redis": "LLMCACHE_TEST_REDIS",
-    "redis": "LLMCACHE_TEST_REDIS",
-}
-MARKS = {"postgres": "postgres", "mariadb": "mariadb", "django-redis": "redis", "redis": "redis"}
-
-
-def backend_parameters(databases: list[str], hot_tiers: list[str | None]) -> list[Any]:
-    """Every combination, marked with the servers it needs and the databases it touches."""
-    return [
-        pytest.param(
-            Backend(database, cache),
-            id=f"{'sqlite' if database == 'default' else database}+{cache or 'rows only'}",
-            marks=[
-                pytest.mark.django_db(transaction=True, databases=sorted({"default", database})),
-                *(getattr(pytest.mark, MARKS[name]) for name in (database, cache) if name in MARKS),
-            ],
-        )
-        for database in databases
-        for cache in hot_tiers
-    ]
-
-
-ALL_DATABASES = ["default", "postgres", "mariadb"]
-ALL_HOT_TIERS: list[str | None] = [None, "database", "redis", "django-redis"]
-
-
 @pytest.fixture(params=backend_parameters(ALL_DATABASES, ALL_HOT_TIERS))
 def backend(request: pytest.FixtureRequest, settings: Any) -> Backend:
     """Each combination of rows and hot tier in turn."""
     return use_backend(request, settings, request.param)
 
 
+@pytest.fixture
+def _closed() -> Iterator[None]:
+    """Breakers that are closed, and are closed again for the next test."""
+    breakers.start_anew()
+    yield
+    breakers.start_anew()
+
+
+@pytest.fixture
+def unwatched(monkeypatch: pytest.MonkeyPatch, _closed: None) -> list[Tier]:
+    """Tiers that were given a rest, and that nobody tries."""
+    begun: list[Tier] = []
+    monkeypatch.setattr(recovery, "begin", lambda tier, use: begun.append(tier))
+    return begun
+
+
 @pytest.fixture(params=backend_parameters(ALL_DATABASES, [None]))
 def database(request: pytest.FixtureRequest, settings: Any) -> str:
     """Each database in turn, without a hot tier."""
     return use_backend(request, settings, request.param).database
-
-
-def use_backend(request: pytest.FixtureRequest, settings: Any, chosen: Backend) -> Backend:
-    for name in (chosen.database, chosen.cache):
-        if name in NEEDS:
-            servers.require(SERVERS[NEEDS[name]])
-    request.getfixturevalue("_django_db_helper")
-    settings.LLMCACHE = chosen.llmcache
-    if chosen.cache is not None:
-        caches[chosen.cache].clear()
-    assert chosen.database in django_settings.DATABASES
-    return chosen

@@ -8,7 +8,6 @@ from datetime import date
 from types import SimpleNamespace
 from typing import Any
 
-import instructor
 import pytest
 from django.test import Client
 from hypothesis import HealthCheck, given, settings
@@ -21,27 +20,14 @@ from llmcache import store
 from llmcache.codec.equality import same
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.admin.test_pages import page_of, text_of
-from tests.client.test_wrapping import CALL, CLOSE
-from tests.conftest import Backend, backend_parameters
-from tests.promises.test_trouble import unreachable
-
-
-def make_client(model: StandIn, cache: llmcache.DjangoCache, **kwargs: Any) -> Any:
-    return instructor.from_provider(
-        "openai/gpt-4.1-mini",
-        cache=cache,
-        cache_namespace="support",
-        api_key="k",
-        base_url=model.url,
-        default_headers=CLOSE,
-        **kwargs,
-    )
+from tests.support.admin import page_of, text_of
+from tests.support.backends import Backend, backend_parameters, unreachable
+from tests.support.clients import CALL, make_adapted_client
 
 
 def test_two_clients_share_entries(model: StandIn, backend: Backend) -> None:
-    live = make_client(model, llmcache.DjangoCache()).create(**CALL)
-    hit = make_client(model, llmcache.DjangoCache()).create(**CALL)
+    live = make_adapted_client(model, llmcache.DjangoCache()).create(**CALL)
+    hit = make_adapted_client(model, llmcache.DjangoCache()).create(**CALL)
     assert hit.model_dump() == live.model_dump()
     assert hit._raw_response.id == live._raw_response.id
     assert len(model.calls) == 1
@@ -49,7 +35,7 @@ def test_two_clients_share_entries(model: StandIn, backend: Backend) -> None:
 
 def test_an_asynchronous_client(model: StandIn, backend: Backend) -> None:
     """instructor calls the cache on the event loop: Django must not refuse the work."""
-    client = make_client(model, llmcache.DjangoCache(), async_client=True)
+    client = make_adapted_client(model, llmcache.DjangoCache(), async_client=True)
 
     async def main() -> None:
         await client.create(**CALL)
@@ -61,7 +47,7 @@ def test_an_asynchronous_client(model: StandIn, backend: Backend) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_the_row_tells_what_can_be_told(model: StandIn) -> None:
-    make_client(model, llmcache.DjangoCache(namespace="n", ttl=60)).create(**CALL)
+    make_adapted_client(model, llmcache.DjangoCache(namespace="n", ttl=60)).create(**CALL)
     row = durable.entries().get()
     assert (row.namespace, row.provider, row.model) == ("n", "instructor", "gpt-4.1-mini")
     assert row.output_tokens
@@ -72,7 +58,7 @@ def test_the_row_tells_what_can_be_told(model: StandIn) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_invalidation_reaches_it(model: StandIn) -> None:
-    client = make_client(model, llmcache.DjangoCache(namespace="n"))
+    client = make_adapted_client(model, llmcache.DjangoCache(namespace="n"))
     client.create(**CALL)
     assert llmcache.invalidate(namespace="n").entries == 1
     client.create(**CALL)
@@ -82,7 +68,7 @@ def test_invalidation_reaches_it(model: StandIn) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_namespaces_do_not_see_each_other(model: StandIn) -> None:
     for namespace in ("a", "b", "a"):
-        make_client(model, llmcache.DjangoCache(namespace=namespace)).create(**CALL)
+        make_adapted_client(model, llmcache.DjangoCache(namespace=namespace)).create(**CALL)
     assert len(model.calls) == 2
 
 
@@ -91,7 +77,7 @@ def test_namespaces_do_not_see_each_other(model: StandIn) -> None:
 def test_what_instructor_takes_for_a_ttl(
     model: StandIn, ttl: Any, stored: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = make_client(model, llmcache.DjangoCache())
+    client = make_adapted_client(model, llmcache.DjangoCache())
     with caplog.at_level(logging.WARNING, "llmcache"):
         assert client.create(**CALL, cache_ttl=ttl).title
     assert durable.entries().exists() is stored
@@ -109,7 +95,7 @@ def test_arguments_that_cannot_be_meant(arguments: dict[str, Any]) -> None:
     "backend", backend_parameters(["default", "postgres", "mariadb"], [None]), indirect=True
 )
 def test_with_the_database_down_the_model_is_asked(model: StandIn, backend: Backend) -> None:
-    client = make_client(model, llmcache.DjangoCache())
+    client = make_adapted_client(model, llmcache.DjangoCache())
     with unreachable(backend.database):
         assert client.create(**CALL).title
         assert client.create(**CALL).title

@@ -31,8 +31,9 @@ from llmcache.resilience import outages
 from llmcache.store.rows import tier as durable
 from llmcache.usage import ledger, task_runs
 from project.standin.server import StandIn
-from tests.client.test_replay import await_lease, expire
-from tests.client.test_wrapping import make_client
+from tests.support.clients import make_client
+from tests.support.entries import expire
+from tests.support.waiting import await_lease
 
 PACKAGE = Path(llmcache.__file__).parent
 CANARY = "Canary7391"

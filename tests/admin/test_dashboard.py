@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.db import connections
-from django.db.models import F
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -18,62 +16,18 @@ from llmcache.reasons import ReasonCode
 from llmcache.reports import stored
 from llmcache.store.rows import tier as durable
 from llmcache.usage.rollup import roll_up_usage
-from tests.admin.test_pages import client_with, store, text_of  # noqa: F401 - a fixture
-from tests.reports.test_reports import group, sums, write
+from tests.support.admin import DASHBOARD, fill_dashboard, store, text_of
+from tests.support.ledger import group, sums, write
 
 pytestmark = pytest.mark.django_db
 
-PAGE = "/admin/llmcache/dashboard/"
 SCRIPT = "<script>alert(1)</script>"
+
 MOST_QUERIES = 15
-
-REASONS = [ReasonCode.NO_STORE, ReasonCode.NO_CANONICAL_FORM]
-
-
-def fill(days: int) -> None:
-    """Calls of the last days, more by day than by night; and some entries."""
-    dice, now = random.Random(7), datetime.now(UTC)
-    rows: dict[Any, list[int]] = {}
-    for hours in range(24 * days):
-        moment = now - timedelta(hours=hours)
-        busy = dice.randrange(1, 40) * (3 if 8 <= moment.hour <= 18 else 1)
-        for namespace, model, response_model in (
-            ("support", "gpt-4.1-mini", "shop.tickets.Ticket"),
-            ("invoices", "claude-sonnet-4-5", "shop.invoices.Invoice"),
-            ("tenant:7", "llama-3-local", "shop.tickets.Ticket"),
-        ):
-            names = {"namespace": namespace, "model": model, "response_model": response_model}
-            priced = model != "llama-3-local"
-            cost = 1_900_000 if priced else 0
-            rows[group(moment, **names)] = sums(
-                3 * busy,
-                cost_saved=3 * busy * cost,
-                unpriced=0 if priced else 3 * busy,
-                input_tokens_saved=3 * busy * 900,
-                output_tokens_saved=3 * busy * 80,
-                microseconds_saved=3 * busy * 1_300_000,
-            )
-            rows[group(moment, **names, tier="", outcome="miss")] = sums(
-                busy,
-                stored=busy,
-                cost_spent=busy * cost,
-                unpriced=0 if priced else busy,
-                bytes_stored=busy * 1700,
-            )
-            rows[group(moment, **names, tier="durable", outcome="stale")] = sums(busy // 5)
-            rows[group(moment, **names, tier="", outcome="reload")] = sums(busy // 8)
-            rows[
-                group(moment, **names, tier="", outcome="bypass", reason_code=dice.choice(REASONS))
-            ] = sums(busy // 4)
-    rows[group(now, tier="", outcome="miss", reason_code=ReasonCode.CUT_SHORT)] = sums(4)
-    write(*rows.items())
-    for number in range(12):
-        store(f"entry {number}", cost=1000 * number, answer={"title": "x" * 40 * number})
-    durable.entries().update(hits=F("size") % 50)
 
 
 def page(client: Client, **query: str) -> Any:
-    response = client.get(PAGE, query)
+    response = client.get(DASHBOARD, query)
     assert response.status_code == 200
     return response
 
@@ -202,13 +156,13 @@ def test_a_large_store_is_counted_by_a_task(
 
 @pytest.mark.parametrize("is_small", [True, False])
 def test_it_takes_few_queries(
-    client_with: Any,  # noqa: F811
+    client_with: Any,
     monkeypatch: pytest.MonkeyPatch,
     is_small: bool,
 ) -> None:
     if not is_small:
         monkeypatch.setattr(stored, "COUNTED_AT_ONCE", 0)
-    fill(days=3)
+    fill_dashboard(days=3)
     roll_up_usage()
     now = timezone.now()
     Outage.objects.create(process="web1:7", tier="hot", since=now, seen_at=now)
@@ -228,27 +182,27 @@ def test_it_takes_few_queries(
     ],
 )
 def test_it_has_a_permission_of_its_own(
-    client_with: Any,  # noqa: F811
+    client_with: Any,
     permissions: tuple[str, ...],
     status: int,
 ) -> None:
     client = client_with(*permissions)
     for query in ({}, {"period": "24h"}, {"first": "2026-01-01", "last": ""}):
-        assert client.get(PAGE, query).status_code == status
-    assert (PAGE in client.get("/admin/").content.decode()) is (status == 200)
+        assert client.get(DASHBOARD, query).status_code == status
+    assert (DASHBOARD in client.get("/admin/").content.decode()) is (status == 200)
 
 
 def test_nobody_sees_it_without_logging_in(client: Client) -> None:
-    assert client.get(PAGE).status_code == 302
+    assert client.get(DASHBOARD).status_code == 302
 
 
 def test_there_is_nothing_but_the_page(admin_client: Client) -> None:
     for address in ("add/", "1/change/", "1/delete/", "1/history/"):
-        assert admin_client.get(f"{PAGE}{address}").status_code == 404
+        assert admin_client.get(f"{DASHBOARD}{address}").status_code == 404
 
 
 def test_links_are_for_those_who_may_follow_them(
-    client_with: Any,  # noqa: F811
+    client_with: Any,
     admin_client: Client,
 ) -> None:
     entry = store("entry", cost=7)

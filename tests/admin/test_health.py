@@ -9,7 +9,7 @@ from django.utils import timezone
 from llmcache.admin.health import MOST_BATCHES
 from llmcache.models import Lease, Outage, PendingEviction
 from llmcache.resilience import outages
-from tests.admin.test_pages import LIST, client_with, store, text_of  # noqa: F401 - a fixture
+from tests.support.admin import LIST, store, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -68,7 +68,7 @@ def test_leases_are_shown_without_their_tokens(admin_client, facts, state):
     ("address", "permission", "make"),
     [(OUTAGES, "view_outage", outage), (LEASES, "view_lease", lease)],
 )
-def test_they_are_read_only(client_with, address, permission, make):  # noqa: F811
+def test_they_are_read_only(client_with, address, permission, make):
     row = make()
     client = client_with(permission)
     assert client.get(address).status_code == 200
@@ -80,7 +80,7 @@ def test_they_are_read_only(client_with, address, permission, make):  # noqa: F8
     assert "delete_selected" not in client.get(address).content.decode()
 
 
-def test_they_need_a_permission(client_with):  # noqa: F811
+def test_they_need_a_permission(client_with):
     client = client_with("view_cacheentry")
     assert client.get(OUTAGES).status_code == 403
     assert client.get(LEASES).status_code == 403
@@ -132,7 +132,7 @@ def test_of_many_evictions_not_all_are_loaded(admin_client, django_assert_num_qu
     assert f"More than {3 * MOST_BATCHES} hot copies" in text_of(response)
 
 
-def test_links_are_for_those_who_may_follow_them(client_with, admin_client):  # noqa: F811
+def test_links_are_for_those_who_may_follow_them(client_with, admin_client):
     outage()
     eviction(copies=1)
     addresses = (OUTAGES, "/admin/llmcache/pendingeviction/")
@@ -143,7 +143,7 @@ def test_links_are_for_those_who_may_follow_them(client_with, admin_client):  # 
     ]
 
 
-def test_whoever_may_not_see_the_list_is_told_nothing(client_with):  # noqa: F811
+def test_whoever_may_not_see_the_list_is_told_nothing(client_with):
     outage()
     assert client_with("view_lease").get(LIST).status_code == 403
 

@@ -3,16 +3,12 @@
 import hashlib
 import json
 import re
-import time
-from html import unescape
 
 import pytest
 from django.contrib.admin.models import DELETION, LogEntry
-from django.contrib.auth.models import Permission
 from django.db import connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,18 +18,27 @@ from llmcache.admin.entries.content import Unreadable, read_answer, read_questio
 from llmcache.admin.entries.conversation import read_messages
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import Dumped
-from llmcache.codec.envelope import ANSWER, REQUEST, seal
+from llmcache.codec.envelope import ANSWER, seal
 from llmcache.models import CacheEntry
 from llmcache.outcomes import Tier
 from llmcache.removal import invalidate
 from llmcache.removal.invalidate import Invalidated
-from llmcache.store.rows import late_answers
 from llmcache.store.rows import tier as durable
+from tests.support.admin import (
+    DAY,
+    LIST,
+    agreement,
+    draft,
+    listed,
+    page_of,
+    select,
+    store,
+    store_asking,
+    store_many,
+    text_of,
+)
 
-LIST = "/admin/llmcache/cacheentry/"
-DAY = 86_400
 SCRIPT = "<script>alert(1)</script>"
-
 
 NAMES = st.sampled_from(
     [
@@ -59,8 +64,11 @@ NAMES = st.sampled_from(
         "input",
     ]
 )
+
 WORDS = st.sampled_from(["user", "tool", "text", "image", "file", "tool_use", "data:,", "{", ""])
+
 LEAVES = st.none() | st.booleans() | st.floats() | WORDS | st.text(max_size=5)
+
 MESSAGES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=6)
 )
@@ -69,79 +77,6 @@ MESSAGES = st.recursive(
 @pytest.fixture(autouse=True)
 def _quick_passwords(settings):
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
-def draft(name="entry", *, age=60.0, ttl=DAY, answer=None, request=None, **more):
-    """An entry to store; its key is the hash of `name`."""
-    key = hashlib.sha256(name.encode()).hexdigest()
-    created = time.time() - age
-    expires = None if ttl is None else created + ttl
-    times = {"created": created, "expires": expires}
-    stored = (
-        answer if isinstance(answer, StoredAnswer) else StoredAnswer(json.dumps(answer).encode())
-    )
-    return durable.Draft(
-        key=key,
-        payload=more.pop("payload", None) or seal(ANSWER, key, stored.pack(), **times),
-        request=None
-        if request is None
-        else seal(REQUEST, key, json.dumps(request).encode(), **times),
-        **{"namespace": "support", "model": "gpt-4.1-mini", "response_model": "shop.Ticket"} | more,
-        **times,
-    )
-
-
-def store(name="entry", **more):
-    made = draft(name, **more)
-    assert durable.write(made, late_answers.generation()) is None
-    return durable.entries().get(key=made.key)
-
-
-def store_asking(name, text, *, seed, **more):
-    """An entry with a request, and a digest of each part of it."""
-    request = {
-        "messages": [{"role": "user", "content": text}],
-        "parameters": {"seed": seed},
-    }
-    parts = request | {"namespace": "support", "model": "gpt-4.1-mini"} | more
-    digests = {
-        part: hashlib.sha256(repr(value).encode()).hexdigest() for part, value in parts.items()
-    }
-    return store(name, request=request, digests=digests, **more)
-
-
-def store_many(count, **more):
-    for number in range(count):
-        store(f"entry {number}", **more)
-
-
-def page_of(entry, name="change"):
-    return reverse(f"admin:llmcache_cacheentry_{name}", args=[entry.pk])
-
-
-def text_of(response):
-    """What a reader sees of a page, one blank between words."""
-    assert response.status_code == 200
-    body = response.content.decode().partition("<main")[2].partition("</main>")[0]
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", body)).split())
-
-
-def listed(response):
-    return [entry.key for entry in response.context["cl"].result_list]
-
-
-@pytest.fixture
-def client_with(django_user_model):
-    """Logs in a member of staff with these permissions."""
-
-    def log_in(*codenames):
-        user = django_user_model.objects.create_user("staff", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-        client = Client()
-        client.force_login(user)
-        return client
-
-    return log_in
 
 
 @pytest.mark.django_db
@@ -633,26 +568,6 @@ class TestReading:
 )
 def test_class_name(path, name):
     assert phrases.class_name(path) == name
-
-
-def select(*entries, **more):
-    return {
-        "action": "invalidate_selected",
-        "_selected_action": [str(entry.pk) for entry in entries],
-        "select_across": "0",
-        **more,
-    }
-
-
-def agreement(response):
-    """What the form of the confirmation page sends."""
-    inputs = re.findall(
-        r'<input type="hidden" name="(\w+)" value="([^"]*)"', response.content.decode()
-    )
-    sent = {}
-    for name, value in inputs:
-        sent.setdefault(name, []).append(value)
-    return sent
 
 
 @pytest.mark.django_db

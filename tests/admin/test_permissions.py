@@ -15,9 +15,18 @@ from llmcache.removal import resumable
 from llmcache.removal.criteria import Criteria
 from llmcache.store import proposals
 from llmcache.store.rows import tier as durable
-from tests.admin.entries.test_entry_page import PNG, asking, image
-from tests.admin.invalidations.test_form import AUDIT, PAGE
-from tests.admin.test_pages import LIST, draft, page_of, select, store
+from tests.support.admin import (
+    AUDIT,
+    FORM,
+    LIST,
+    PNG,
+    asking_with,
+    draft,
+    image,
+    page_of,
+    select,
+    store,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -85,12 +94,12 @@ ACTIONS = [
     of_entry("proposal", {CONTENT, ASK}, replace=""),
     of_entry("export", {CONTENT, EXPORT}, "get"),
     of_entry("image/1", {CONTENT}, "get"),
-    Action("form", frozenset({VIEW, INVALIDATE}), address=PAGE),
+    Action("form", frozenset({VIEW, INVALIDATE}), address=FORM),
     Action(
         "confirm",
         frozenset({VIEW, INVALIDATE}),
         "post",
-        PAGE,
+        FORM,
         (("everything", "on"), ("confirm", ""), ("agreed", 9)),
     ),
     Action("carry on", frozenset({VIEW, INVALIDATE}), "post", "{audit}carry_on/"),
@@ -108,7 +117,7 @@ def client_of(django_user_model, permissions) -> Client:
 @pytest.fixture
 def subject():
     """An entry of which everything can be done, and an invalidation that is not done."""
-    request = asking(image("image/png", PNG)) | {"parameters": {}}
+    request = asking_with(image("image/png", PNG)) | {"parameters": {}}
     entry = store("entry", request=request, answer={"secret": "x"})
     proposals.keep(draft("entry", age=-5, answer={"secret": "y"}), 0, "jo")
     return entry, resumable.begin(Criteria(namespace="nobody"), "jo")
@@ -200,7 +209,7 @@ def test_the_audit(django_user_model, subject, role):
 
 def test_prompts_are_not_told_by_what_differs(django_user_model):
     """What sets an entry apart from the nearest one is told by its parts, and not in words."""
-    from tests.admin.test_pages import store_asking
+    from tests.support.admin import store_asking
 
     store_asking("one", "The first secret.", seed=1)
     entry = store_asking("two", "The second secret.", seed=1)

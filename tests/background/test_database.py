@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -31,28 +31,12 @@ from llmcache import store
 from llmcache.background import database as placement
 from llmcache.background import pool, transactions
 from llmcache.background.pool import Workers
-from llmcache.models import CacheEntry
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CALL, make_client
-from tests.conftest import Backend, backend_parameters
-from tests.store.test_tiers import draft
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
-async def cancel_after(turns: int, task: asyncio.Task[Any]) -> None:
-    """So many turns of the loop later it has heard of it, and may not have gone on yet."""
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    if task.cancel():
-        with pytest.raises(asyncio.CancelledError):
-            await task
+from tests.support.backends import Backend, backend_parameters, without_table
+from tests.support.clients import CALL, make_client
+from tests.support.entries import draft
+from tests.support.waiting import cancel_after, wait_until
 
 
 class Undo(Exception):
@@ -118,18 +102,6 @@ def test_trouble_inside_a_transaction_does_not_abort_it(model: StandIn, database
             Group.objects.using(database).create(name="mine too")
         drain()
     assert Group.objects.using(database).count() == 2
-
-
-@contextmanager
-def without_table() -> Iterator[None]:
-    """Inside, every statement of llmcache fails: it names a table that is not there."""
-    meta = CacheEntry._meta
-    assert all(field.cached_col for field in meta.fields)  # kept for ever, with the table's name
-    name, meta.db_table = meta.db_table, "a_table_that_is_not_there"
-    try:
-        yield
-    finally:
-        meta.db_table = name
 
 
 def drain() -> None:

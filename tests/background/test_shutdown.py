@@ -20,8 +20,9 @@ from llmcache import store
 from llmcache.exceptions import InvalidArgument
 from llmcache.store.rows import late_answers
 from llmcache.usage import ledger
-from tests.store.rows.test_waiting import hold_the_write_lock
-from tests.store.test_tiers import KEY, draft
+from tests.support.backends import hold_the_write_lock
+from tests.support.entries import KEY, draft
+from tests.support.paths import ROOT
 from tests.support.servers import free_port
 
 # (a busy machine; each takes less than 2 seconds by itself)
@@ -96,8 +97,7 @@ def site(tmp_path: Path) -> Path:
 
 
 def environment(site: Path) -> dict[str, str]:
-    root = Path(__file__).parents[2]
-    paths = os.pathsep.join([str(site), str(root)])
+    paths = os.pathsep.join([str(site), str(ROOT)])
     return {**os.environ, "PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"}
 
 

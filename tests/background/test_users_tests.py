@@ -26,7 +26,7 @@ from llmcache.background import database as placement
 from llmcache.outcomes import Call, Tier
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CALL, make_client
+from tests.support.clients import CALL, make_client
 
 
 def ask_client(model: StandIn) -> None:

@@ -22,9 +22,14 @@ from llmcache.store.rows import late_answers
 from llmcache.store.rows import tier as durable
 from llmcache.usage import history
 
+ADMIN = "/admin/llmcache"
+
+ENTRIES = f"{ADMIN}/cacheentry"
+
 HOUR, DAY = 3600, 86_400
 
 SYSTEM = "Read what the customer writes, and fill in the ticket. Take everything from the text."
+
 TICKETS = [
     ("The printer is on fire. Please hurry!", "Printer on fire", True, "hardware"),
     (
@@ -39,6 +44,7 @@ TICKETS = [
     ("The front brake is broken, and I nearly fell.", "Broken front brake", True, "hardware"),
     ("注文した自転車はいつ届きますか。", "配送状況の確認", False, "orders"),
 ]
+
 PLACES = [
     ("support", "gpt-4.1-mini", "shop.tickets.Ticket", 410_000),
     ("support", "claude-sonnet-4-5", "shop.tickets.Ticket", 6_100_000),

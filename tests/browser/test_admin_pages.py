@@ -10,17 +10,15 @@ from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.envelope import ANSWER, REQUEST, seal
 from llmcache.store.rows import late_answers
 from llmcache.store.rows import tier as durable
+from tests.browser.looks import BACKGROUNDS, assert_fits, looks, widths
 
 pytestmark = pytest.mark.browser
 
 LIST = "/admin/llmcache/cacheentry/"
+
 ATTACK = "<script>window.ran = true; alert(1)</script><img src=x onerror='window.ran = true'>"
+
 LONG = f"{ATTACK}\n" + "200 kB of words and " * 10_000 + "x" * 10_000
-
-looks = pytest.mark.parametrize("color_scheme", ["light", "dark"])
-widths = pytest.mark.parametrize("width", [1280, 390])
-
-BACKGROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 18, 18)"}
 
 
 def store(key, text):
@@ -53,11 +51,6 @@ def entries(transactional_db):
 def assert_harmless(page):
     assert page.evaluate("window.ran") is None
     assert page.locator("#content img[src=x]").count() == 0
-
-
-def assert_fits(page):
-    """Nothing makes the page wider than the window."""
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 @looks

@@ -21,9 +21,10 @@ from llmcache.removal import resumable
 from llmcache.removal.criteria import Criteria
 from llmcache.store import proposals
 from llmcache.store.rows import tier as durable
-from tests.admin.test_pages import draft
 from tests.browser import shop
+from tests.browser.shop import ADMIN, ENTRIES
 from tests.support import servers
+from tests.support.admin import draft
 
 pytestmark = [
     pytest.mark.browser,
@@ -31,20 +32,22 @@ pytestmark = [
     pytest.mark.django_db(transaction=True, databases=["default", "postgres"]),
 ]
 
-ADMIN = "/admin/llmcache"
-ENTRIES = f"{ADMIN}/cacheentry"
 AUDIT = f"{ADMIN}/invalidation"
 
 LOOKS = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
+
 # (to load style sheets once more, axe would write one into the page: the policy forbids that)
 OPTIONS = {"resultTypes": ["violations"], "preload": False}
+
 # What makes a page wider than its window.
 WIDER = """
 document.documentElement.scrollWidth <= window.innerWidth ? [] : [...document.querySelectorAll("*")]
     .filter(each => each.getBoundingClientRect().right > window.innerWidth)
     .map(each => each.outerHTML.slice(0, 200))
 """
+
 LONGEST_PICTURE = 1600
+
 SCREENSHOTS = os.environ.get("LLMCACHE_SCREENSHOTS")
 
 

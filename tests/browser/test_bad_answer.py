@@ -14,9 +14,9 @@ from llmcache.models import Invalidation
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
 from tests.benchmarks import scale
-from tests.browser.test_all_pages import ENTRIES
-from tests.client.test_wrapping import make_client
+from tests.browser.shop import ENTRIES
 from tests.support import servers
+from tests.support.clients import make_client
 from tests.support.ticket import Ticket
 
 LIKE_IT = 4_000

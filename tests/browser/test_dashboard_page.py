@@ -1,19 +1,19 @@
 """The dashboard as a browser shows it: wide and narrow, light and dark, for everybody."""
 
 import os
-from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from llmcache.usage.rollup import roll_up_usage
-from tests.admin.test_dashboard import PAGE, fill
-from tests.browser.test_admin_pages import BACKGROUNDS, assert_fits, looks, widths
+from tests.browser.looks import BACKGROUNDS, assert_fits, looks, widths
+from tests.support.admin import DASHBOARD, fill_dashboard
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.browser
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
 PICTURES = {("light", 1280): "dashboard.png", ("dark", 390): "dashboard-phone.png"}
 # What would keep somebody from reading or using the page.
 SERIOUS = {"serious", "critical"}
@@ -34,9 +34,9 @@ def take_picture(page, name):
 @looks
 @widths
 def test_it_can_be_read_by_everybody(transactional_db, visit, color_scheme, width):
-    fill(days=14)
+    fill_dashboard(days=14)
     roll_up_usage()
-    with visit(PAGE, color_scheme=color_scheme, width=width) as page:
+    with visit(DASHBOARD, color_scheme=color_scheme, width=width) as page:
         expect(page.locator("body")).to_have_css("background-color", BACKGROUNDS[color_scheme])
         expect(page.locator(".llmcache-chart svg")).to_have_count(2)
         assert_fits(page)
@@ -52,15 +52,15 @@ def test_it_can_be_read_by_everybody(transactional_db, visit, color_scheme, widt
 @looks
 @widths
 def test_with_no_data(transactional_db, visit, color_scheme, width):
-    with visit(PAGE, color_scheme=color_scheme, width=width) as page:
+    with visit(DASHBOARD, color_scheme=color_scheme, width=width) as page:
         expect(page.get_by_role("heading", name="What to do first")).to_be_visible()
         assert_fits(page)
         assert_accessible(page)
 
 
 def test_it_is_used_by_keyboard(transactional_db, visit):
-    fill(days=3)
-    with visit(PAGE) as page:
+    fill_dashboard(days=3)
+    with visit(DASHBOARD) as page:
         page.get_by_role("link", name="24 hours").focus()
         page.keyboard.press("Enter")
         expect(page.locator(".llmcache-period [aria-current]")).to_have_text("24 hours")

@@ -18,8 +18,7 @@ from llmcache.client.many.batch import Result
 from llmcache.policy import CacheMode
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.client.test_many import Scripted
-from tests.client.test_wrapping import CALL, MESSAGES, make_client
+from tests.support.clients import CALL, MESSAGES, Scripted, make_client
 from tests.support.ticket import Ticket
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ from llmcache.client.replay import NotRebuildable, ask_again, propose, refresh_e
 from llmcache.middleware import NamespaceMiddleware
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.admin.test_pages import page_of
-from tests.client.test_replay import await_lease, expire
-from tests.client.test_wrapping import CALL, CLOSE, make_client
+from tests.support.admin import page_of
+from tests.support.clients import CALL, CLOSE, make_client
+from tests.support.entries import expire
+from tests.support.waiting import await_lease
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

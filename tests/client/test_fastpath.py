@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 import llmcache
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CALL, MESSAGES, make_client, make_plain_client
+from tests.support.clients import CALL, MESSAGES, make_client, make_plain_client
 from tests.support.ticket import Ticket
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 import instructor
@@ -20,11 +19,11 @@ import llmcache
 from llmcache.client import registry, replay
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CALL, make_client
+from tests.support.clients import CALL, make_client
+from tests.support.paths import ROOT
 from tests.support.ticket import Ticket
 
 pytestmark = pytest.mark.django_db(transaction=True)
-ROOT = Path(__file__).parents[2]
 
 
 def make_lazy(model: StandIn, **kwargs: Any) -> Any:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import instructor
@@ -16,7 +14,6 @@ from asgiref.sync import async_to_sync
 from billiard.exceptions import SoftTimeLimitExceeded
 from django.core.cache import caches
 from django.db import connection, transaction
-from django.db.backends.utils import CursorWrapper
 from pydantic import BaseModel, Field, field_validator
 
 import llmcache
@@ -31,9 +28,15 @@ from llmcache.store.records import Found, Missing
 from llmcache.store.rows import tier as durable
 from llmcache.usage import hits
 from project.standin.server import StandIn
-from tests.client.test_wrapping import make_client
-from tests.conftest import ALL_DATABASES, ALL_HOT_TIERS, Backend, backend_parameters
-from tests.store.test_tiers import draft
+from tests.support.backends import (
+    ALL_DATABASES,
+    ALL_HOT_TIERS,
+    Backend,
+    backend_parameters,
+    statements,
+)
+from tests.support.clients import Scripted, make_client
+from tests.support.entries import draft
 from tests.support.ticket import Ticket
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
@@ -59,57 +62,6 @@ def many(request: pytest.FixtureRequest, model: StandIn) -> Many:
         return await llmcache.acreate_many(aclient, requests, **options)
 
     return async_to_sync(run)
-
-
-class Scripted:
-    """A function that `instructor` asks in the place of an SDK; it notes what goes on."""
-
-    def __init__(self, seconds: float = 0.0, fails: frozenset[str] = frozenset()) -> None:
-        self.seconds, self.fails = seconds, fails
-        self.asked: list[str] = []
-        self.running = self.most = 0
-        self.threads: set[int] = set()
-        self.lock = threading.Lock()
-
-    def __call__(self, **arguments: Any) -> Any:
-        text = self._begin(arguments)
-        time.sleep(self.seconds)
-        return self._end(text)
-
-    def _begin(self, arguments: dict[str, Any]) -> str:
-        text = str(arguments["messages"][-1]["content"])
-        with self.lock:
-            self.asked.append(text)
-            self.threads.add(threading.get_ident())
-            self.running += 1
-            self.most = max(self.most, self.running)
-        return text
-
-    def _end(self, text: str) -> Any:
-        from openai.types.chat import ChatCompletion
-
-        with self.lock:
-            self.running -= 1
-        if text in self.fails:
-            raise ConnectionError(text)
-        function = {"name": "Ticket", "arguments": json.dumps({"title": text})}
-        call = {"id": "1", "type": "function", "function": function}
-        message = {"role": "assistant", "content": None, "tool_calls": [call]}
-        choice = {"index": 0, "finish_reason": "tool_calls", "message": message}
-        return ChatCompletion.model_validate(
-            {
-                "id": "1",
-                "created": 1,
-                "model": "m",
-                "object": "chat.completion",
-                "choices": [choice],
-            }
-        )
-
-    def client(self) -> Any:
-        plain = instructor.patch(create=self.__call__, mode=instructor.Mode.TOOLS)
-        made = instructor.Instructor(client=None, create=plain, mode=instructor.Mode.TOOLS)
-        return llmcache.wrap(made, model="m", endpoint="scripted")
 
 
 class AsyncScripted(Scripted):
@@ -239,21 +191,6 @@ def noting(trips: list[str], name: str, method: Any) -> Any:
         return method(self, *given, **options)
 
     return noted
-
-
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    """The statements on all connections; those of the cache are on threads of their own."""
-    seen: list[str] = []
-    execute = CursorWrapper.execute
-
-    def noted(self: Any, sql: str, *args: Any, **kwargs: Any) -> Any:
-        seen.append(sql)
-        return execute(self, sql, *args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CursorWrapper, "execute", noted)
-        yield seen
 
 
 def test_one_query(model: StandIn) -> None:

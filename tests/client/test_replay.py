@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, Literal, cast
@@ -11,18 +10,18 @@ from typing import Any, Literal, cast
 import instructor
 import openai
 import pytest
-from django.utils import timezone
 from instructor.v2.core.multimodal import Image
 from pydantic import BaseModel
 
 import llmcache
 from llmcache.client import registry
 from llmcache.client.replay import NotRebuildable, ask_again, refresh_entry, request_of
-from llmcache.models import Lease
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CALL, CLOSE, make_client
+from tests.support.clients import CALL, CLOSE, make_client
+from tests.support.entries import expire
 from tests.support.ticket import Ticket
+from tests.support.waiting import await_lease
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -46,20 +45,6 @@ def client(model: StandIn) -> Any:
 
 def the_row() -> Any:
     return durable.entries().get()
-
-
-def expire() -> None:
-    await_lease()
-    past = timezone.now() - timedelta(seconds=30)
-    durable.entries().update(expires_at=past, stale_until=past + timedelta(hours=1))
-
-
-def await_lease() -> None:
-    """Until whoever has asked has given the lease back, which nobody waits for otherwise."""
-    deadline = time.monotonic() + 20
-    while Lease.objects.exclude(token="").exists():
-        assert time.monotonic() < deadline, "nobody gave the lease back"
-        time.sleep(0.01)
 
 
 REBUILDABLE: dict[str, dict[str, Any]] = {

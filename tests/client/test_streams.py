@@ -10,9 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
-import anthropic
 import instructor
-import openai
 import pytest
 from instructor import Mode
 from instructor.v2.dsl.response_list import ListResponse
@@ -26,55 +24,18 @@ from llmcache.codec.equality import same
 from llmcache.providers.admission import ends_in, why_chunk_not_admitted
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CLOSE, MESSAGES
-from tests.providers.test_admission import _nested
-from tests.support.shapes import Cat, Dog
+from tests.support.clients import MESSAGES
+from tests.support.shapes import Cat, Dog, _nested
+from tests.support.streams import Asking, make_asking
 from tests.support.ticket import Ticket
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 FIRE, FLOOD = {"title": "Fire", "priority": 1}, {"title": "Flood"}
+
 TICKETS = [Ticket(**FIRE), Ticket(**FLOOD)]
+
 ANIMALS = [{"kind": "cat", "lives": 9}, {"kind": "dog", "tricks": ["sit"]}]
-
-
-class Asking:
-    """A client whose streams are read to their end, sync or async alike."""
-
-    def __init__(self, client: Any, limits: dict[str, Any], is_async: bool) -> None:
-        self.client = client
-        self.limits = limits
-        self.is_async = is_async
-
-    def iterable(self, response_model: Any = Ticket, **arguments: Any) -> list[Any]:
-        return self._read(self.client.create_iterable, response_model, arguments)
-
-    def partial(self, response_model: Any = Ticket, **arguments: Any) -> list[Any]:
-        return self._read(self.client.create_partial, response_model, arguments)
-
-    def _read(self, create: Callable[..., Any], model: Any, arguments: dict[str, Any]) -> list[Any]:
-        call = {"response_model": model, "messages": MESSAGES} | self.limits | arguments
-        if self.is_async:
-            return asyncio.run(_listed(create, call))
-        return list(create(**call))
-
-
-async def _listed(create: Callable[..., Any], call: dict[str, Any]) -> list[Any]:
-    return [item async for item in create(**call)]
-
-
-def make_asking(model: StandIn, provider: str, mode: Mode, is_async: bool, **kwargs: Any) -> Asking:
-    sdk: Any
-    if provider == "openai":
-        openai_class: Any = openai.AsyncOpenAI if is_async else openai.OpenAI
-        sdk = openai_class(api_key="k", base_url=model.url, default_headers=CLOSE, max_retries=0)
-        client = instructor.from_openai(sdk, mode=mode)
-        return Asking(llmcache.wrap(client, model="gpt-4.1-mini", **kwargs), {}, is_async)
-    anthropic_class: Any = anthropic.AsyncAnthropic if is_async else anthropic.Anthropic
-    sdk = anthropic_class(api_key="k", base_url=model.root, default_headers=CLOSE, max_retries=0)
-    client = instructor.from_anthropic(sdk, mode=mode)
-    return Asking(llmcache.wrap(client, model="claude", **kwargs), {"max_tokens": 1000}, is_async)
-
 
 MODES = [
     ("openai", Mode.TOOLS),

@@ -15,7 +15,7 @@ from instructor import Mode
 import llmcache
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CALL, CLOSE, make_client
+from tests.support.clients import CALL, CLOSE, make_client
 from tests.support.ticket import Ticket
 
 pytestmark = pytest.mark.django_db(transaction=True)

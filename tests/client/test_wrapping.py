@@ -33,33 +33,18 @@ from llmcache import signals
 from llmcache.store.rows import columns
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
+from tests.support.clients import (
+    CALL,
+    CLOSE,
+    MESSAGES,
+    make_client,
+    make_plain_client,
+    make_sdk,
+    outcomes,
+)
 from tests.support.ticket import Ticket
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-MESSAGES = [
-    {"role": "system", "content": "Extract the ticket."},
-    {"role": "user", "content": "The printer is on fire."},
-]
-CALL: dict[str, Any] = {"response_model": Ticket, "messages": MESSAGES}
-
-
-# So that the SDK leaves no connection behind that nobody closes.
-CLOSE = {"Connection": "close"}
-
-
-def make_client(model: StandIn, name: str = "openai/gpt-4.1-mini", **kwargs: Any) -> Any:
-    headers = CLOSE | kwargs.pop("default_headers", {})
-    arguments = {"api_key": "k", "base_url": model.url} | kwargs
-    return llmcache.from_provider(name, default_headers=headers, **arguments)
-
-
-def make_plain_client(endpoint: StandIn, **kwargs: Any) -> Any:
-    return instructor.from_openai(make_sdk(endpoint), **kwargs)
-
-
-def make_sdk(model: StandIn) -> openai.OpenAI:
-    return openai.OpenAI(api_key="k", base_url=model.url, default_headers=CLOSE)
 
 
 @pytest.fixture
@@ -73,10 +58,6 @@ def create(request: pytest.FixtureRequest, model: StandIn) -> Any:
     if request.param == "sync":
         return make_client(model).create
     return async_to_sync(make_client(model, async_client=True).create)
-
-
-def outcomes(calls: list[Any]) -> list[tuple[str, str | None]]:
-    return [(call.outcome, call.tier) for call in calls]
 
 
 def test_the_model_is_asked_once(model: StandIn, create: Callable[..., Any]) -> None:

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, StrEnum
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, cast
 from uuid import UUID, uuid4
@@ -55,8 +54,8 @@ from llmcache.codec.completions import Dumped, NotReproducible
 from llmcache.codec.envelope import ANSWER, HEADER, REQUEST, seal, unseal
 from llmcache.codec.equality import same
 from llmcache.exceptions import CorruptEntry
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 KEY = "0123456789abcdef" * 4
 OTHER_KEY = "f" * 64
 OLD, NEW, STRANGE = (base64.b64encode(bytes([n]) * 32).decode() for n in (1, 2, 3))

@@ -42,9 +42,9 @@ from llmcache.codec.equality import same
 from llmcache.exceptions import CorruptEntry
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.client.test_streams import make_asking
-from tests.client.test_wrapping import CALL, CLOSE, MESSAGES, make_client, make_sdk
+from tests.support.clients import CALL, CLOSE, MESSAGES, make_client, make_sdk
 from tests.support.dialects import chat
+from tests.support.streams import make_asking
 from tests.support.ticket import Ticket
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]

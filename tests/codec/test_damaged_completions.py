@@ -20,7 +20,7 @@ from llmcache.codec.envelope import ANSWER, seal
 from llmcache.exceptions import CorruptEntry
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.client.test_wrapping import MESSAGES, make_client
+from tests.support.clients import MESSAGES, make_client
 from tests.support.ticket import Ticket
 
 CLASSES = [

@@ -20,7 +20,7 @@ from pydantic import (
 import llmcache
 from llmcache.codec import quiet
 from project.standin.server import StandIn
-from tests.client.test_wrapping import MESSAGES, make_client, make_plain_client, make_sdk
+from tests.support.clients import MESSAGES, make_client, make_plain_client, make_sdk
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from tests.background.test_database import without_table
+from tests.support.backends import without_table
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

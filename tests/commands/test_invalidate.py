@@ -19,7 +19,7 @@ from llmcache.models import Invalidation
 from llmcache.outcomes import Tier
 from llmcache.removal.invalidate import Invalidated
 from llmcache.store.rows import tier as durable
-from tests.removal.test_invalidate import KEYS, fill
+from tests.support.removal import KEYS, fill
 
 pytestmark = pytest.mark.django_db
 

@@ -14,7 +14,7 @@ from django.db.models import F
 from llmcache.models import UsageHour
 from llmcache.reasons import ReasonCode
 from llmcache.store.rows import tier as durable
-from tests.reports.test_reports import group, save, sums, write
+from tests.support.ledger import group, save, sums, write
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

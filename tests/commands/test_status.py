@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -16,23 +15,9 @@ from llmcache.breakers import FAILURES, Use
 from llmcache.models import Lease, Outage, PendingEviction
 from llmcache.outcomes import Tier
 from llmcache.resilience import outages
-from tests.conftest import ALL_DATABASES, Backend, backend_parameters
-from tests.promises.test_trouble import unreachable
-from tests.resilience.test_breakers import _closed, unwatched  # noqa: F401 - fixtures
-from tests.store.test_tiers import KEY, OTHER_KEY, draft
-
-
-def status(*, fails: bool = False) -> dict[str, Any]:
-    """What the command tells programs."""
-    output = StringIO()
-    if fails:
-        with pytest.raises(SystemExit) as ended:
-            call_command("llmcache_status", "--format", "json", stdout=output)
-        assert ended.value.code == 1
-    else:
-        call_command("llmcache_status", "--format", "json", stdout=output)
-    told: dict[str, Any] = json.loads(output.getvalue())
-    return told
+from tests.support.backends import ALL_DATABASES, Backend, backend_parameters, unreachable
+from tests.support.entries import KEY, OTHER_KEY, draft
+from tests.support.health import status
 
 
 def text() -> str:
@@ -101,7 +86,7 @@ def test_a_hot_tier_that_is_down_is_told(settings: Any) -> None:
 # Outages
 
 
-def test_an_outage_is_a_row_of_its_process(database: str, unwatched: Any) -> None:  # noqa: F811
+def test_an_outage_is_a_row_of_its_process(database: str, unwatched: Any) -> None:
     error, since = OSError(111, "no\0answer\ud800"), timezone.now()
     for _ in range(FAILURES):
         its = breakers.breakers[Tier.HOT, Use.READ]
@@ -116,7 +101,7 @@ def test_an_outage_is_a_row_of_its_process(database: str, unwatched: Any) -> Non
     assert status()["outages"] == []
 
 
-def test_what_is_over_is_not_noted(database: str, unwatched: Any) -> None:  # noqa: F811
+def test_what_is_over_is_not_noted(database: str, unwatched: Any) -> None:
     outages.note(Tier.HOT, Use.READ, timezone.now(), OSError())
     assert status()["outages"] == []
 

@@ -19,11 +19,11 @@ from django.core.management import CommandError, call_command
 import llmcache
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
+from tests.support.paths import ROOT
 from tests.support.ticket import Ticket
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
-ROOT = Path(__file__).parents[2]
 OPTIONS = ["--model", "openai/gpt-4.1-mini", "--response-model", "tests.support.ticket.Ticket"]
 
 

@@ -36,7 +36,8 @@ from llmcache.decorators import CachedFunction
 from llmcache.decorators.request import FunctionRequest
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CALL, make_client, make_sdk
+from tests.support.clients import CALL, make_client, make_sdk
+from tests.support.paths import ROOT
 from tests.support.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -510,7 +511,7 @@ def run_script(path: Path, program: str, database: Path) -> str:
     path.write_text(program)
     environment = {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(ROOT),
         "DATABASE": str(database),
     }
     done = subprocess.run(
@@ -1307,7 +1308,7 @@ async def ask(client, text: str) -> "Undefined": ...
 """
     done = subprocess.run(
         [sys.executable, "-c", program],
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         capture_output=True,
         text=True,
     )

@@ -33,13 +33,13 @@ from tests.support.pages import (
     FIRST_CALL,
     MANUAL,
     PYTHON,
-    ROOT,
     SHELL,
     Block,
     Namespace,
     commands,
     execute,
 )
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -25,13 +25,13 @@ from tests.support.pages import (
     MANUAL,
     PAGES,
     PROSE,
-    ROOT,
     commands,
     first_column,
     prose,
     section,
     table,
 )
+from tests.support.paths import ROOT
 
 
 def test_the_settings() -> None:

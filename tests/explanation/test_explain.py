@@ -29,8 +29,7 @@ from llmcache.store.hot import tier as hot
 from llmcache.store.rows import tier as durable
 from llmcache.usage import hits
 from project.standin.server import StandIn
-from tests.client.test_many import statements
-from tests.conftest import Backend
+from tests.support.backends import Backend, statements
 from tests.support.ticket import Ticket
 
 transactional = pytest.mark.django_db(transaction=True)

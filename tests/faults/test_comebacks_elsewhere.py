@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tests.background.test_database import wait_until
 from tests.faults import sites
 from tests.faults.children import Child, prepare
 from tests.faults.knowing import QUESTIONS, obey
 from tests.faults.sites import Site
 from tests.support.servers import PostgreSQLServer, RedisServer, require
+from tests.support.waiting import wait_until
 
 SERVED = len(QUESTIONS) * 3
 REMOVALS = [("invalidate", "keys"), ("invalidate", "everything"), ("delete", "ORM")]

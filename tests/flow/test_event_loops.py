@@ -10,7 +10,7 @@ import trio
 
 import llmcache
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CALL, make_client
+from tests.support.clients import CALL, make_client
 from tests.support.ticket import Ticket
 
 asked: list[str] = []

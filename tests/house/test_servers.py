@@ -14,6 +14,7 @@ import psycopg
 import pytest
 import redis
 
+from tests.support.paths import ROOT
 from tests.support.servers import (
     MariaDBServer,
     PostgreSQLServer,
@@ -24,8 +25,6 @@ from tests.support.servers import (
     is_alive,
     require,
 )
-
-ROOT = Path(__file__).parents[2]
 
 
 def redis_answers(url: str) -> bool:

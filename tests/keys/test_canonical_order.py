@@ -30,7 +30,7 @@ import llmcache
 from llmcache.keys.forms import copied
 from llmcache.keys.request import canonical_context
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CALL, make_client, outcomes
+from tests.support.clients import CALL, make_client, outcomes
 
 FORWARDS, BACKWARDS = {"a": 1, "b": 2}, {"b": 2, "a": 1}
 Pair = namedtuple("Pair", "left right")

@@ -38,8 +38,8 @@ from llmcache.keys.request import (
     canonical_part,
     digest,
 )
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 # With LLMCACHE_LONG=1: 100,000 pairs, in rounds that each end before a test counts as hanging.
 ROUNDS, PAIRS = (100, 1_000) if os.environ.get("LLMCACHE_LONG") else (1, 300)
 in_rounds = pytest.mark.parametrize("nth", range(ROUNDS))

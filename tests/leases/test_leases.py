@@ -41,12 +41,12 @@ from llmcache.store.rows import locks
 from llmcache.store.rows import tier as durable
 from llmcache.usage import hits
 from project.standin.server import StandIn
-from tests.background.test_database import cancel_after, wait_until
-from tests.client.test_wrapping import CALL, make_client
-from tests.conftest import Backend, backend_parameters, use_backend
-from tests.store.test_tiers import in_deadlocks
 from tests.support import child
+from tests.support.backends import Backend, backend_parameters, use_backend
+from tests.support.clients import CALL, make_client
+from tests.support.entries import in_deadlocks
 from tests.support.servers import RedisServer, require
+from tests.support.waiting import cancel_after, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 

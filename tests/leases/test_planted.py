@@ -19,9 +19,9 @@ from llmcache.models import Lease as LeaseRow
 from llmcache.outcomes import Tier
 from llmcache.store.hot import tier as hot
 from project.standin.server import StandIn
-from tests.background.test_database import wait_until
-from tests.client.test_wrapping import CALL, make_client
-from tests.conftest import Backend, backend_parameters, use_backend
+from tests.support.backends import Backend, backend_parameters, use_backend
+from tests.support.clients import CALL, make_client
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 

@@ -17,11 +17,11 @@ from packaging.requirements import Requirement
 
 import llmcache
 from project.standin.server import StandIn
+from tests.support.paths import ROOT
 
 # To install what the app depends on takes half a minute on a quiet machine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parents[2]
 NAME = f"django_llmcache-{llmcache.__version__}"
 EXTRAS = {"celery", "encryption", "prices", "progress", "redis", "zstd"}
 

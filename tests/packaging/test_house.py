@@ -11,7 +11,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINNED = sorted(ROOT.glob("requirements*.txt"))
 
@@ -67,8 +68,9 @@ def test_importing_the_app_imports_no_heavy_library() -> None:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The app and its rules, to be broken."""
-    shutil.copytree(ROOT / "llmcache", tmp_path / "llmcache")
+    """The app, its tests and their rules, to be broken."""
+    for package in ("llmcache", "tests"):
+        shutil.copytree(ROOT / package, tmp_path / package)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
 
@@ -77,6 +79,10 @@ def complaints(copy: Path, *command: str) -> str:
     program = Path(sys.executable).with_name(command[0])
     done = subprocess.run([program, *command[1:]], cwd=copy, capture_output=True, text=True)
     return done.stdout if done.returncode else ""
+
+
+def broken_contracts(copy: Path) -> list[str]:
+    return re.findall(r"^.+ BROKEN", complaints(copy, "lint-imports", "--no-cache"), re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +101,13 @@ def test_the_layers_are_watched(copy: Path, module: str, line: str, contract: st
     """`make lint` shows that the contracts hold; this, that they can be broken."""
     with (copy / "llmcache" / module.replace(".", "/")).with_suffix(".py").open("a") as source:
         source.write(f"\n{line}\n")
-    broken = re.findall(r"^.+ BROKEN", complaints(copy, "lint-imports", "--no-cache"), re.MULTILINE)
-    assert any(contract in name for name in broken), broken
+    assert any(contract in name for name in broken_contracts(copy))
+
+
+def test_that_no_test_is_imported_is_watched(copy: Path) -> None:
+    with (copy / "tests" / "support" / "waiting.py").open("a") as source:
+        source.write("\nfrom tests.test_conf import test_the_defaults\n")
+    assert any("No test is imported" in name for name in broken_contracts(copy))
 
 
 @pytest.mark.parametrize(

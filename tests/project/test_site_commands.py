@@ -16,8 +16,7 @@ import psutil
 import pytest
 
 from project.management.commands.demo import free_port
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.support.paths import ROOT
 
 
 @contextmanager

@@ -4,14 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from project.environment import flag, listed, secret_key
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 READ = """
 import json
 from project import settings

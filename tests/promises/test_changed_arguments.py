@@ -16,10 +16,9 @@ from pydantic import BaseModel, ValidationInfo, field_validator
 import llmcache
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.client.test_many import Scripted
-from tests.client.test_wrapping import make_client
-from tests.providers.test_providers import City, Make, anthropic, azure_openai, bedrock, google
+from tests.support.clients import Scripted, make_client
 from tests.support.dialects import Model
+from tests.support.sdks import City, Make, anthropic, azure_openai, bedrock, google
 from tests.support.ticket import Ticket
 
 pytestmark = pytest.mark.django_db(transaction=True)

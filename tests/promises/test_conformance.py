@@ -25,6 +25,7 @@ import llmcache
 from llmcache.codec.equality import same
 from project.standin.server import StandIn
 from tests.support import child
+from tests.support.paths import ROOT
 from tests.support.shapes import (
     DOCUMENT,
     MEDIA,
@@ -42,7 +43,7 @@ from tests.support.shapes import (
 )
 
 ROWS = list(rows())
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "clients.md"
+PAGE = ROOT / "docs" / "how-to" / "clients.md"
 
 REFUSED = "instructor or the provider refuses the call"
 # What is not cached, or not to be had at all, and why.

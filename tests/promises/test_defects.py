@@ -23,8 +23,8 @@ import llmcache
 from llmcache.store.hot import tier as hot
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CALL, CLOSE, make_client
-from tests.promises.test_trouble import unreachable
+from tests.support.backends import unreachable
+from tests.support.clients import CALL, CLOSE, make_client
 from tests.support.ticket import Ticket
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]

@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field, SecretStr, create_model
 import llmcache
 from llmcache.codec.equality import same
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CALL, make_client
+from tests.support.clients import CALL, make_client
 
 ROUNDS, EXAMPLES = (100, 100) if os.environ.get("LLMCACHE_LONG") else (1, 200)
 

@@ -16,8 +16,8 @@ import redis
 
 import llmcache
 from project.standin.server import StandIn
-from tests.client.test_wrapping import make_plain_client
 from tests.support import servers
+from tests.support.clients import make_plain_client
 from tests.support.pages import BLOCKS, FIRST_CALL, PYTHON, Namespace, execute
 
 pytestmark = [pytest.mark.slow, pytest.mark.redis, pytest.mark.django_db(transaction=True)]

@@ -32,12 +32,12 @@ from llmcache.store.records import Found
 from llmcache.store.rows import late_answers
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CALL, CLOSE, make_client
-from tests.conftest import ALL_DATABASES, Backend, backend_parameters
-from tests.removal.test_invalidate import KEYS, fill
-from tests.store.test_evictions import eventually, notes
-from tests.store.test_tiers import draft
+from tests.support.backends import ALL_DATABASES, Backend, backend_parameters
+from tests.support.clients import CALL, CLOSE, make_client
+from tests.support.entries import draft
+from tests.support.removal import KEYS, fill, notes
 from tests.support.ticket import Ticket
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -427,7 +427,7 @@ def test_a_copy_is_taken_back_when_its_row_was_not_held_to_the_end(
 
     monkeypatch.setattr(hot, "write_many", lose_the_connection)
     assert isinstance(store.lookup(KEYS[0]), Found)
-    assert eventually(lambda: hot.read(KEYS[0]) is None and not notes(backend))
+    wait_until(lambda: hot.read(KEYS[0]) is None and not notes(backend))
 
 
 def in_a_session(sql: str) -> None:

@@ -21,7 +21,7 @@ import llmcache
 from llmcache.middleware import NamespaceMiddleware
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CALL, CLOSE, make_client
+from tests.support.clients import CALL, CLOSE, make_client
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -12,8 +12,8 @@ import pytest
 
 from llmcache.store.hot import tier as hot
 from project.standin.server import StandIn
-from tests.conftest import Backend, backend_parameters
 from tests.support import child
+from tests.support.backends import Backend, backend_parameters
 
 pytestmark = pytest.mark.slow
 

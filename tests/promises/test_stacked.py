@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.management import call_command
-from pydantic import BaseModel, ValidationInfo, field_validator
 
 import llmcache
 from llmcache.models import EntryPart, Invalidation
@@ -22,9 +21,20 @@ from llmcache.removal.invalidate import invalidate_selected
 from llmcache.store import batches
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.client.test_wrapping import make_client
-from tests.conftest import ALL_DATABASES, Backend, backend_parameters
-from tests.support.ticket import Ticket
+from tests.support.backends import ALL_DATABASES, Backend, backend_parameters
+from tests.support.stacked import (
+    Checked,
+    ask,
+    asked,
+    atitle,
+    clients,
+    page,
+    prompt,
+    sentence,
+    several,
+    title,
+    titles,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -33,75 +43,8 @@ everywhere = pytest.mark.parametrize(
     backend_parameters(ALL_DATABASES, [None]) + backend_parameters(["default"], ["redis"]),
     indirect=True,
 )
+
 on_one = pytest.mark.parametrize("backend", backend_parameters(["default"], [None]), indirect=True)
-
-clients: dict[str, Any] = {}
-
-
-@pytest.fixture(autouse=True)
-def _clients(model: StandIn) -> Iterator[None]:
-    clients["plain"] = make_client(model, namespace="inside")
-    clients["awaited"] = make_client(model, namespace="inside", async_client=True)
-    yield
-    clients.clear()
-
-
-def prompt(text: str) -> dict[str, Any]:
-    return {"response_model": Ticket, "messages": [{"role": "user", "content": text}]}
-
-
-def ask(text: str, **more: Any) -> Ticket:
-    ticket: Ticket = clients["plain"].create(**prompt(text), **more)
-    return ticket
-
-
-@llmcache.cached(tags=lambda number: [f"document:{number}"], namespace="outside")
-def title(number: int, text: str = "Where is my order?") -> str:
-    return ask(text).title
-
-
-@llmcache.cached(namespace="outside")
-async def atitle(number: int, text: str = "Where is my order?") -> str:
-    return str((await clients["awaited"].create(**prompt(text))).title)
-
-
-@llmcache.cached(tags=["sentences"])
-def sentence(number: int) -> str:
-    return f"{title(number)}!"
-
-
-@llmcache.cached(tags=lambda number: [f"page:{number}"])
-def page(number: int) -> str:
-    return f"{sentence(number)} {ask('And how much is it?').title}"
-
-
-@llmcache.cached
-def titles(number: int) -> Iterator[str]:
-    yield title(number)
-    yield ask("The second one, please.").title
-
-
-class Checked(BaseModel):
-    title: str
-
-    @field_validator("title")
-    @classmethod
-    def check(cls, value: str, info: ValidationInfo) -> str:
-        ask("Is this a good title?")
-        return value
-
-
-@llmcache.cached
-def several(texts: list[str]) -> list[str]:
-    results = llmcache.create_many(clients["plain"], [prompt(text) for text in texts])
-    return [result.unwrap().title for result in results]
-
-
-def asked(model: StandIn, work: Callable[[], Any], times: int = 1) -> int:
-    before = len(model.calls)
-    for _ in range(times):
-        work()
-    return len(model.calls) - before
 
 
 def rows() -> int:
@@ -116,7 +59,7 @@ REMOVALS: dict[str, Callable[[], Any]] = {
     "tags": lambda: llmcache.invalidate(tags=["document:1"]),
     "keys": lambda: llmcache.invalidate(keys=[title.key(1)]),
     "namespace": lambda: llmcache.invalidate(namespace="outside"),
-    "model": lambda: llmcache.invalidate(model=f"{__name__}.title"),
+    "model": lambda: llmcache.invalidate(model="tests.support.stacked.title"),
     "response model": lambda: llmcache.invalidate(response_model=str),
     "before": lambda: llmcache.invalidate(before=timedelta(0), namespace="outside"),
     "its own": lambda: title.invalidate(1),

@@ -17,7 +17,7 @@ import llmcache
 from llmcache.decorators import CachedFunction
 from llmcache.removal import audit
 from llmcache.store.rows import tier as durable
-from tests.conftest import ALL_DATABASES, Backend, backend_parameters
+from tests.support.backends import ALL_DATABASES, Backend, backend_parameters
 
 pytestmark = [
     pytest.mark.slow,

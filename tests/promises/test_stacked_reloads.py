@@ -19,8 +19,8 @@ from llmcache.outcomes import Call
 from llmcache.policy import UNSET
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.client.test_wrapping import make_sdk
-from tests.promises.test_stacked import (
+from tests.support.clients import make_sdk
+from tests.support.stacked import (
     Checked,
     asked,
     atitle,
@@ -32,9 +32,9 @@ from tests.promises.test_stacked import (
     title,
     titles,
 )
-from tests.promises.test_stacked import _clients as _clients
-from tests.promises.test_stale import wait_until
+from tests.support.stacked import _clients as _clients
 from tests.support.ticket import Ticket
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 

@@ -16,17 +16,22 @@ from llmcache.models import Lease
 from llmcache.removal import expire
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CALL, make_client
-from tests.conftest import Backend
 from tests.support import child
+from tests.support.backends import Backend
+from tests.support.clients import CALL, make_client
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
 OLD, NEW = {"title": "old", "priority": 1}, {"title": "new", "priority": 2}
+
 REVALIDATE: dict[str, Any] = {"cache_ttl": 60, "cache_stale_while_revalidate": 60}
+
 IF_ERROR: dict[str, Any] = {"cache_ttl": 60, "cache_stale_if_error": 60}
+
 # What the processes of `child` ask.
 CHILDS = {"messages": [{"role": "user", "content": "The printer is on fire."}]}
+
 TTL = 0.3  # seconds, of what is to be stale
 
 served_from_rows = pytest.mark.django_db(transaction=True)
@@ -53,13 +58,6 @@ def await_expiry(model: StandIn) -> None:
 
 def alias() -> str:
     return durable.entries().db
-
-
-def wait_until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.02)
 
 
 def seen(call: Any) -> tuple[str, str | None, bool]:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import connections
 
 import llmcache
 from llmcache import breakers, signals
 from llmcache.leases import places
 from llmcache.outcomes import Call, Tier
 from project.standin.server import StandIn
-from tests.background.test_database import wait_until
-from tests.client.test_wrapping import CALL, make_client
-from tests.conftest import ALL_DATABASES, Backend, backend_parameters
-from tests.support.servers import RedisServer, free_port, require
+from tests.support.backends import ALL_DATABASES, Backend, backend_parameters, unreachable
+from tests.support.clients import CALL, make_client
+from tests.support.servers import RedisServer, require
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -45,23 +43,6 @@ def redis(request: pytest.FixtureRequest, settings: Any) -> Iterator[RedisServer
         yield server
 
 
-@contextmanager
-def unreachable(alias: str) -> Iterator[None]:
-    """The database is not there for connections made inside; open ones are closed."""
-    parameters = connections.settings[alias]
-    original = dict(parameters)
-    if alias == "default":
-        parameters["NAME"] = "/a/directory/that/is/not/there/db.sqlite3"
-    else:
-        parameters["PORT"] = free_port()
-    connections[alias].close()
-    try:
-        yield
-    finally:
-        connections[alias].close()
-        parameters.update(original)
-
-
 def ask(model: StandIn, times: int, is_async: bool) -> list[Call]:
     client = make_client(model, async_client=is_async)
 
@@ -79,6 +60,7 @@ def ask(model: StandIn, times: int, is_async: bool) -> list[Call]:
 
 
 either = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+
 rows_only = pytest.mark.parametrize(
     "backend", backend_parameters(ALL_DATABASES, [None]), indirect=True
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import anthropic
@@ -19,7 +18,8 @@ from llmcache.checks import check_settings
 from llmcache.providers.admission import ends_in, why_unfinished
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CALL, CLOSE, make_client
+from tests.support.clients import CALL, CLOSE, make_client
+from tests.support.shapes import _nested
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -75,6 +75,7 @@ RESPONSE: dict[str, Any] = {
     "error": None,
     "output": [],
 }
+
 WHOLE: list[dict[str, Any]] = [
     {"choices": [{"finish_reason": "stop"}]},
     {"choices": [{"finish_reason": "tool_calls"}, {"finish_reason": "Function_Call"}]},
@@ -92,6 +93,7 @@ WHOLE: list[dict[str, Any]] = [
     RESPONSE | {"status": "completed"},
     RESPONSE | {"status": "COMPLETED", "output": [{"status": "completed"}, {"status": None}]},
 ]
+
 NOT_WHOLE: list[tuple[dict[str, Any], str]] = [
     ({"choices": [{"finish_reason": "length"}]}, "cut short"),
     ({"choices": [{"finish_reason": "error"}]}, "(error)"),
@@ -127,6 +129,7 @@ NOT_WHOLE: list[tuple[dict[str, Any], str]] = [
     (RESPONSE | {"status": "completed", "error": {"code": "server_error"}}, "an error"),
     ({"output": [{"content": [{"type": "refusal", "refusal": "No."}]}]}, "refused"),
 ]
+
 UNKNOWN: list[Any] = [None, "text", {"answer": 42}, [{"finish_reason": "length"}], {"status": "x"}]
 
 
@@ -234,12 +237,6 @@ def test_what_instructor_gives_to_the_adapter() -> None:
         False,
         False,
     ]
-
-
-def _nested(value: Any) -> Any:
-    if isinstance(value, dict):
-        return SimpleNamespace(**{name: _nested(item) for name, item in value.items()})
-    return [_nested(item) for item in value] if isinstance(value, list) else value
 
 
 def no_short_titles(answer: Any, completion: Any) -> bool:

@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import instructor
@@ -21,21 +20,17 @@ from pydantic import BaseModel
 
 import llmcache
 from tests.support.dialects import INPUT, Model
+from tests.support.paths import ROOT
+from tests.support.sdks import City, Make, anthropic, azure_openai, bedrock, google
 
-PAGE = Path(__file__).parents[2] / "docs" / "providers.md"
+PAGE = ROOT / "docs" / "providers.md"
 
 COLUMNS = ["create", "with_completion", "async", "iterable", "partial", "raw"]
+
 COLUMNS += ["tokens", "truncation", "endpoint in key"]
+
 #: What cannot be had without the cache either.
 REFUSED = "–"
-
-
-class City(BaseModel):
-    name: str
-    hills: int
-
-
-Make = Callable[[str, bool], Any]
 
 
 def of_openai(sdk_path: str = "/v1") -> Make:
@@ -59,34 +54,11 @@ def by_name(name: str, **options: Any) -> Make:
     return make
 
 
-def azure_openai(root: str, is_async: bool) -> Any:
-    import openai
-
-    cls: Any = openai.AsyncAzureOpenAI if is_async else openai.AzureOpenAI
-    sdk = cls(api_key="k", azure_endpoint=root, api_version="2024-10-21")
-    return instructor.from_openai(sdk, model="m")
-
-
 def perplexity(root: str, is_async: bool) -> Any:
     import openai
 
     cls: Any = openai.AsyncOpenAI if is_async else openai.OpenAI
     return instructor.from_perplexity(cls(api_key="k", base_url=root), model="m")
-
-
-def anthropic(root: str, is_async: bool) -> Any:
-    import anthropic
-
-    cls: Any = anthropic.AsyncAnthropic if is_async else anthropic.Anthropic
-    return instructor.from_anthropic(cls(api_key="k", base_url=root), model="m", max_tokens=9)
-
-
-def google(root: str, is_async: bool) -> Any:
-    from google import genai
-
-    sdk = genai.Client(api_key="k", http_options={"base_url": root})
-    wrapped: Any = instructor.from_genai
-    return wrapped(sdk, use_async=is_async, model="m")
 
 
 def mistral(root: str, is_async: bool) -> Any:
@@ -101,15 +73,6 @@ def cohere(root: str, is_async: bool) -> Any:
 
     cls: Any = cohere.AsyncClientV2 if is_async else cohere.ClientV2
     return instructor.from_cohere(cls(api_key="k", base_url=root), model="m")
-
-
-def bedrock(root: str, is_async: bool) -> Any:
-    import boto3  # type: ignore[import-untyped]
-
-    secrets = {"aws_access_key_id": "k", "aws_secret_access_key": "s"}
-    sdk = boto3.client("bedrock-runtime", "eu-north-1", endpoint_url=root, **secrets)
-    wrapped: Any = instructor.from_bedrock
-    return wrapped(sdk, async_client=is_async, model="m")
 
 
 def groq(root: str, is_async: bool) -> Any:

@@ -24,8 +24,8 @@ from llmcache.store import batches
 from llmcache.store.rows import tier as durable
 from llmcache.tasks import on_celery
 from tests.benchmarks import scale
-from tests.conftest import Backend, backend_parameters
-from tests.store.test_tiers import draft
+from tests.support.backends import Backend, backend_parameters
+from tests.support.entries import draft
 
 
 def fill(expired: int = 5, fresh: int = 3, for_ever: int = 2) -> None:

@@ -19,27 +19,13 @@ from llmcache.outcomes import Tier
 from llmcache.removal import criteria, invalidate
 from llmcache.store import batches
 from llmcache.store.hot import tier as hot
-from llmcache.store.records import Found
 from llmcache.store.rows import late_answers
 from llmcache.store.rows import tier as durable
 from tests.benchmarks import scale
-from tests.conftest import Backend, backend_parameters
-from tests.store.test_tiers import draft
+from tests.support.backends import Backend, backend_parameters
+from tests.support.entries import draft
+from tests.support.removal import KEYS, fill, served
 from tests.support.ticket import Ticket
-
-KEYS = [f"{number:064x}" for number in range(8)]
-
-
-def fill(**columns: dict[int, Any]) -> None:
-    """One entry for each key; `columns` maps a column to the numbers that differ."""
-    for number, key in enumerate(KEYS):
-        given = {name: values[number] for name, values in columns.items() if number in values}
-        store.save(draft(key, **given))
-
-
-def served() -> set[int]:
-    """The numbers of the entries that are still served, by any tier."""
-    return {number for number, key in enumerate(KEYS) if isinstance(store.lookup(key), Found)}
 
 
 def test_by_key(backend: Backend) -> None:

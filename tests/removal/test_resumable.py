@@ -22,10 +22,9 @@ from llmcache.store import batches, evictions
 from llmcache.store.hot import tier as hot
 from llmcache.store.rows import late_answers
 from llmcache.store.rows import tier as durable
-from tests.conftest import Backend, backend_parameters
-from tests.removal.test_invalidate import KEYS, fill, served
-from tests.store.test_amendments import places
-from tests.store.test_tiers import draft
+from tests.support.backends import Backend, backend_parameters, places
+from tests.support.entries import draft
+from tests.support.removal import KEYS, fill, served
 
 ALL = Criteria()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
@@ -14,7 +13,6 @@ from django.db import connections
 from django.db.models import F, Sum
 from django.test.utils import CaptureQueriesContext
 
-from llmcache.background import database as placement
 from llmcache.exceptions import InvalidArgument
 from llmcache.models import NamespaceSize, TaskRun, UsageHour
 from llmcache.outcomes import Tier
@@ -28,34 +26,12 @@ from llmcache.store.rows import tier as durable
 from llmcache.usage import ledger, rollup, task_runs
 from llmcache.usage.ledger import SUMS, Group
 from llmcache.usage.rollup import roll_up_usage
-from tests.promises.test_trouble import unreachable
-from tests.store.test_tiers import draft
+from tests.support.backends import unreachable
+from tests.support.ledger import group, save, sums, write
 
 transactional = pytest.mark.django_db(transaction=True)
 
 NOON = datetime(2026, 11, 20, 12, 34, 56, tzinfo=UTC)
-
-
-def group(moment: datetime, **names: str) -> Group:
-    usual = {
-        "namespace": "support",
-        "provider": "openai",
-        "model": "gpt",
-        "response_model": "shop.Ticket",
-        "outcome": "hit",
-        "tier": "hot",
-        "reason_code": "",
-    }
-    hour = int(moment.timestamp()) // 3600 * 3600
-    return Group(hour, **{**usual, **names})
-
-
-def sums(calls: int = 1, **facts: int) -> list[int]:
-    return [{"calls": calls, **facts}.get(name, 0) for name in SUMS]
-
-
-def write(*rows: tuple[Group, list[int]]) -> None:
-    placement.run(lambda: ledger.add(dict(rows)), patience=None)
 
 
 def told(rows: list[tuple[Group, list[int]]]) -> None:
@@ -306,12 +282,6 @@ def test_the_hours_that_a_period_needs_are_kept() -> None:
 
 
 # What is stored
-
-
-def save(number: int, **facts: Any) -> None:
-    key = hashlib.sha256(str(number).encode()).hexdigest()
-    cost = facts.pop("cost", None)
-    placement.run(lambda: durable.write(draft(key, cost=cost, **facts), 0), writing=True)
 
 
 def test_what_is_worth_most_and_what_is_largest(database: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,12 +26,15 @@ from llmcache.resilience import outages, recovery
 from llmcache.resilience.failsafe import attempt, failing_safe, reporting
 from llmcache.store.hot import tier as hot
 from llmcache.store.records import Found
-from tests.store.hot.test_backends import in_a_fork
-from tests.store.test_tiers import KEY, draft
-from tests.support.servers import RedisServer, require
+from tests.support.entries import KEY, draft, look_up
+from tests.support.forks import in_a_fork
+from tests.support.servers import RedisServer
+from tests.support.waiting import wait_until
 
 TROUBLE = OSError("no answer")
+
 BOUND = 1.0  # a server that does not answer costs 0.1 seconds
+
 SOON = 15.0  # a tier that is well again is found within a second or two
 
 
@@ -241,26 +243,8 @@ class Machine(RuleBasedStateMachine):
 Machine.TestCase.settings = hypothesis_settings(
     max_examples=60, stateful_step_count=40, deadline=None
 )
+
 TestMachine = Machine.TestCase
-
-
-# Failing safe
-
-
-@pytest.fixture
-def _closed() -> Iterator[None]:
-    """Breakers that are closed, and are closed again for the next test."""
-    breakers.start_anew()
-    yield
-    breakers.start_anew()
-
-
-@pytest.fixture
-def unwatched(monkeypatch: pytest.MonkeyPatch, _closed: None) -> list[Tier]:
-    """Tiers that were given a rest, and that nobody tries."""
-    begun: list[Tier] = []
-    monkeypatch.setattr(recovery, "begin", lambda tier, use: begun.append(tier))
-    return begun
 
 
 def fail(error: Exception) -> Any:
@@ -374,18 +358,6 @@ def test_other_settings_are_another_tier(unwatched: list[Tier], settings: Any) -
 # A tier that comes back, on a Redis of its own
 
 
-@pytest.fixture(params=["redis", "django-redis"])
-def redis(
-    request: pytest.FixtureRequest, settings: Any, transactional_db: None, _closed: None
-) -> Iterator[RedisServer]:
-    require(RedisServer)
-    with RedisServer() as server:
-        fragile = settings.CACHES[request.param] | {"LOCATION": server.url}
-        settings.CACHES = settings.CACHES | {"fragile": fragile}
-        settings.LLMCACHE = {"CACHE": "fragile"}
-        yield server
-
-
 @pytest.fixture
 def changes() -> Iterator[list[tuple[str, str, bool]]]:
     """What the signal `tier_changed` tells: tier, state, and whether there is an error."""
@@ -404,17 +376,6 @@ def _no_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(breakers, "_hooks", {side: [] for side in breakers.SIDES})
 
 
-def look_up(is_async: bool = False) -> Any:
-    return asyncio.run(store.alookup(KEY)) if is_async else store.lookup(KEY)
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.02)
-
-
 def take_out() -> None:
     """Let the hot tier fail until it is given a rest."""
     for _ in range(FAILURES):
@@ -429,7 +390,7 @@ def test_without_the_hot_tier_the_rows_answer_until_it_is_back(
     redis: RedisServer, changes: Any, breaks: str, mends: str, is_async: bool
 ) -> None:
     assert store.save(draft()) is None
-    until(lambda: getattr(look_up(), "tier", None) == Tier.HOT)
+    wait_until(lambda: getattr(look_up(), "tier", None) == Tier.HOT)
 
     getattr(redis, breaks)()
     for _ in range(FAILURES):
@@ -438,15 +399,15 @@ def test_without_the_hot_tier_the_rows_answer_until_it_is_back(
         assert isinstance(found, Found)
         assert found.tier == Tier.DURABLE
         assert time.monotonic() - started < BOUND
-    until(lambda: not breakers.is_up(Tier.HOT))
+    wait_until(lambda: not breakers.is_up(Tier.HOT))
     assert look_up(is_async).tier == Tier.DURABLE
-    until(lambda: [each.tier for each in outages.current()] == ["hot"])
+    wait_until(lambda: [each.tier for each in outages.current()] == ["hot"])
 
     getattr(redis, mends)()
-    until(lambda: breakers.is_up(Tier.HOT))
-    until(lambda: look_up(is_async).tier == Tier.HOT)
-    until(lambda: not outages.current().exists())
-    until(lambda: len(changes) > 1)
+    wait_until(lambda: breakers.is_up(Tier.HOT))
+    wait_until(lambda: look_up(is_async).tier == Tier.HOT)
+    wait_until(lambda: not outages.current().exists())
+    wait_until(lambda: len(changes) > 1)
     assert changes == [("hot", "open", True), ("hot", "closed", False)]
 
 
@@ -468,12 +429,12 @@ def test_nothing_is_trusted_before_the_hooks_are_done(redis: RedisServer) -> Non
     redis.pause()
     take_out()
     redis.resume()
-    until(lambda: len(seen) == 2)
+    wait_until(lambda: len(seen) == 2)
     assert not breakers.is_up(Tier.HOT)
     with pytest.raises(breakers.TierResting):
         hot.read(KEY)
     go_on.set()
-    until(lambda: breakers.is_up(Tier.HOT))
+    wait_until(lambda: breakers.is_up(Tier.HOT))
     assert seen == [True, True]
     assert hot.read(KEY) is None
 
@@ -483,10 +444,10 @@ def test_a_probe_that_fails_makes_the_rest_longer(redis: RedisServer) -> None:
     redis.stop()
     take_out()
     its = breakers.breakers[Tier.HOT, Use.READ]
-    until(lambda: its.wait() > FIRST_PAUSE)
+    wait_until(lambda: its.wait() > FIRST_PAUSE)
     assert not its.is_closed
     redis.start()
-    until(lambda: its.is_closed)
+    wait_until(lambda: its.is_closed)
 
 
 @pytest.mark.redis
@@ -498,9 +459,9 @@ def test_one_that_takes_no_memory_stays_out_until_it_does(redis: RedisServer) ->
         for _ in range(FAILURES):
             attempt(Tier.HOT, "write", partial(hot.write, KEY, b"copy", None))
         its = breakers.breakers[Tier.HOT, Use.WRITE]
-        until(lambda: its.wait() > FIRST_PAUSE)
+        wait_until(lambda: its.wait() > FIRST_PAUSE)
         operator.config_set("maxmemory", 0)
-        until(lambda: its.is_closed)
+        wait_until(lambda: its.is_closed)
 
 
 @pytest.mark.redis
@@ -511,7 +472,7 @@ def test_settings_that_change_end_the_rest(redis: RedisServer, settings: Any) ->
     settings.LLMCACHE = {"CACHE": None}
     assert breakers.is_up(Tier.HOT)
     # (and nobody tries the tier that it was)
-    until(lambda: its.wait() < 0)
+    wait_until(lambda: its.wait() < 0)
     assert recovery._try_again((Tier.HOT, Use.READ), its, timezone.now()) is None
     assert not its.is_closed
 
@@ -522,5 +483,5 @@ def test_the_rows_are_tried_too(transactional_db: None, changes: Any, settings: 
     for _ in range(FAILURES):
         attempt(Tier.DURABLE, "read", partial(fail, TROUBLE))
     assert not breakers.is_up(Tier.DURABLE)
-    until(lambda: breakers.is_up(Tier.DURABLE))
-    until(lambda: changes == [("durable", "open", True), ("durable", "closed", False)])
+    wait_until(lambda: breakers.is_up(Tier.DURABLE))
+    wait_until(lambda: changes == [("durable", "open", True), ("durable", "closed", False)])

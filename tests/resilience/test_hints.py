@@ -17,9 +17,9 @@ from llmcache.background import database
 from llmcache.outcomes import Tier
 from llmcache.resilience.failsafe import attempt
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CALL, make_client
-from tests.promises.test_trouble import unreachable
-from tests.store.test_tiers import KEY
+from tests.support.backends import unreachable
+from tests.support.clients import CALL, make_client
+from tests.support.entries import KEY
 from tests.support.servers import free_port
 
 

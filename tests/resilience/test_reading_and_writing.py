@@ -20,13 +20,17 @@ from llmcache.store import evictions
 from llmcache.store.hot import tier as hot
 from llmcache.store.records import Found
 from project.standin.server import StandIn
-from tests.client.test_wrapping import make_client
-from tests.commands.test_status import status
-from tests.conftest import Backend, backend_parameters
-from tests.resilience.test_breakers import _closed, look_up, redis, until  # noqa: F401 - fixtures
-from tests.store.test_tiers import KEY, draft
+from tests.support.backends import Backend, backend_parameters
+from tests.support.clients import make_client
+from tests.support.entries import (
+    KEY,
+    draft,
+    look_up,
+)
+from tests.support.health import status
 from tests.support.servers import RedisServer
 from tests.support.ticket import Ticket
+from tests.support.waiting import wait_until
 
 THEIRS = ["default", "postgres", "mariadb"]
 
@@ -130,11 +134,11 @@ def test_rows_are_served_while_they_cannot_be_written(backend: Backend, model: S
         for number in range(FAILURES + 2):
             assert ask(client, f"What is new, no. {number}?") == "miss"
             assert [ask(client, question) for question in stored] == ["hit"] * 3
-        until(lambda: not breakers.is_up(Tier.DURABLE, Use.WRITE))
+        wait_until(lambda: not breakers.is_up(Tier.DURABLE, Use.WRITE))
         assert breakers.is_up(Tier.DURABLE, Use.READ)
         assert [ask(client, question) for question in stored] == ["hit"] * 3
         assert "it cannot be written" in status(fails=True)["durable"]["error"]
-    until(lambda: breakers.is_up(Tier.DURABLE))
+    wait_until(lambda: breakers.is_up(Tier.DURABLE))
     assert ask(client, "What is new again?") == "miss"
     assert ask(client, "What is new again?") == "hit"
 
@@ -146,7 +150,7 @@ def test_what_cannot_be_read_is_still_written(transactional_db: None) -> None:
     assert not breakers.is_up(Tier.DURABLE, Use.READ)
     assert breakers.is_up(Tier.DURABLE, Use.WRITE)
     assert store.save(draft()) is None
-    until(lambda: breakers.is_up(Tier.DURABLE, Use.READ))
+    wait_until(lambda: breakers.is_up(Tier.DURABLE, Use.READ))
     assert isinstance(look_up(), Found)
 
 
@@ -155,7 +159,7 @@ def test_what_cannot_be_written_is_tried_until_it_can(transactional_db: None) ->
     for _ in range(FAILURES):
         attempt(Tier.DURABLE, "write", partial(fail, OperationalError("no room")))
     assert not breakers.is_up(Tier.DURABLE, Use.WRITE)
-    until(lambda: breakers.is_up(Tier.DURABLE, Use.WRITE))
+    wait_until(lambda: breakers.is_up(Tier.DURABLE, Use.WRITE))
 
 
 @pytest.mark.parametrize(
@@ -199,29 +203,31 @@ def test_what_was_begun_is_not_done_twice_where_the_connection_is_well(database:
 
 
 @pytest.mark.redis
-def test_copies_are_read_while_the_server_takes_none(redis: RedisServer) -> None:  # noqa: F811
+def test_copies_are_read_while_the_server_takes_none(redis: RedisServer) -> None:
     from redis import Redis
 
     assert store.save(draft()) is None
-    until(lambda: getattr(look_up(), "tier", None) == Tier.HOT)
+    wait_until(lambda: getattr(look_up(), "tier", None) == Tier.HOT)
     with Redis.from_url(redis.url) as operator:
         operator.replicaof("127.0.0.1", 1)  # (a primary that is not there)
         refused = [store.save(draft(f"{number:064x}")) for number in range(FAILURES + 1)]
         assert refused == [None] * len(refused)
-        until(lambda: not breakers.is_up(Tier.HOT, Use.WRITE))
+        wait_until(lambda: not breakers.is_up(Tier.HOT, Use.WRITE))
         assert look_up().tier == Tier.HOT
         operator.replicaof("NO", "ONE")
-        until(lambda: breakers.is_up(Tier.HOT))
+        wait_until(lambda: breakers.is_up(Tier.HOT))
 
 
 @pytest.mark.redis
-def test_copies_that_could_not_be_removed_are_not_read(redis: RedisServer) -> None:  # noqa: F811
+def test_copies_that_could_not_be_removed_are_not_read(redis: RedisServer) -> None:
     from redis import Redis
 
     kept = "12" * 32
     assert store.save(draft(tags=frozenset({"doubtful"}))) is None
     assert store.save(draft(kept)) is None
-    until(lambda: all(getattr(store.lookup(key), "tier", None) == "hot" for key in (KEY, kept)))
+    wait_until(
+        lambda: all(getattr(store.lookup(key), "tier", None) == "hot" for key in (KEY, kept))
+    )
     with Redis.from_url(redis.url) as operator:
         operator.replicaof("127.0.0.1", 1)
         done = llmcache.invalidate(tags=["doubtful"])
@@ -229,25 +235,25 @@ def test_copies_that_could_not_be_removed_are_not_read(redis: RedisServer) -> No
         assert not isinstance(look_up(), Found)
         assert getattr(store.lookup(kept), "tier", None) == Tier.DURABLE
         operator.replicaof("NO", "ONE")
-        until(lambda: breakers.is_up(Tier.HOT))
+        wait_until(lambda: breakers.is_up(Tier.HOT))
     assert not isinstance(look_up(), Found)
     assert hot.read(KEY) is None
 
 
 @pytest.mark.redis
 def test_what_another_process_could_not_remove_is_not_read_either(
-    redis: RedisServer,  # noqa: F811
+    redis: RedisServer,
 ) -> None:
     from redis import Redis
 
     assert store.save(draft()) is None
-    until(lambda: getattr(look_up(), "tier", None) == Tier.HOT)
+    wait_until(lambda: getattr(look_up(), "tier", None) == Tier.HOT)
     with Redis.from_url(redis.url) as operator:
         operator.replicaof("127.0.0.1", 1)
         evictions.note([KEY])  # as another process does when it cannot remove them
         for _ in range(FAILURES):
             attempt(Tier.HOT, "write", partial(hot.write, KEY, b"copy", None))
-        until(lambda: not breakers.is_up(Tier.HOT, Use.READ))
+        wait_until(lambda: not breakers.is_up(Tier.HOT, Use.READ))
         operator.replicaof("NO", "ONE")
-        until(lambda: breakers.is_up(Tier.HOT))
+        wait_until(lambda: breakers.is_up(Tier.HOT))
     assert hot.read(KEY) is None

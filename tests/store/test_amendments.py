@@ -20,21 +20,10 @@ from llmcache.store.hot import tier as hot
 from llmcache.store.records import Found, Missing
 from llmcache.store.rows import late_answers
 from llmcache.store.rows import tier as durable
-from tests.conftest import Backend, backend_parameters
-from tests.store.test_tiers import KEY, draft
+from tests.support.backends import Backend, backend_parameters, places
+from tests.support.entries import KEY, draft
 
 HOUR = 3600.0
-
-# One hot tier for each database: which it is does not matter here.
-places = pytest.mark.parametrize(
-    "backend",
-    [
-        *backend_parameters(["default"], ["database"]),
-        *backend_parameters(["postgres"], ["django-redis"]),
-        *backend_parameters(["mariadb"], [None]),
-    ],
-    indirect=True,
-)
 
 
 def the_row() -> Any:

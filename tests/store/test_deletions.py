@@ -22,10 +22,16 @@ from llmcache.store.hot import epochs
 from llmcache.store.hot import tier as hot
 from llmcache.store.records import Found
 from llmcache.store.rows import late_answers
-from tests.conftest import Backend, backend_parameters, use_backend
-from tests.store.hot.test_backends import DJANGO_REDIS, REDIS
-from tests.store.hot.test_epochs import KEYS, fill, tier, use
-from tests.store.test_tiers import draft
+from tests.support.backends import (
+    DJANGO_REDIS,
+    REDIS,
+    Backend,
+    backend_parameters,
+    use,
+    use_backend,
+)
+from tests.support.entries import draft
+from tests.support.returns import KEYS, fill, tier
 from tests.support.servers import RedisServer, require
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import chain
 from typing import Any
@@ -24,15 +24,16 @@ from llmcache.store.hot import tier as hot
 from llmcache.store.records import Found
 from llmcache.store.rows import late_answers
 from llmcache.tasks import on_celery
-from tests.conftest import ALL_DATABASES, Backend, backend_parameters
-from tests.promises.test_trouble import unreachable
-from tests.removal.test_invalidate import KEYS, fill, served
-from tests.store.test_tiers import draft
+from tests.support.backends import ALL_DATABASES, Backend, backend_parameters, unreachable
+from tests.support.entries import draft
+from tests.support.removal import KEYS, fill, notes, served
 from tests.support.servers import RedisServer, require
+from tests.support.waiting import wait_until
 
 rows_only = pytest.mark.parametrize(
     "backend", backend_parameters(ALL_DATABASES, [None]), indirect=True
 )
+
 # What an invalidation of everything notes: each key that has a row, and that all are to go.
 ALL_NOTED = len(KEYS) + 1
 
@@ -58,18 +59,6 @@ def _nobody_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither this process behind its callers, nor the breaker."""
     monkeypatch.setattr(evictions, "finish_in_background", lambda: None)
     monkeypatch.setattr(breakers, "FIRST_PAUSE", 3600.0)
-
-
-def notes(backend: Backend) -> list[list[str]]:
-    rows = PendingEviction.objects.using(backend.database).order_by("pk")
-    return [sorted(row.keys) for row in rows]
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return condition()
 
 
 @rows_only
@@ -117,8 +106,8 @@ def test_the_process_that_could_not_do_it_tries_again(backend: Backend, redis: R
     assert llmcache.invalidate(everything=True).pending == ("hot",)
     time.sleep(1.5)
     redis.resume()
-    assert eventually(lambda: notes(backend) == [])
-    assert eventually(lambda: breakers.is_up(llmcache.outcomes.Tier.HOT))
+    wait_until(lambda: notes(backend) == [])
+    wait_until(lambda: breakers.is_up(llmcache.outcomes.Tier.HOT))
     assert served() == set()
 
 

@@ -23,9 +23,9 @@ from llmcache.store.hot import tier as hot
 from llmcache.store.records import Found, Missing
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CALL, make_client
-from tests.store.hot.test_backends import in_a_fork
-from tests.store.test_tiers import KEY, OTHER_KEY, body_of, draft, tier_of
+from tests.support.clients import CALL, make_client
+from tests.support.entries import KEY, OTHER_KEY, body_of, draft, tier_of
+from tests.support.forks import in_a_fork
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import OperationalError, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmcache import store
 from llmcache.background import transactions
-from llmcache.codec.envelope import ANSWER, seal
 from llmcache.outcomes import Tier
 from llmcache.reasons import ReasonCode
 from llmcache.store.hot import tier as hot
-from llmcache.store.records import Draft, Found, Missing
+from llmcache.store.records import Found, Missing
 from llmcache.store.rows import columns
 from llmcache.store.rows import tier as durable
 from llmcache.usage import hits
-from tests.conftest import ALL_DATABASES, ALL_HOT_TIERS, Backend, backend_parameters
-
-KEY = "ab" * 32
-OTHER_KEY = "cd" * 32
-
-
-def draft(key: str = KEY, body: bytes = b"answer", ttl: float | None = 60, **columns: Any) -> Draft:
-    now = time.time()
-    expires = None if ttl is None else now + ttl
-    payload = seal(ANSWER, key, body, created=now, expires=expires)
-    defaults: dict[str, Any] = {"namespace": "tests", "created": now, "expires": expires}
-    return Draft(key=key, payload=payload, **(defaults | columns))
-
-
-def body_of(found: Found | Missing) -> bytes | None:
-    return found.body if isinstance(found, Found) else None
-
-
-def tier_of(found: Found | Missing) -> Tier | None:
-    return found.tier if isinstance(found, Found) else None
+from tests.support.backends import ALL_DATABASES, ALL_HOT_TIERS, Backend, backend_parameters
+from tests.support.entries import KEY, OTHER_KEY, body_of, draft, in_deadlocks, tier_of
 
 
 def test_nothing_is_found_where_nothing_is_stored(backend: Backend) -> None:
@@ -72,20 +51,6 @@ def test_saving_again_replaces_the_entry_and_its_tags(backend: Backend) -> None:
     row = durable.entries().get()
     assert sorted(row.tags.values_list("tag", flat=True)) == ["b", "c"]
     assert row.hits == 0
-
-
-def in_deadlocks(number: int, work: Callable[..., Any]) -> Callable[..., Any]:
-    """`work` that meets so many deadlocks, as MariaDB reports them, after it is done."""
-    left = [OperationalError(1213, "Deadlock found when trying to get lock")] * number
-
-    def meet(*args: Any, **kwargs: Any) -> Any:
-        with transaction.atomic(using=transactions.database_alias()):
-            done = work(*args, **kwargs)
-            if left:
-                raise left.pop()
-        return done
-
-    return meet
 
 
 def test_what_met_a_deadlock_is_written_again(

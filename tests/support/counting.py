@@ -15,11 +15,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final
 
-PACKAGE: Final = Path(__file__).parents[2] / "llmcache"
+from tests.support.paths import ROOT
+
+PACKAGE: Final = ROOT / "llmcache"
 # Of so many calls, the one that took the fewest steps counts: the others met something besides
 # their own work, such as what a call before has left to be written.
 ATTEMPTS: Final = 5

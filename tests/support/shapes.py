@@ -7,6 +7,7 @@ import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from types import SimpleNamespace
 from typing import Annotated, Any, ClassVar, Generic, Literal, Optional, TypeVar, Union
 
 import anthropic
@@ -110,9 +111,11 @@ SHAPES: dict[str, tuple[Any, Any]] = {
     "list[int]": (list[int], {"content": [1, 2]}),
     "None": (None, None),
 }
+
 PARALLEL: dict[str, tuple[Any, Any]] = {
     "parallel tools": (Iterable[Cat | Dog], None),
 }
+
 # Not what `create` gives, but the method of this name; both with the model of a stream's items.
 STREAMS: dict[str, tuple[Any, Any]] = {
     "create_iterable": (Contact, {"tasks": [CONTACT, {"name": "Bo"}]}),
@@ -125,7 +128,9 @@ STREAMS: dict[str, tuple[Any, Any]] = {
 
 # Not an answer, but what is asked about.
 PNG = b"\x89PNG\r\n\x1a\n and what is in it"
+
 WAV = b"RIFF and what is in it"
+
 DOCUMENT = b"%PDF-1.4 and what is in it"
 
 
@@ -138,6 +143,7 @@ MEDIA: dict[str, Callable[[], Image | Audio | PDF]] = {
     "Audio in the message": lambda: Audio.from_base64(f"data:audio/wav;base64,{encoded(WAV)}"),
     "PDF in the message": lambda: PDF.from_raw_base64(encoded(DOCUMENT)),
 }
+
 ASKED_ABOUT: dict[str, tuple[Any, Any]] = dict.fromkeys(MEDIA, (Contact, CONTACT))
 
 PARALLEL_MODES = Mode.parallel_modes()
@@ -226,3 +232,9 @@ async def _finish(answer: Any) -> Any:
     if isinstance(answer, AsyncIterator):
         return [item async for item in answer]
     return answer
+
+
+def _nested(value: Any) -> Any:
+    if isinstance(value, dict):
+        return SimpleNamespace(**{name: _nested(item) for name, item in value.items()})
+    return [_nested(item) for item in value] if isinstance(value, list) else value

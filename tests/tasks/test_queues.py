@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,22 @@ from llmcache.admin.invalidations import form
 from llmcache.models import CacheEntry, Invalidation
 from llmcache.tasks import on_celery
 from project.standin.server import StandIn
-from tests.admin.invalidations.test_form import confirm
-from tests.admin.test_pages import store
-from tests.client.test_replay import await_lease
-from tests.client.test_wrapping import CALL, make_client
+from tests.support.admin import confirm, store
+from tests.support.clients import CALL, make_client
+from tests.support.paths import ROOT
+from tests.support.waiting import await_lease, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ROOT = Path(__file__).parents[2]
+
 REFRESH = "llmcache.tasks.refresh_later"
+
 HAS_TASKS = find_spec("django.tasks") is not None
+
 on_django_6 = pytest.mark.skipif(not HAS_TASKS, reason="django.tasks came with Django 6.0")
+
 IMMEDIATE = {"default": {"BACKEND": "django.tasks.backends.immediate.ImmediateBackend"}}
+
 DUMMY = {"default": {"BACKEND": "django.tasks.backends.dummy.DummyBackend"}}
 
 
@@ -52,13 +56,6 @@ def serve_a_stale_one(client: Any) -> str:
         client.create(**CALL, cache_stale_while_revalidate=3600)
     assert calls[0].outcome == "stale"
     return calls[0].key
-
-
-def wait_until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.02)
 
 
 def test_without_a_queue_nothing_is_handed_over(settings: Any, model: StandIn) -> None:

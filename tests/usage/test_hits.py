@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
@@ -20,10 +18,12 @@ from llmcache.background import transactions
 from llmcache.models import HitDay
 from llmcache.store.rows import tier as durable
 from llmcache.usage import buffer, history, hits, rollup
-from tests.store.hot.test_backends import in_a_fork
-from tests.store.test_tiers import draft
+from tests.support.entries import draft
+from tests.support.forks import in_a_fork
+from tests.support.waiting import wait_until
 
 SOON = 15.0
+
 KEYS = [f"{number:064x}" for number in range(600)]
 
 
@@ -34,13 +34,6 @@ def store(keys: list[str]) -> None:
 
 def stored_hits() -> dict[str, int]:
     return dict(durable.entries().values_list("key", "hits"))
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.02)
 
 
 def unquoted(sql: str) -> str:
@@ -146,7 +139,7 @@ def test_no_hit_is_lost_between_threads(monkeypatch: pytest.MonkeyPatch) -> None
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(count, range(8)))
     hits.flush()
-    until(lambda: set(stored_hits().values()) == {800})
+    wait_until(lambda: set(stored_hits().values()) == {800})
 
 
 def have_been_served(times: int) -> bool:
@@ -174,7 +167,7 @@ def test_they_are_written_by_count_and_by_time(
         monkeypatch.setattr(hits, "_add", write)
         for _ in range(4):
             hits.count(KEYS[0])
-        until(partial(have_been_served, expected))
+        wait_until(partial(have_been_served, expected))
         assert threading.get_ident() not in threads
         monkeypatch.setattr(hits, "_add", work)
 

@@ -26,13 +26,11 @@ from llmcache.store.rows import tier as durable
 from llmcache.usage import buffer, hits, ledger
 from llmcache.usage.ledger import SUMS
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CALL, CLOSE, make_client, make_plain_client
-from tests.conftest import ALL_DATABASES, Backend, backend_parameters
 from tests.faults.extent import extent
-from tests.promises.test_trouble import unreachable
 from tests.support import child
+from tests.support.backends import ALL_DATABASES, Backend, backend_parameters, unreachable
+from tests.support.clients import CALL, CLOSE, make_adapted_client, make_client, make_plain_client
 from tests.support.ticket import Ticket
-from tests.test_adapter import make_client as make_adapted_client
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

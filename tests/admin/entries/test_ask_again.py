@@ -17,8 +17,8 @@ from llmcache.models import Proposal
 from llmcache.removal.expire import expire_entries
 from llmcache.store import amendments
 from llmcache.store.rows import tier as durable
-from tests.admin.test_pages import page_of, store, text_of
-from tests.client.test_wrapping import CALL, make_client
+from tests.support.admin import page_of, store, text_of
+from tests.support.clients import CALL, make_client
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

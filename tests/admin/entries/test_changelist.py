@@ -9,13 +9,9 @@ from llmcache.admin.entries import changelist
 from llmcache.admin.entries.filters import distinct_values
 from llmcache.store.rows import tier as durable
 from llmcache.store.rows.search import can_search
-from tests.admin.test_pages import LIST, client_with, listed, store, store_many, text_of  # noqa: F401
+from tests.support.admin import LIST, asking, listed, store, store_many, text_of
 
 COLUMNS = ["key", "namespace", "model", "response_model", "hits", "saved", "size", "age", "expiry"]
-
-
-def asking(text):
-    return {"messages": [{"role": "user", "content": text}]}
 
 
 @pytest.mark.django_db
@@ -210,7 +206,7 @@ class TestSearch:
         was_sorted = any("ORDER BY COALESCE" in each["sql"] for each in queries)
         assert was_sorted is (sorts and self.can_search)
 
-    def test_prompts_are_not_guessed_by_those_who_may_not_read_them(self, client_with):  # noqa: F811
+    def test_prompts_are_not_guessed_by_those_who_may_not_read_them(self, client_with):
         client = client_with("view_cacheentry")
         assert self.found("refund", client) == set()
         assert self.found("beef", client) == {self.two.key}

@@ -1,6 +1,5 @@
 """The page of an entry in the admin: its buttons, images and exports."""
 
-import base64
 import json
 import re
 from datetime import timedelta
@@ -18,13 +17,9 @@ from llmcache.codec.completions import Dumped
 from llmcache.models import HitDay
 from llmcache.store.rows import tier as durable
 from llmcache.usage import history
-from tests.admin.test_pages import DAY, page_of, store, text_of
-from tests.client.test_wrapping import CALL, make_client
+from tests.support.admin import DAY, PNG, asking_with, image, page_of, store, text_of
+from tests.support.clients import CALL, make_client
 from tests.support.ticket import Ticket
-
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
 
 
 def the_row():
@@ -117,20 +112,11 @@ class TestSteering:
             assert "not stored any more" in self.press(admin_client, name, entry, **data)
 
 
-def image(media_type, content):
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
-
-
-def asking(*urls):
-    parts = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
-    return {"messages": [{"role": "user", "content": [{"type": "text", "text": "?"}, *parts]}]}
-
-
 @pytest.mark.django_db
 class TestImages:
     def test_are_shown_from_an_address_of_their_own(self, admin_client):
         gif = b"GIF89a" + b"\0" * 20
-        entry = store(request=asking(image("image/png", PNG), image("image/gif", gif)))
+        entry = store(request=asking_with(image("image/png", PNG), image("image/gif", gif)))
         content = admin_client.get(page_of(entry)).content.decode()
         addresses = re.findall(r'<img class="llmcache-image" src="([^"]+)" alt="([^"]+)"', content)
         assert [alt for _address, alt in addresses] == ["Image 1, from User", "Image 2, from User"]
@@ -152,7 +138,7 @@ class TestImages:
         ],
     )
     def test_what_is_not_shown_as_one(self, admin_client, url):
-        entry = store(request=asking(url))
+        entry = store(request=asking_with(url))
         content = admin_client.get(page_of(entry)).content.decode()
         assert "llmcache-image" not in content
         assert admin_client.get(f"{page_of(entry)[:-7]}image/1/").status_code == 404

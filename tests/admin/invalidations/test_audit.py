@@ -12,15 +12,7 @@ from llmcache.admin.invalidations.list import describe
 from llmcache.models import Invalidation, PendingEviction
 from llmcache.removal import criteria, invalidate
 from llmcache.store.rows import tier as durable
-from tests.admin.test_pages import (
-    LIST,
-    agreement,
-    client_with,  # noqa: F401 - a fixture
-    select,
-    store,
-    store_many,
-    text_of,
-)
+from tests.support.admin import LIST, agreement, select, store, store_many, text_of
 
 AUDIT = "/admin/llmcache/invalidation/"
 EVICTIONS = "/admin/llmcache/pendingeviction/"
@@ -144,7 +136,7 @@ class TestPages:
         ("address", "permission"),
         [(AUDIT, "view_invalidation"), (EVICTIONS, "view_pendingeviction")],
     )
-    def test_are_read_only(self, client_with, address, permission):  # noqa: F811
+    def test_are_read_only(self, client_with, address, permission):
         row = audited()
         now = timezone.now()
         eviction = PendingEviction.objects.create(keys=[], created_at=now, until=now)
@@ -158,7 +150,7 @@ class TestPages:
         assert client.get(f"{address}?criteria__contains=x").status_code == 400
         assert "delete_selected" not in client.get(address).content.decode()
 
-    def test_need_a_permission(self, client_with):  # noqa: F811
+    def test_need_a_permission(self, client_with):
         client = client_with("view_cacheentry")
         assert client.get(AUDIT).status_code == 403
         assert client.get(EVICTIONS).status_code == 403

@@ -16,19 +16,11 @@ from llmcache.removal import claims, resumable
 from llmcache.store.rows import tier as durable
 from llmcache.store.rows.search import can_search
 from llmcache.tasks import on_celery
-from tests.admin.entries.test_changelist import asking
-from tests.admin.test_pages import client_with, draft, store, store_many, text_of  # noqa: F401
-
-PAGE = "/admin/llmcache/invalidation/add/"
-AUDIT = "/admin/llmcache/invalidation/"
+from tests.support.admin import AUDIT, FORM, asking, confirm, draft, store, store_many, text_of
 
 
 def preview(client, **criteria):
-    return client.post(PAGE, criteria)
-
-
-def confirm(client, agreed, **criteria):
-    return client.post(PAGE, criteria | {"confirm": "", "agreed": agreed}, follow=True)
+    return client.post(FORM, criteria)
 
 
 def names(*stored):
@@ -84,7 +76,7 @@ def test_criteria(entries, admin_client, admin_user, name):
 def test_words_of_the_prompt(database, admin_client):
     store("a", request=asking("A late refund, please."))
     store("b", request=asking("An invoice."))
-    text = text_of(admin_client.get(PAGE))
+    text = text_of(admin_client.get(FORM))
     if not can_search(database):
         assert "Prompts cannot be searched on this database" in text
         assert "Give at least one criterion" in text_of(preview(admin_client, text="refund"))
@@ -135,12 +127,12 @@ class TestForm:
 
     def test_suggests_what_there_is(self, admin_client):
         store(namespace="acme")
-        assert '<option value="acme"></option>' in admin_client.get(PAGE).content.decode()
+        assert '<option value="acme"></option>' in admin_client.get(FORM).content.decode()
 
-    def test_without_permission_to_read_prompts(self, client_with):  # noqa: F811
+    def test_without_permission_to_read_prompts(self, client_with):
         client = client_with("view_cacheentry", "invalidate_cacheentry")
         store(request=asking("A late refund, please."))
-        assert "Takes the permission to read prompts" in text_of(client.get(PAGE))
+        assert "Takes the permission to read prompts" in text_of(client.get(FORM))
         assert "Give at least one" in text_of(preview(client, text="refund"))
         assert "refund" not in preview(client, namespace="support").content.decode()
 
@@ -288,12 +280,12 @@ def test_only_by_post_and_with_a_token(client, admin_client, admin_user):
     store()
     client.handler.enforce_csrf_checks = True
     client.force_login(admin_user)
-    for address in (PAGE, f"{AUDIT}1/carry_on/"):
+    for address in (FORM, f"{AUDIT}1/carry_on/"):
         assert (
             client.post(address, {"everything": "on", "confirm": "", "agreed": 9}).status_code
             == 403
         )
-    query = f"{PAGE}?everything=on&confirm=&agreed=9"
+    query = f"{FORM}?everything=on&confirm=&agreed=9"
     assert "Preview" in text_of(admin_client.get(query))
     assert admin_client.get(f"{AUDIT}1/carry_on/").status_code == 405
     assert len(left()) == 1

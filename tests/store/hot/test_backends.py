@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,18 +19,22 @@ from redis.retry import Retry
 from llmcache.breakers import NoneIsFree
 from llmcache.store.hot import backends, epochs
 from llmcache.store.hot import tier as hot
-from tests.conftest import ALL_HOT_TIERS, Backend, backend_parameters
+from tests.support.backends import (
+    ALL_HOT_TIERS,
+    DJANGO_REDIS,
+    REDIS,
+    Backend,
+    backend_parameters,
+    both,
+)
+from tests.support.forks import in_a_fork
 from tests.support.servers import RedisServer, require
 
 pytestmark = pytest.mark.django_db
 
 KEY = "ab" * 32
-OTHER_KEY = "cd" * 32
 
-# Django's backend and django-redis, and how each is told the same thing.
-REDIS = "django.core.cache.backends.redis.RedisCache"
-DJANGO_REDIS = "django_redis.cache.RedisCache"
-both = pytest.mark.parametrize("backend_path", [REDIS, DJANGO_REDIS], ids=["redis", "django-redis"])
+OTHER_KEY = "cd" * 32
 
 # A server that does not answer costs 0.1 seconds. This leaves room for a busy machine, and none
 # for the seconds that the libraries would wait.
@@ -537,23 +539,3 @@ def _connection_id() -> int:
 def _pool_client() -> Any:
     hot.read(KEY)
     return Redis(connection_pool=pools()[0])
-
-
-def in_a_fork(work: Callable[[], list[Any]]) -> list[Any]:
-    """What `work` returns in a forked child."""
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        # (of the threads that pytest and the servers have)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if not child:
-        try:
-            os.write(writer, repr(work()).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with open(reader, "rb") as file:  # noqa: PTH123 - a descriptor
-        result = eval(file.read() or b"None")
-    os.waitpid(child, 0)
-    assert isinstance(result, list)
-    return result

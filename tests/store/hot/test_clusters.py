@@ -22,12 +22,11 @@ from llmcache.store.hot import tier as hot
 from llmcache.store.records import Found
 from llmcache.store.rows import late_answers
 from project.standin.server import StandIn
-from tests.background.test_database import wait_until
-from tests.client.test_wrapping import CALL, make_client
-from tests.store.hot.test_backends import DJANGO_REDIS
-from tests.store.hot.test_epochs import use
-from tests.store.test_tiers import draft
+from tests.support.backends import DJANGO_REDIS, use
+from tests.support.clients import CALL, make_client
+from tests.support.entries import draft
 from tests.support.servers import ClusterNode, join_cluster, require
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.redis, pytest.mark.django_db(transaction=True)]
 

@@ -19,14 +19,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from llmcache.serializers import BytesSerializer
 from llmcache.store.hot import epochs
 from llmcache.store.hot import tier as hot
-from llmcache.store.hot.getting import Direct
 from llmcache.store.hot.sockets import Line, SocketLine
-from tests.store.hot.test_backends import DJANGO_REDIS, REDIS, both, in_a_fork
+from tests.support.backends import DJANGO_REDIS, REDIS, both
+from tests.support.copies import KEYS, at_hand, copy_of, direct
+from tests.support.forks import in_a_fork
 from tests.support.servers import RedisServer, require
 
 pytestmark = pytest.mark.django_db
-
-KEYS = [f"{number:064x}" for number in range(40)]
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +58,6 @@ def url(redis: RedisServer) -> str:
     return redis.url.replace("//", "//:secret@").replace("/0", "/3")
 
 
-def copy_of(key: str) -> bytes:
-    return b"copy of %d" % int(key, 16)
-
-
 def name_of(key: str) -> str:
     """What the backend calls a copy."""
     return epochs.ensure().name_of(key)
@@ -70,16 +65,6 @@ def name_of(key: str) -> str:
 
 def server_name(key: str) -> str:
     return f":1:{name_of(key)}"
-
-
-def direct() -> Direct | None:
-    return hot._known("hot").direct
-
-
-def at_hand() -> list[Any]:
-    found = direct()
-    assert found is not None
-    return list(found._at_hand)
 
 
 class OwnClient(DefaultClient):  # type: ignore[misc]

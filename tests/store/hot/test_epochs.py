@@ -22,16 +22,14 @@ from llmcache.store.hot import tier as hot
 from llmcache.store.records import Found
 from llmcache.store.rows import late_answers
 from project.standin.server import StandIn
-from tests.background.test_database import wait_until
-from tests.client.test_wrapping import CALL, make_client
-from tests.promises.test_trouble import unreachable
-from tests.store.hot.test_backends import DJANGO_REDIS, REDIS
-from tests.store.test_tiers import draft
+from tests.support.backends import DJANGO_REDIS, REDIS, unreachable, use
+from tests.support.clients import CALL, make_client
+from tests.support.entries import draft
+from tests.support.returns import KEYS, fill, tier
 from tests.support.servers import RedisServer, require
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.redis, pytest.mark.django_db(transaction=True)]
-
-KEYS = [f"{number:064x}" for number in range(3)]
 
 
 class OwnClient(RedisCacheClient):
@@ -65,28 +63,6 @@ def server(request: pytest.FixtureRequest, settings: Any) -> Iterator[Lasting]:
     with Lasting("--save", "3600 1000000") as redis:
         use(settings, request.param, redis.url)
         yield redis
-
-
-def use(settings: Any, backend_path: str, location: str, **options: Any) -> None:
-    name = "SERIALIZER" if backend_path == DJANGO_REDIS else "serializer"
-    params = {
-        "BACKEND": backend_path,
-        "LOCATION": location,
-        "OPTIONS": {name: "llmcache.serializers.BytesSerializer", **options},
-    }
-    settings.CACHES = {**settings.CACHES, "hot": params}
-    settings.LLMCACHE = {"CACHE": "hot"}
-
-
-def fill() -> None:
-    for key in KEYS:
-        assert store.save(draft(key), late_answers.generation()) is None
-    wait_until(lambda: set(hot.read_many(KEYS)) == set(KEYS))
-
-
-def tier(key: str = KEYS[0]) -> Tier | None:
-    found = store.lookup(key)
-    return found.tier if isinstance(found, Found) else None
 
 
 async def atier(key: str = KEYS[0]) -> Tier | None:

@@ -22,10 +22,10 @@ from llmcache.store.hot import epochs
 from llmcache.store.hot import tier as hot
 from llmcache.usage import hits
 from project.standin.server import StandIn
-from tests.client.test_wrapping import CALL, make_client
-from tests.store.hot.test_backends import REDIS
-from tests.store.hot.test_direct import KEYS, at_hand, copy_of, direct
-from tests.store.test_tiers import KEY, draft, tier_of
+from tests.support.backends import REDIS
+from tests.support.clients import CALL, make_client
+from tests.support.copies import KEYS, at_hand, copy_of, direct
+from tests.support.entries import KEY, draft, tier_of
 from tests.support.servers import RedisServer, require
 
 pytestmark = pytest.mark.django_db

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connection, transaction
+from django.db import transaction
 
 import llmcache
 from llmcache import store
@@ -15,9 +15,10 @@ from llmcache.background import database
 from llmcache.store.records import Found
 from llmcache.store.rows import late_answers, waiting
 from project.standin.server import StandIn
-from tests.background.test_database import wait_until
-from tests.client.test_wrapping import CALL, make_client
-from tests.store.test_tiers import KEY, OTHER_KEY, draft
+from tests.support.backends import hold_the_write_lock
+from tests.support.clients import CALL, make_client
+from tests.support.entries import KEY, OTHER_KEY, draft
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,12 +27,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def _nothing_waits() -> Any:
     yield
     wait_until(lambda: not waiting.drafts)
-
-
-def hold_the_write_lock() -> None:
-    """As a view that has written something."""
-    with connection.cursor() as cursor:
-        cursor.execute("UPDATE llmcache_writegate SET id = id")
 
 
 def outcomes(client: Any, times: int = 1, **arguments: Any) -> list[str]:
