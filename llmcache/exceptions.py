@@ -23,6 +23,13 @@ class LLMCacheError(Exception):
 class InvalidArgument(LLMCacheError, ValueError):
     """An argument has a value that cannot be meant. Raised before the model is asked."""
 
+    #: Of many requests, the number of the one that it is about.
+    number: int | None = None
+
+    def __str__(self) -> str:
+        said = super().__str__()
+        return said if self.number is None else f"requests[{self.number}]: {said}"
+
 
 class InvalidArgumentType(InvalidArgument, TypeError):
     """An argument has a type that cannot be meant. Raised before the model is asked."""

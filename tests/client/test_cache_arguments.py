@@ -358,7 +358,9 @@ class TestUnwrap:
         assert len(model.calls) == 1
 
     def test_one_of_the_two_names_it(self, model: StandIn) -> None:
-        with pytest.raises(llmcache.InvalidArgument, match=r"requests\[1\] names a response_model"):
+        with pytest.raises(
+            llmcache.InvalidArgument, match=r"requests\[1\]: It names a response_model"
+        ):
             llmcache.create_many(
                 make_client(model), [{"messages": MESSAGES}, CALL], response_model=Ticket
             )

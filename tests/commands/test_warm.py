@@ -136,8 +136,8 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, model: StandIn) -> None
         ("\n[1]\n", r"Line 2: a request is an object, .* not a list"),
         (lines({"response_model": "x"}), "give it by --response-model"),
         (lines(asking("x", model="m")), "give it by --model"),
-        (lines(asking("x"), asking("y", cache_ttl=-1)), "cache_ttl takes seconds .*line 2"),
-        ("\n" + lines({"temperature": 0}), "line 2 is no call of a client"),
+        (lines(asking("x"), asking("y", cache_ttl=-1)), "Line 2: .*cache_ttl takes seconds"),
+        ("\n" + lines({"temperature": 0}), "Line 2: It is no call of a client"),
         ("\n\n", "holds no request"),
     ],
 )

@@ -98,7 +98,7 @@ def create_many(
             has been asked then.
     """
     origin = _origin_of(client, "create_many", is_async=False)
-    batch = _read(origin, client, _of_one(response_model, requests), concurrency, progress)
+    batch = _read(origin, client, requests, response_model, concurrency, progress)
     batch.share(store.lookup_many(batch.keys, stale=batch.stale_keys))
     Threads(batch, concurrency).run()
     return batch.in_order()
@@ -150,7 +150,7 @@ async def acreate_many(
     """
     database.running_loop()
     origin = _origin_of(client, "acreate_many", is_async=True)
-    batch = _read(origin, client, _of_one(response_model, requests), concurrency, progress)
+    batch = _read(origin, client, requests, response_model, concurrency, progress)
     batch.share(await store.alookup_many(batch.keys, stale=batch.stale_keys))
     slots = asyncio.Semaphore(concurrency)
     tasks = [asyncio.ensure_future(_answer(batch, group, slots)) for group in batch.groups]
@@ -230,6 +230,7 @@ def _read(
     origin: Origin,
     client: Instructor,
     requests: Iterable[Mapping[str, Any]],
+    response_model: Any,
     concurrency: int,
     progress: Progress | None,
 ) -> Batch:
@@ -241,27 +242,8 @@ def _read(
         raise InvalidArgumentType(f"progress is a function of two numbers; not {progress!r}.")
     if isinstance(requests, str | Mapping) or not isinstance(requests, Iterable):
         raise InvalidArgumentType("requests is a list of dicts: the arguments of each call.")
-    read = partial(_read_one, _reader(origin, client))
+    read = partial(_read_one, _reader(origin, client), response_model)
     return Batch([read(*numbered) for numbered in enumerate(requests)], progress)
-
-
-def _of_one(response_model: Any, requests: Any) -> Any:
-    """`requests`, each of them for `response_model` if that is given."""
-    if response_model is UNSET or isinstance(requests, str | Mapping):
-        return requests
-    if not isinstance(requests, Iterable):
-        return requests
-    return [_for_model(response_model, *numbered) for numbered in enumerate(requests)]
-
-
-def _for_model(response_model: Any, number: int, request: Any) -> Any:
-    if not isinstance(request, Mapping):
-        return request
-    if "response_model" in request:
-        raise InvalidArgument(
-            f"requests[{number}] names a response_model, and so does the call. One of the two."
-        )
-    return {**request, "response_model": response_model}
 
 
 def _reader(origin: Origin, client: Instructor) -> Instructor:
@@ -280,17 +262,26 @@ def _read_call(origin: Origin, response_model: Any = None, **arguments: Any) -> 
     return request
 
 
-def _read_one(reader: Any, number: int, request: object) -> ClientRequest:
-    where = f"requests[{number}]"
+def _read_one(reader: Any, response_model: Any, number: int, request: object) -> ClientRequest:
+    try:
+        return _read_as_call(reader, response_model, request)
+    except InvalidArgument as error:
+        error.number = number
+        raise
+
+
+def _read_as_call(reader: Any, response_model: Any, request: object) -> ClientRequest:
     if not isinstance(request, Mapping):
         raise InvalidArgumentType(
-            f"{where} is a dict, the arguments of a call; not a {type(request).__name__}."
+            f"A request is a dict, the arguments of a call; not a {type(request).__name__}."
         )
+    for_all = {} if response_model is UNSET else {"response_model": response_model}
+    if for_all.keys() & request.keys():
+        raise InvalidArgument("It names a response_model, and so does the call. One of the two.")
     try:
-        return reader.create(**request)  # type: ignore[no-any-return]
-    except InvalidArgument as error:
-        error.add_note(f"({where})")
+        return reader.create(**request, **for_all)  # type: ignore[no-any-return]
+    except InvalidArgument:
         raise
     except TypeError as error:
         # As of a call without messages, or without a response model.
-        raise InvalidArgumentType(f"{where} is no call of a client: {error}.") from None
+        raise InvalidArgumentType(f"It is no call of a client: {error}.") from None

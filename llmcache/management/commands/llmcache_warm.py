@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,7 +25,6 @@ from llmcache.policy import UNSET, Policy, overridden, override
 
 STDIN: Final = "-"
 # How `create_many` names a request.
-PLACE: Final = re.compile(r"requests\[(\d+)\]")
 # These are options of the command, for all lines.
 FOR_ALL: Final = {"response_model": "--response-model", "model": "--model"}
 
@@ -82,7 +80,7 @@ class Command(BaseCommand):
                     progress=progress,
                 )
         except InvalidArgument as error:
-            raise CommandError(_with_lines(error, numbers)) from error
+            raise CommandError(_with_line(error, numbers)) from error
         report = _report(dict(zip(numbers, results, strict=True)))
         as_json = options["format"] == "json"
         self.stdout.write(json.dumps(report, indent=2) if as_json else "\n".join(_lines(report)))
@@ -188,10 +186,11 @@ def _arguments(number: int, line: str) -> dict[str, Any]:
     return arguments
 
 
-def _with_lines(error: InvalidArgument, numbers: list[int]) -> str:
+def _with_line(error: InvalidArgument, numbers: list[int]) -> str:
     """What is wrong, with the line in the place of the request's number."""
-    said = " ".join([str(error), *getattr(error, "__notes__", ())])
-    return PLACE.sub(lambda place: f"line {numbers[int(place[1])]}", said)
+    if error.number is None:
+        return str(error)
+    return f"Line {numbers[error.number]}: {error.args[0]}"
 
 
 def _report(results: dict[int, Result[Any]]) -> dict[str, Any]:
