@@ -63,8 +63,9 @@ class Breaker:
         self._in_a_row = 0
         self._pause = FIRST_PAUSE
         self._due = 0.0
-        # How many failures there were, and up to which of them they have been counted.
-        self._mark = 0
+        #: How many failures there were: to be given to `succeeded` or `failed` by who asks now.
+        self.mark = 0
+        # Up to which of them they have been counted.
         self._counted = 0
         self._error: Exception | None = None
 
@@ -82,19 +83,15 @@ class Breaker:
         """What the tier failed with last; None while it is asked."""
         return self._error
 
-    def begin(self) -> int:
-        """A mark to be given to `succeeded` or `failed` by who asks the tier now."""
-        return self._mark
-
     def succeeded(self, mark: int) -> None:
         """The tier did what was begun at `mark`.
 
         Only what began after the last failure says that the tier is well again. What began before
         may be older than the trouble, or only have wrapped what failed.
         """
-        if self._in_a_row and self._mark == mark:
+        if self._in_a_row and self.mark == mark:
             with self._lock:
-                if self._mark == mark:
+                if self.mark == mark:
                     self._in_a_row = 0
 
     def failed(self, error: Exception, mark: int) -> bool:
@@ -103,10 +100,10 @@ class Breaker:
         What began before the last failure that counted met the same trouble, and does not count.
         """
         with self._lock:
-            self._mark += 1
+            self.mark += 1
             if self.state is not State.CLOSED or mark < self._counted:
                 return False
-            self._counted = self._mark
+            self._counted = self.mark
             self._in_a_row += 1
             if self._in_a_row < FAILURES:
                 return False
@@ -171,7 +168,7 @@ def is_up(tier: Tier, *uses: Use) -> bool:
     """
     if getattr(_thread, "tries", None) is tier:
         return True
-    return all(breakers[tier, use].is_closed for use in uses or Use)
+    return all(breakers[tier, use].state is State.CLOSED for use in uses or Use)
 
 
 def is_down(tier: Tier, *uses: Use) -> bool:

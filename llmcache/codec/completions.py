@@ -92,7 +92,8 @@ def _with_attributes(data: str, completion: BaseModel, built: BaseModel) -> str:
     hung = {**vars(completion), **(completion.__pydantic_private__ or {})}
     kept = {}
     for name, value in hung.items():
-        plain = _plain(value) if _is_hung(name) and _is_harmless(name, value) else {}
+        may_be = name[:1] == "_" and _is_hung(name) and _is_harmless(name, value)
+        plain = _plain(value) if may_be else {}
         if plain != {} and not same(getattr(built, name, {}), plain):
             kept[name] = plain
     if not kept:

@@ -21,12 +21,16 @@ ATTACHMENTS = frozenset({"_raw_response", "_total_usage"})
 TEXTS = frozenset({str, bytes, bytearray})
 NUMBERS = frozenset({int, float, complex, bool, type(None)})
 ATOMS = (str, bytes, bytearray)
+# On these, nothing can be hung.
+BARE = frozenset({dict, list, tuple, set, frozenset})
 
 
 def same(left: Any, right: Any) -> bool:
     """Whether `left` and `right` have the same type and hold the same, all the way down."""
     if type(left) is not type(right):
         return False
+    if left is right:
+        return True
     if isinstance(left, BaseModel):
         return _same_model(left, right)
     if type(left) in TEXTS:
@@ -39,9 +43,8 @@ def same(left: Any, right: Any) -> bool:
     if is_dataclass(left):
         return all(same(getattr(left, f.name), getattr(right, f.name)) for f in fields(left))
     if isinstance(left, ATOMS) or not isinstance(left, Mapping | Sequence | Set):
-        return left is right or _same_object(left, right)
-    hung = _attributes(left), _attributes(right)
-    if len(left) != len(right) or (any(hung) and not same(*hung)):
+        return _same_object(left, right)
+    if len(left) != len(right) or not (type(left) in BARE or _same_attributes(left, right)):
         return False
     if isinstance(left, Mapping):
         return _same_mapping(left, right)
@@ -98,15 +101,30 @@ def _same_model(left: BaseModel, right: BaseModel) -> bool:
         left.__pydantic_fields_set__ == right.__pydantic_fields_set__
         and same(left.__pydantic_extra__, right.__pydantic_extra__)
         and same(left.__pydantic_private__, right.__pydantic_private__)
-        and _same_mapping(_attributes(left), _attributes(right))
+        and _same_attributes(left, right)
     )
 
 
+def _same_attributes(left: Any, right: Any) -> bool:
+    return _same_mapping(_attributes(left), _attributes(right))
+
+
 def _attributes(value: Any) -> dict[str, Any]:
-    own = getattr(value, "__dict__", {})
+    own: dict[str, Any] = getattr(value, "__dict__", {})
+    if ATTACHMENTS.isdisjoint(own):
+        return own
     return {name: each for name, each in own.items() if name not in ATTACHMENTS}
 
 
 def _same_mapping(left: Mapping[Any, Any], right: Mapping[Any, Any]) -> bool:
     # In order, and with the types of the keys: {1: ...} is not {True: ...}.
-    return same(list(left), list(right)) and all(same(left[key], right[key]) for key in left)
+    keys, others = list(left), list(right)
+    are_names = set(map(type, keys + others)) <= {str}
+    if not (keys == others if are_names else same(keys, others)):
+        return False
+    # (a loop, and what is the very same is not looked at: each answer that is stored comes by)
+    for key in keys:
+        mine, theirs = left[key], right[key]
+        if mine is not theirs and not same(mine, theirs):
+            return False
+    return True

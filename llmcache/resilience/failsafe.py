@@ -74,7 +74,7 @@ def failing_safe(
     given a rest, unless it begins with `must_be_up`; the functions of `hot` do.
     """
     breaker = breakers.get((tier, _use(operation)))
-    mark = breaker.begin() if breaker else 0
+    mark = breaker.mark if breaker else 0
     try:
         yield
     except Exception as error:  # noqa: BLE001 - this is the place
@@ -128,7 +128,7 @@ def attempt(
     # Without a block, which takes longer: each hit comes by.
     use = _use(operation)
     breaker = breakers[tier, use]
-    mark = breaker.begin()
+    mark = breaker.mark
     try:
         if breaker.state is not State.CLOSED:
             must_be_up(tier, use)
@@ -142,7 +142,7 @@ async def aattempt(
     tier: Tier, operation: str, work: Awaitable[T], troubles: list[Reason] | None = None
 ) -> T | None:
     """What `work` gives; None when it fails."""
-    mark = breakers[tier, _use(operation)].begin()
+    mark = breakers[tier, _use(operation)].mark
     try:
         return await work
     except Exception as error:  # noqa: BLE001 - as above

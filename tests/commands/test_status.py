@@ -90,7 +90,7 @@ def test_an_outage_is_a_row_of_its_process(database: str, unwatched: Any) -> Non
     error, since = OSError(111, "no\0answer\ud800"), timezone.now()
     for _ in range(FAILURES):
         its = breakers.breakers[Tier.HOT, Use.READ]
-        its.failed(error, its.begin())
+        its.failed(error, its.mark)
     outages.note(Tier.HOT, Use.READ, since, error)
     outages.note(Tier.HOT, Use.READ, since, error)
     [told] = status()["outages"]

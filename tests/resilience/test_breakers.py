@@ -59,7 +59,7 @@ def one(clock: Clock) -> Breaker:
 
 def ask_in_vain(it: Breaker) -> bool:
     """One asks, and the tier fails; whether this opened it."""
-    return it.failed(TROUBLE, it.begin())
+    return it.failed(TROUBLE, it.mark)
 
 
 def open_it(it: Breaker) -> None:
@@ -81,32 +81,32 @@ def test_a_success_between_begins_the_count_anew(one: Breaker) -> None:
     for _ in range(3):
         ask_in_vain(one)
         ask_in_vain(one)
-        one.succeeded(one.begin())
+        one.succeeded(one.mark)
     assert one.is_closed
 
 
 def test_a_success_that_began_before_a_failure_says_nothing(one: Breaker) -> None:
-    mark = one.begin()
+    mark = one.mark
     for _ in range(FAILURES):
         ask_in_vain(one)
         one.succeeded(mark)
     assert one.state is State.OPEN
-    one.succeeded(one.begin())
+    one.succeeded(one.mark)
     assert one.state is State.OPEN
 
 
 def test_those_who_ask_at_once_meet_one_failure(one: Breaker) -> None:
     for _ in range(FAILURES - 1):
-        marks = [one.begin() for _ in range(50)]
+        marks = [one.mark for _ in range(50)]
         assert not any(one.failed(TROUBLE, mark) for mark in marks)
-    marks = [one.begin() for _ in range(50)]
+    marks = [one.mark for _ in range(50)]
     assert [one.failed(TROUBLE, mark) for mark in marks].count(True) == 1
 
 
 def test_it_opens_though_somebody_is_always_asking(one: Breaker) -> None:
-    marks = [one.begin()]
+    marks = [one.mark]
     for _ in range(2 * FAILURES):
-        marks.append(one.begin())
+        marks.append(one.mark)
         one.failed(TROUBLE, marks.pop(0))
     assert one.state is State.OPEN
 
@@ -197,13 +197,13 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def success(self) -> None:
-        self.it.succeeded(self.it.begin())
+        self.it.succeeded(self.it.mark)
         if self.state is State.CLOSED:
             self.failures = 0
 
     @rule()
     def failure(self) -> None:
-        mark = self.it.begin()
+        mark = self.it.mark
         opened = self.it.failed(TROUBLE, mark)
         self.it.succeeded(mark)  # as of a block around it
         self.failures += self.state is State.CLOSED

@@ -112,7 +112,7 @@ def ask(key: str) -> Awaitable[bytes | None] | None:
 
 async def _awaited(reply: Awaitable[T]) -> T:
     its = breakers[Tier.HOT, Use.READ]
-    mark = its.begin()
+    mark = its.mark
     result = await reply
     its.succeeded(mark)
     return result
@@ -338,7 +338,7 @@ def _counted(use: Use, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
     its = breakers[Tier.HOT, use]
     if its.state is not State.CLOSED:
         must_be_up(Tier.HOT, use)
-    mark = its.begin()
+    mark = its.mark
     result = work(*args, **kwargs)
     its.succeeded(mark)
     return result
