@@ -127,7 +127,7 @@ PAGE: Final = """\
 
 What callers see when something breaks. `make faults` breaks real servers, counts, and writes this
 page; `make test` runs the same tests for seconds each. The code is in
-[tests/faults](../tests/faults).
+`tests/faults`.
 
 ## Broken servers
 
