@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, assert_type
+from typing import Any, assert_type
 
 import instructor
 import pytest
@@ -20,9 +20,6 @@ from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
 from tests.support.clients import CALL, MESSAGES, Scripted, make_client
 from tests.support.ticket import Ticket
-
-if TYPE_CHECKING:
-    pass
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -24,10 +24,6 @@ from tests.support.decorated import (
     trouble,
 )
 from tests.support.ticket import Ticket
-
-if TYPE_CHECKING:
-    pass
-
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
