@@ -185,3 +185,26 @@ def test_the_figures() -> None:
             medians[measured[1]] = float(measured[2].replace(",", ""))
     for ours, theirs, times in table("Figures"):
         assert medians[f"instructor: {theirs}"] >= int(times) * medians[f"llmcache: {ours}"]
+
+
+def test_the_promises() -> None:
+    """Their figures are those of the pages that are measured."""
+    faults, providers = (
+        (ROOT / "docs" / name).read_text() for name in ("faults.md", "providers.md")
+    )
+
+    def column(heading: str, index: int) -> list[int]:
+        return [int(row[index].replace(",", "")) for row in table(heading, faults)]
+
+    times = next(row[2] for row in table("Figures") if row[1].startswith("AutoCache"))
+    read = len(re.findall(r"\| yes \|$", providers, re.MULTILINE))
+    figures = [re.sub(r"\[(.*)\].*", r"\1", row[2]) for row in table("Promises")]
+    assert figures == [
+        f"{sum(column('Broken servers', 3))} errors in {sum(column('Broken servers', 2)):,} calls",
+        f"hits of {read} providers",
+        f"{min(column('Herds', 2))} call of the model",
+        f"{sum(column('Killed workers', 3))} of {sum(column('Killed workers', 2)):,} answers lost",
+        f"{sum(column('Invalidation', 5))} of {sum(column('Invalidation', 3)):,} reads too old",
+        f"{times} times as fast",
+        "0 canaries found",  # (which tests/test_discretion.py looks for)
+    ]

@@ -80,15 +80,15 @@ def prose(text: str) -> str:
 PROSE = prose(MANUAL)
 
 
-def section(heading: str) -> str:
+def section(heading: str, text: str = PROSE) -> str:
     """The text between this heading and the next."""
-    [text] = re.findall(rf"^#+ `?{heading}`?\n(.*?)(?=^#|\Z)", PROSE, re.MULTILINE | re.DOTALL)
-    return str(text)
+    [found] = re.findall(rf"^#+ `?{heading}`?\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
+    return str(found)
 
 
-def table(heading: str) -> list[list[str]]:
+def table(heading: str, text: str = PROSE) -> list[list[str]]:
     """The cells of the table in a section, without its head."""
-    lines = [line for line in section(heading).splitlines() if line.startswith("|")]
+    lines = [line for line in section(heading, text).splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
