@@ -81,10 +81,11 @@ def run(
     connection = connections[transactions.database_alias()]
     if transactions.in_test_transaction(connection):
         return _under_savepoint(connection, work)
-    if runs_here():
+    if transactions.is_worker() or transactions.is_in_memory(connection):
         _leave_to_a_test(connection)
         return work()
-    future = _submit_or_do(_threads_for(writing, removing), work, writing=writing)
+    threads = _threads_for(connection, writing=writing, removing=removing)
+    future = _submit_or_do(threads, work, writing=writing)
     try:
         return future.result(patience)
     finally:
@@ -98,7 +99,7 @@ async def arun(
     """`run` for a coroutine; the event loop goes on meanwhile."""
     if transactions.is_testing() and await sync_to_async(transactions.stays_here)():
         return await sync_to_async(run)(work)
-    future = asyncio.wrap_future(_submit(_threads_for(writing), work))
+    future = asyncio.wrap_future(_submit(_threads(writing=writing), work))
     return await _result_of(asyncio.shield(future) if writing else future, patience)
 
 
@@ -126,7 +127,7 @@ async def arun_to_the_end(work: Callable[[], T]) -> T:
     future: Future[T] | None = None
     with suppress(Exception):
         if not (transactions.is_testing() and await sync_to_async(transactions.stays_here)()):
-            future = _submit(_threads_for(writing=False), work)
+            future = _submit(_threads(), work)
     return await (sync_to_async(work)() if future is None else asyncio.wrap_future(future))
 
 
@@ -140,7 +141,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 def later(work: Callable[[], object], *, writing: bool = False) -> None:
     """Do database work some time soon, without waiting for it."""
-    _submit_or_do(_threads_for(writing), work, writing=writing)
+    _submit_or_do(_threads(writing=writing), work, writing=writing)
 
 
 def runs_here() -> bool:
@@ -187,7 +188,7 @@ def _submit_or_do(workers: Workers, work: Callable[[], T], *, writing: bool = Fa
     """`_submit`; where no thread can be had (the interpreter ends), that of the caller does it."""
     try:
         if _left:
-            _submit(_threads_for(writing=True), _do_what_is_left)
+            _submit(_threads(writing=True), _do_what_is_left)
         return _submit(workers, work)
     except NoThread:
         return _do_or_leave(work, writing=writing)
@@ -229,9 +230,14 @@ def _beside_the_callers(work: Callable[[], T]) -> T:
                 connections[each.alias] = each
 
 
-def _threads_for(writing: bool, removing: bool = False) -> Workers:
+def _threads(*, writing: bool = False) -> Workers:
+    return _threads_for(connections[transactions.database_alias()], writing=writing)
+
+
+def _threads_for(
+    connection: BaseDatabaseWrapper, *, writing: bool, removing: bool = False
+) -> Workers:
     """What may have to wait for a lock, or for a server, keeps nobody from reading."""
-    connection = connections[transactions.database_alias()]
     if not removing:
         _leave_to_a_test(connection)
     if connection.vendor != "sqlite":

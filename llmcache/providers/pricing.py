@@ -168,9 +168,11 @@ def _cached_within(usage: Any) -> int:
 
 def _count(holder: Any, *names: str) -> int | None:
     """The first of these that is a number of tokens."""
-    values = (_read(holder, name) for name in names)
-    # (Cohere's are floats.)
-    return next((int(n) for n in values if type(n) in {int, float} and 0 <= n < MOST), None)
+    for name in names:
+        number = _read(holder, name)
+        if type(number) in {int, float} and 0 <= number < MOST:  # (Cohere's are floats)
+            return int(number)
+    return None
 
 
 def _read(holder: Any, name: str) -> Any:
