@@ -9,31 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / "examples"
+from django.conf.locale import LANG_INFO
 
-LANGUAGES = {
-    "ar": "Arabic",
-    "cs": "Czech",
-    "de": "German",
-    "el": "Greek",
-    "en": "English",
-    "es": "Spanish",
-    "fa": "Persian",
-    "fr": "French",
-    "he": "Hebrew",
-    "hi": "Hindi",
-    "it": "Italian",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "pl": "Polish",
-    "pt": "Portuguese",
-    "ru": "Russian",
-    "th": "Thai",
-    "tr": "Turkish",
-    "uk": "Ukrainian",
-    "vi": "Vietnamese",
-    "zh": "Chinese",
-}
+FOLDER = Path(__file__).parent / "examples"
 
 
 @dataclass(frozen=True)
@@ -47,7 +25,7 @@ class Example:
     text: str
 
     def __str__(self) -> str:
-        return f"{LANGUAGES[self.language]}: {self.title}"
+        return f"{LANG_INFO[self.language]['name']}: {self.title}"
 
 
 @cache

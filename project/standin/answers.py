@@ -1,4 +1,7 @@
-"""What the stand-in answers, whichever protocol it goes back by: rules, or what a test set."""
+"""What the stand-in answers, whichever protocol it goes back by.
+
+What a test set; to the examples of the site, what a file says; to all else, a filled schema.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,15 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+from project.extraction.examples import examples
+from project.standin.filling import Schema, fill, varied
 from project.standin.questions import Body, Question, Tool
-from project.standin.rules import fill
-from project.standin.schemas import Schema
-from project.standin.variation import with_number
+
+EXAMPLES = Path(__file__).parent / "examples.json"
 
 REFUSAL = "I'm sorry, but I cannot help with that."
 
@@ -25,14 +31,14 @@ class Behaviour:
     """How the stand-in answers. Each part may be changed while it runs.
 
     Attributes:
-        answer_with: this, instead of what the rules find. A dictionary is the JSON, or the
+        answer_with: this, instead of what is found in the text. A dictionary is the JSON, or the
             arguments of the one call. Of a list, each is the arguments of a call of its own, or
             an item where the schema wants a list. A string goes out as it is, valid JSON or not.
         truncate: break off in the middle, as at the limit of tokens.
         refuse: decline to answer.
         filter: answer, and say that the content was filtered. JSON stays whole.
-        vary: put a number into what the rules find, another one at each call, as a model never
-            says the same twice. Where the schema leaves no room for one, nothing changes.
+        vary: put a number into what is found, another one at each call, as a model never
+            says the same twice. Where the schema leaves no string free for one, nothing changes.
     """
 
     answer_with: dict[str, Any] | list[dict[str, Any]] | str | None = None
@@ -85,8 +91,8 @@ def answer(question: Question, behaviour: Behaviour) -> Answer:
     said = _said(question, behaviour)
     if behaviour.filter:
         return replace(said, ending=Ending.FILTERED)
-    longest = len(said) // 2 if behaviour.truncate else _characters(question.limit)
-    return said if longest is None else _at_most(said, longest)
+    longest = (question.limit or len(said)) * CHARACTERS_PER_TOKEN
+    return _at_most(said, len(said) // 2 if behaviour.truncate else longest)
 
 
 def tokens(text: str) -> int:
@@ -112,25 +118,35 @@ def _said(question: Question, behaviour: Behaviour) -> Answer:
     return Answer(f"```json\n{text}\n```" if question.fenced else text)
 
 
-# By rules
+# From the file, or by rules
 
 
 def _found(question: Question, number: int | None) -> Iterator[ToolCall]:
     for tool in question.tools:
-        yield ToolCall(tool.name, as_json(_filled(tool.schema, question.text, number)))
+        filled = _filled(tool.name, tool.schema, question.text, number)
+        yield ToolCall(tool.name, as_json(filled))
 
 
 def _text(question: Question, number: int | None) -> str:
     if question.schema is not None:
-        return as_json(_filled(question.schema, question.text, number))
+        name = str(question.schema.get("title"))
+        return as_json(_filled(name, question.schema, question.text, number))
     opening = " ".join(question.text.split())[:120]
     prose = f"This is a stand-in and no model. The text begins: “{opening}”"
-    return prose if number is None else with_number({"type": "string"}, prose, number)
+    return prose if number is None else f"{prose} ({number})"
 
 
-def _filled(schema: Schema, text: str, number: int | None) -> Any:
-    found = fill(schema, text)
-    return found if number is None else with_number(schema, found, number)
+def _filled(name: str, schema: Schema, text: str, number: int | None) -> Any:
+    found = _answers_to_examples().get((name, text)) or fill(schema, text)
+    return found if number is None else varied(schema, found, number)
+
+
+@cache
+def _answers_to_examples() -> dict[tuple[str, str], Any]:
+    """By the name of the schema that fits an example, and its text."""
+    answers = json.loads(EXAMPLES.read_text(encoding="utf-8"))
+    texts = examples().items()
+    return {(one.model.title(), one.text): answers[slug] for slug, one in texts}
 
 
 # As set by a test
@@ -172,10 +188,6 @@ def _properties(schema: Schema) -> dict[str, Schema]:
 
 
 # Broken off
-
-
-def _characters(limit: int | None) -> int | None:
-    return None if limit is None else limit * CHARACTERS_PER_TOKEN
 
 
 def _at_most(answer: Answer, longest: int) -> Answer:

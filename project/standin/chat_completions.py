@@ -15,27 +15,24 @@ from project.standin.events import DONE, event, pieces
 from project.standin.questions import (
     Body,
     Question,
-    Rejection,
     Tool,
-    check_parts,
+    chosen,
+    conversation,
     instructions,
     limit,
     read,
-    schema_in,
+    schema_asked,
 )
-from project.standin.schemas import Schema
 
-MESSAGES = "messages"
-MESSAGES_TYPES: tuple[type, ...] = (list,)
 PARTS = frozenset({"text", "image_url", "input_audio", "file", "refusal"})
-FINGERPRINT = "fp_stand_in"
 
 
 def question(body: Body) -> Question:
-    check_parts(body[MESSAGES], PARTS, MESSAGES)
-    schema, fenced = _schema(body)
+    messages = conversation(body, "messages", PARTS)
+    form = body.get("response_format") or {}
+    schema, fenced = schema_asked(form, instructions(messages))
     return Question(
-        text=read(body[MESSAGES]),
+        text=read(messages),
         tools=_tools(body),
         schema=schema,
         fenced=fenced,
@@ -53,8 +50,7 @@ def complete(body: Body, answer: Answer) -> Body:
         "model": body["model"],
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
         "usage": _usage(body, message),
-        "service_tier": "default",
-        "system_fingerprint": FINGERPRINT,
+        "system_fingerprint": "fp_stand_in",
     }
 
 
@@ -96,23 +92,8 @@ def _tools(body: Body) -> tuple[Tool, ...]:
     choice = body.get("tool_choice", "auto")
     if choice == "none":
         return ()
-    if isinstance(choice, dict):
-        wanted = (choice.get("function") or {}).get("name")
-        tools = [tool for tool in tools if tool.name == wanted]
-        if not tools:
-            raise Rejection(f"Tool choice '{wanted}' not found in 'tools'.", "tool_choice")
-    return tuple(tools if body.get("parallel_tool_calls", True) else tools[:1])
-
-
-def _schema(body: Body) -> tuple[Schema | None, bool]:
-    """The schema of the JSON that is asked for, and whether it goes into a code block."""
-    wanted = body.get("response_format") or {}
-    if wanted.get("type") == "json_schema":
-        return (wanted.get("json_schema") or {}).get("schema") or {}, False
-    schema = schema_in(instructions(body[MESSAGES]))
-    if wanted.get("type") == "json_object":
-        return schema or {"type": "object"}, False
-    return schema, schema is not None
+    name = choice["function"]["name"] if isinstance(choice, dict) else None
+    return chosen(tools, name, parallel=body.get("parallel_tool_calls", True))
 
 
 def _message(answer: Answer) -> Body:
@@ -149,11 +130,4 @@ def _usage(body: Body, message: Body) -> Body:
         "prompt_tokens": asked,
         "completion_tokens": said,
         "total_tokens": asked + said,
-        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
-        "completion_tokens_details": {
-            "reasoning_tokens": 0,
-            "audio_tokens": 0,
-            "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
-        },
     }

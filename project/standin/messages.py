@@ -14,36 +14,28 @@ from typing import Any
 
 from project.standin.answers import Answer, Ending, ToolCall, as_json, tokens, tokens_of
 from project.standin.events import event, pieces
+from project.standin.filling import Schema
 from project.standin.questions import (
     Body,
     Question,
-    Rejection,
     Tool,
-    check_parts,
+    chosen,
+    conversation,
     instructions,
     limit,
     read,
     schema_in,
 )
-from project.standin.schemas import Schema
 
-MESSAGES = "messages"
-MESSAGES_TYPES: tuple[type, ...] = (list,)
-PARTS = frozenset(
-    {
-        *("text", "image", "document", "search_result", "container_upload"),
-        *("thinking", "redacted_thinking", "tool_use", "tool_result"),
-        *("server_tool_use", "web_search_tool_result"),
-    }
-)
+PARTS = frozenset({"text", "image", "document", "thinking", "tool_use", "tool_result"})
 
 
 def question(body: Body) -> Question:
-    check_parts(body[MESSAGES], PARTS, MESSAGES)
+    messages = conversation(body, "messages", PARTS)
     return Question(
-        text=read(body[MESSAGES]),
+        text=read(messages),
         tools=_tools(body),
-        schema=_schema(body),
+        schema=_schema(body, messages),
         limit=limit(body, "max_tokens"),
     )
 
@@ -98,21 +90,17 @@ def _deltas(index: int, block: Body, answer: Answer) -> Iterator[Body]:
 def _tools(body: Body) -> tuple[Tool, ...]:
     offered = body.get("tools") or ()
     tools = [Tool(str(one.get("name")), one.get("input_schema") or {}) for one in offered]
-    choice = body.get("tool_choice") or {"type": "auto"}
+    choice = body.get("tool_choice") or {}
     if choice.get("type") == "none":
         return ()
-    if choice.get("type") == "tool":
-        tools = [tool for tool in tools if tool.name == choice.get("name")]
-        if not tools:
-            raise Rejection(f"Tool '{choice.get('name')}' not found in provided tools")
-    return tuple(tools[:1] if choice.get("disable_parallel_tool_use") else tools)
+    return chosen(tools, choice.get("name"), parallel=not choice.get("disable_parallel_tool_use"))
 
 
-def _schema(body: Body) -> Schema | None:
+def _schema(body: Body, messages: list[Body]) -> Schema | None:
     wanted = (body.get("output_config") or {}).get("format") or body.get("output_format") or {}
     if wanted.get("type") == "json_schema":
         return wanted.get("schema") or {}
-    return schema_in(instructions(body[MESSAGES], body.get("system")))
+    return schema_in(instructions(messages, body.get("system")))
 
 
 def _content(answer: Answer) -> list[Body]:

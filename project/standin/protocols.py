@@ -1,4 +1,4 @@
-"""From a request on the wire to its reply, with the rules as the model."""
+"""From a request on the wire to its reply, as the provider would put it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ ANTHROPIC_PATH = "/v1/messages"
 
 class Dialect(Protocol):
     """What the module of a protocol offers."""
-
-    MESSAGES: str  # the field of a request that holds what was said
-    MESSAGES_TYPES: tuple[type, ...]
 
     def question(self, body: Body) -> Question: ...
     def complete(self, body: Body, answer: Answer) -> Body: ...
@@ -55,20 +52,11 @@ def failure(
     if path.startswith(ANTHROPIC_PATH):
         error = {"type": _ANTHROPIC_ERRORS.get(status, "api_error"), "message": message}
         return Reply(status, {"type": "error", "error": error})
-    kind = _OPENAI_ERRORS.get(status, "server_error")
-    return Reply(
-        status, {"error": {"message": message, "type": kind, "param": param, "code": code}}
-    )
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    kind = "rate_limit_error" if status == 429 else kind
+    details = {"message": message, "type": kind, "param": param, "code": code}
+    return Reply(status, {"error": details})
 
-
-_OPENAI_ERRORS = {
-    400: "invalid_request_error",
-    401: "invalid_request_error",
-    403: "invalid_request_error",
-    404: "invalid_request_error",
-    405: "invalid_request_error",
-    429: "rate_limit_error",
-}
 
 _ANTHROPIC_ERRORS = {
     400: "invalid_request_error",
@@ -89,20 +77,12 @@ def _route(method: str, path: str, body: Body | None, behaviour: Behaviour) -> B
         raise Rejection(f"Unknown request URL: {method} {path}.", status=404, code="unknown_url")
     if method != "POST":
         raise Rejection(f"Not allowed to {method} on {path} (use POST).", status=405)
-    body = _checked(body, dialect)
-    said = answer(dialect.question(body), behaviour)
-    return dialect.stream(body, said) if body.get("stream") else dialect.complete(body, said)
-
-
-def _checked(body: Body | None, dialect: Dialect) -> Body:
     if body is None:
         raise Rejection("We could not parse the JSON body of your request.")
     if not isinstance(body.get("model"), str):
         raise Rejection("You must provide a model parameter.", "model")
-    field = dialect.MESSAGES
-    if not isinstance(body.get(field), dialect.MESSAGES_TYPES) or not body[field]:
-        raise Rejection(f"Missing required parameter: '{field}'.", field)
-    return body
+    said = answer(dialect.question(body), behaviour)
+    return dialect.stream(body, said) if body.get("stream") else dialect.complete(body, said)
 
 
 def _models() -> Body:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from project.standin.schemas import Schema
+from project.standin.filling import Schema
 
 Body = dict[str, Any]
 
@@ -71,16 +71,21 @@ def read(messages: Iterable[Body]) -> str:
     return "\n\n".join(said).partition(MARKDOWN_REQUEST)[0].strip()
 
 
-def check_parts(messages: Iterable[Body], types: frozenset[str], field: str) -> None:
-    """Reject messages with a part that the protocol does not know, as a sound is to Anthropic."""
+def conversation(body: Body, field: str, parts: frozenset[str]) -> list[Body]:
+    """The messages of a request; rejected where there are none, or parts of an unknown type."""
+    said = body.get(field)
+    if not said or not isinstance(said, list | str):
+        raise Rejection(f"Missing required parameter: '{field}'.", field)
+    messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
     for number, message in enumerate(messages):
         content = message.get("content")
         for index, part in enumerate(content if isinstance(content, list) else ()):
             kind = part.get("type") if isinstance(part, dict) else None
-            if kind not in types:
+            if kind not in parts:
                 where = f"{field}[{number}].content[{index}].type"
-                expected = ", ".join(sorted(types))
+                expected = ", ".join(sorted(parts))
                 raise Rejection(f"Invalid value: {kind!r}. Expected one of: {expected}.", where)
+    return messages
 
 
 def _follows_an_answer(message: Body) -> bool:
@@ -106,6 +111,24 @@ def schema_in(instructions: str) -> Schema | None:
     except ValueError:
         return None
     return schema if isinstance(schema, dict) else None
+
+
+def chosen(tools: Iterable[Tool], name: str | None, *, parallel: bool) -> tuple[Tool, ...]:
+    """The tools to call: all that are offered, one at most, or the one asked for by name."""
+    fitting = tuple(tool for tool in tools if name in (None, tool.name))
+    if name and not fitting:
+        raise Rejection(f"Tool choice '{name}' not found in 'tools'.", "tool_choice")
+    return fitting if parallel else fitting[:1]
+
+
+def schema_asked(form: Body, instructions: str) -> tuple[Schema | None, bool]:
+    """The schema of the JSON that OpenAI is asked for, and whether it goes into a code block."""
+    if form.get("type") == "json_schema":
+        return (form.get("json_schema") or form).get("schema") or {}, False
+    schema = schema_in(instructions)
+    if form.get("type") == "json_object":
+        return schema or {"type": "object"}, False
+    return schema, schema is not None
 
 
 def limit(body: Body, *names: str) -> int | None:

@@ -15,26 +15,24 @@ from project.standin.events import event, pieces
 from project.standin.questions import (
     Body,
     Question,
-    Rejection,
     Tool,
-    check_parts,
+    chosen,
+    conversation,
     instructions,
     limit,
     read,
-    schema_in,
+    schema_asked,
 )
-from project.standin.schemas import Schema
 
-MESSAGES = "input"
-MESSAGES_TYPES: tuple[type, ...] = (list, str)
 PARTS = frozenset({"input_text", "input_image", "input_file", "output_text", "refusal"})
 
 
 def question(body: Body) -> Question:
-    check_parts(_messages(body), PARTS, MESSAGES)
-    schema, fenced = _schema(body)
+    messages = conversation(body, "input", PARTS)
+    form = (body.get("text") or {}).get("format") or {}
+    schema, fenced = schema_asked(form, instructions(messages, body.get("instructions")))
     return Question(
-        text=read(_messages(body)),
+        text=read(messages),
         tools=_tools(body),
         schema=schema,
         fenced=fenced,
@@ -55,23 +53,15 @@ def complete(body: Body, answer: Answer) -> Body:
         "error": None,
         "incomplete_details": incomplete,
         "instructions": body.get("instructions"),
-        "max_output_tokens": body.get("max_output_tokens"),
         "metadata": body.get("metadata") or {},
         "model": body["model"],
         "output": output,
         "parallel_tool_calls": body.get("parallel_tool_calls", True),
-        "previous_response_id": body.get("previous_response_id"),
-        "reasoning": {"effort": None, "summary": None},
-        "service_tier": "default",
-        "store": body.get("store", True),
         "temperature": body.get("temperature", 1.0),
-        "text": body.get("text") or {"format": {"type": "text"}},
         "tool_choice": body.get("tool_choice", "auto"),
         "tools": body.get("tools") or [],
         "top_p": body.get("top_p", 1.0),
-        "truncation": body.get("truncation", "disabled"),
         "usage": _usage(body, output),
-        "user": body.get("user"),
     }
 
 
@@ -120,11 +110,6 @@ def _part(part: Body) -> Iterator[Body]:
     yield {"type": "response.content_part.done", "part": part}
 
 
-def _messages(body: Body) -> list[Body]:
-    said = body[MESSAGES]
-    return [{"role": "user", "content": said}] if isinstance(said, str) else said
-
-
 def _tools(body: Body) -> tuple[Tool, ...]:
     # The other types are tools that OpenAI runs itself.
     functions = [tool for tool in body.get("tools") or () if tool.get("type") == "function"]
@@ -132,22 +117,8 @@ def _tools(body: Body) -> tuple[Tool, ...]:
     choice = body.get("tool_choice", "auto")
     if choice == "none":
         return ()
-    if isinstance(choice, dict):
-        tools = [tool for tool in tools if tool.name == choice.get("name")]
-        if not tools:
-            raise Rejection(f"Tool choice '{choice.get('name')}' not found.", "tool_choice")
-    return tuple(tools if body.get("parallel_tool_calls", True) else tools[:1])
-
-
-def _schema(body: Body) -> tuple[Schema | None, bool]:
-    """The schema of the JSON that is asked for, and whether it goes into a code block."""
-    wanted = (body.get("text") or {}).get("format") or {}
-    if wanted.get("type") == "json_schema":
-        return wanted.get("schema") or {}, False
-    schema = schema_in(instructions(_messages(body), body.get("instructions")))
-    if wanted.get("type") == "json_object":
-        return schema or {"type": "object"}, False
-    return schema, schema is not None
+    name = choice["name"] if isinstance(choice, dict) else None
+    return chosen(tools, name, parallel=body.get("parallel_tool_calls", True))
 
 
 def _output(answer: Answer) -> list[Body]:

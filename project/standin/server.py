@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import json
+import selectors
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self, cast
+from uuid import uuid4
 
 from project.standin import protocols
 from project.standin.answers import Behaviour
-from project.standin.connections import Call, Server
 
-__all__ = ["Call", "StandIn"]
+
+@dataclass(frozen=True)
+class Call:
+    """One request that arrived: where, with which headers (lower-case names), asking what."""
+
+    path: str
+    headers: dict[str, str] = field(repr=False)
+    body: dict[str, Any]
 
 
 class StandIn:
-    """An endpoint for the OpenAI and Anthropic protocols, answering by rules instead of a model.
+    """An endpoint for the OpenAI and Anthropic protocols, without a model behind it.
 
     Args:
         port: where to listen; 0 takes any free port.
         latency: seconds to wait before each answer.
-        host: the interface to listen on.
 
     All of these may be changed while it runs:
 
@@ -33,22 +43,28 @@ class StandIn:
         hang_up_after: how many chunks of a stream arrive before the connection breaks; ``None``:
             it does not.
 
+    And these say how it goes:
+
+    Attributes:
+        open_streams: how many streams are being sent just now.
+        abandoned_streams: how many streams broke off since the start, whoever hung up.
+
     >>> with StandIn() as standin:
     ...     client = OpenAI(base_url=standin.url, api_key="any")
     """
 
-    def __init__(self, port: int = 0, latency: float = 0.0, host: str = "127.0.0.1") -> None:
+    def __init__(self, port: int = 0, latency: float = 0.0) -> None:
         self.latency = latency
         self.chunk_delay = 0.0
         self.fail_with: int | None = None
         self.hang_up_after: int | None = None
         self.behaviour = Behaviour()
         self._calls: list[Call] = []
-        self._open_streams = 0
-        self._abandoned_streams = 0
+        self.open_streams = 0
+        self.abandoned_streams = 0
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._server = Server((host, port), self)
+        self._server = Server(("127.0.0.1", port), self)
         self._thread: threading.Thread | None = None
 
     @property
@@ -63,7 +79,7 @@ class StandIn:
     @property
     def root(self) -> str:
         """The base URL for an Anthropic client, which adds ``/v1`` itself."""
-        return f"http://{self._server.server_address[0]!s}:{self.port}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def calls(self) -> list[Call]:
@@ -71,21 +87,11 @@ class StandIn:
         with self._lock:
             return list(self._calls)
 
-    @property
-    def open_streams(self) -> int:
-        """How many streams are being sent just now."""
-        return self._open_streams
-
-    @property
-    def abandoned_streams(self) -> int:
-        """How many streams broke off since the start, whoever hung up."""
-        return self._abandoned_streams
-
     def forget(self) -> None:
         """Start counting the calls and the abandoned streams anew."""
         with self._lock:
             self._calls.clear()
-            self._abandoned_streams = 0
+            self.abandoned_streams = 0
 
     def start(self) -> Self:
         """Serve from a thread of its own."""
@@ -112,12 +118,7 @@ class StandIn:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def note(self, call: Call) -> None:
@@ -135,12 +136,127 @@ class StandIn:
     def stream_of(self, events: Iterator[str]) -> Iterator[Iterator[str]]:
         """Count the stream as open, and as abandoned when it does not come to its end."""
         with self._lock:
-            self._open_streams += 1
+            self.open_streams += 1
         abandoned = True
         try:
             yield events
             abandoned = False
         finally:
             with self._lock:
-                self._open_streams -= 1
-                self._abandoned_streams += abandoned
+                self.open_streams -= 1
+                self.abandoned_streams += abandoned
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # The default of 5 refuses connections as soon as a test opens fifty at once.
+    request_queue_size = 1024
+
+    def __init__(self, address: tuple[str, int], endpoint: StandIn) -> None:
+        self.endpoint = endpoint
+        self._open: set[socket.socket] = set()
+        super().__init__(address, Handler)
+
+    def server_bind(self) -> None:
+        # HTTPServer asks the resolver for the host's full name here, which can take seconds
+        # on a machine without a network, and nothing needs it.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up in the middle is everyday life, not worth a traceback."""
+
+    def hang_up(self) -> None:
+        # Kept-alive connections would outlive the server otherwise, each with its thread.
+        for request in tuple(self._open):
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # Headers and body in one packet: split, Nagle and delayed acknowledgement cost 40 ms.
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    def do_POST(self) -> None:
+        self._respond(self._body())
+
+    def do_GET(self) -> None:
+        self._respond(None)
+
+    def _body(self) -> dict[str, Any] | None:
+        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        try:
+            body = json.loads(raw)
+        except ValueError:
+            return None
+        return body if isinstance(body, dict) else None
+
+    def _respond(self, body: dict[str, Any] | None) -> None:
+        endpoint = cast(Server, self.server).endpoint
+        path = self.path.partition("?")[0]
+        if self.command == "POST":
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            endpoint.note(Call(path, headers, body or {}))
+        reply = endpoint.answer(self.command, path, body)
+        if isinstance(reply.body, dict):
+            self._send(reply.status, reply.body)
+        else:
+            with endpoint.stream_of(reply.body) as events:
+                self._stream(reply.status, events)
+
+    def _send(self, status: int, body: dict[str, Any]) -> None:
+        content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+        self._send_head(status, "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+        self.wfile.flush()
+
+    def _stream(self, status: int, events: Iterator[str]) -> None:
+        endpoint = cast(Server, self.server).endpoint
+        self._send_head(status, "text/event-stream")
+        self.send_header("Cache-Control", "no-cache")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.connection, selectors.EVENT_READ)
+            for number, event in enumerate(events):
+                if number == endpoint.hang_up_after:
+                    raise ConnectionAbortedError("told to hang up")
+                if number and selector.select(endpoint.chunk_delay) and self._is_left():
+                    raise ConnectionResetError("the client went away")
+                self._write_chunk(event)
+        # Some clients hang up as soon as they have read the last event.
+        with suppress(ConnectionError):
+            self._write_chunk("")
+
+    def _send_head(self, status: int, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        request_id = f"req_{uuid4().hex}"
+        for name in ("x-request-id", "request-id"):  # OpenAI's, and Anthropic's
+            self.send_header(name, request_id)
+
+    def _is_left(self) -> bool:
+        # Nobody sends a second request before the first is answered: what can be read is the end.
+        return not self.connection.recv(1, socket.MSG_PEEK)
+
+    def _write_chunk(self, text: str) -> None:
+        content = text.encode("utf-8", "replace")
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(content), content))
+        self.wfile.flush()
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet: the terminal belongs to the site's own log."""

@@ -1,18 +1,15 @@
 """The switches of the stand-in: given answers, cut ones, refusals, filters."""
 
 from collections.abc import Iterable, Iterator
-from datetime import date
-from typing import Literal
 
 import anthropic
 import instructor
 import openai
 import pytest
 from instructor.core.exceptions import IncompleteOutputException, InstructorRetryException
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from project.standin import Behaviour, StandIn
-from project.standin.variation import with_number
 
 MESSAGES = [{"role": "user", "content": "My name is Jane Roe, jane@roe.example"}]
 
@@ -187,31 +184,6 @@ def test_texts_vary_when_told(standin, sdk):
         for _ in "123"
     }
     assert len(texts) == 3
-
-
-def test_a_variation_keeps_to_the_schema():
-    class Narrow(BaseModel):
-        kind: Literal["a", "b"]
-        short: str = Field(max_length=3)
-        code: str = Field(pattern="^x$")
-        on: date
-        yes: bool
-        share: float = Field(le=1)
-        size: int | None
-
-    value = {
-        "kind": "a",
-        "short": "abc",
-        "code": "x",
-        "on": "2000-01-01",
-        "yes": True,
-        "share": 0.5,
-        "size": 7,
-    }
-    schema = Narrow.model_json_schema()
-    assert with_number(schema, value, 3) == value | {"size": 10}
-    del value["size"]
-    assert with_number(schema, value, 3) == value
 
 
 def test_a_given_answer_does_not_vary(standin, client):

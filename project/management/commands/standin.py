@@ -12,7 +12,7 @@ from project.standin import StandIn
 
 
 class Command(BaseCommand):
-    help = "Run an offline stand-in for a language model: it speaks the protocols, rules answer."
+    help = "Run an offline stand-in for a language model: and its protocols."
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
