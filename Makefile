@@ -25,13 +25,14 @@ help: ## say what there is
 install: .venv/.requirements ## make the environment in .venv
 
 .venv/.requirements: requirements.txt
-	echo "Making the environment in .venv of what requirements.txt names: some minutes, once."
+	echo "Making the environment in .venv: $$(grep -c == requirements.txt) packages, some minutes, once."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install -r requirements.txt
 	echo "The environment is there."
 	touch $@
 
 demo: install ## run the example site, on SQLite and an offline stand-in for the model
+	echo "Preparing the databases and starting the site: some seconds."
 	$(BIN)/python manage.py demo
 
 test: lint ## every check and every test

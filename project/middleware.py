@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
-
-from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.utils.decorators import sync_and_async_middleware
+from django.utils.deprecation import MiddlewareMixin
 
 POLICY = (
     "default-src 'self'; object-src 'none'; base-uri 'none'; "
@@ -16,22 +12,11 @@ POLICY = (
 )
 
 
-@sync_and_async_middleware
-def content_security_policy(get_response: Callable[[HttpRequest], Any]) -> Callable[..., Any]:
+class ContentSecurityPolicy(MiddlewareMixin):
     """Nothing inline and nothing from elsewhere: an answer with a script in it stays text."""
 
-    def secured(response: HttpResponseBase) -> HttpResponseBase:
+    def process_response(
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
         response.headers.setdefault("Content-Security-Policy", POLICY)
         return response
-
-    if iscoroutinefunction(get_response):
-
-        async def asynchronous(request: HttpRequest) -> HttpResponseBase:
-            return secured(await cast(Awaitable[HttpResponseBase], get_response(request)))
-
-        return asynchronous
-
-    def synchronous(request: HttpRequest) -> HttpResponseBase:
-        return secured(get_response(request))
-
-    return synchronous

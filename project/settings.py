@@ -37,7 +37,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "project.middleware.content_security_policy",
+    "project.middleware.ContentSecurityPolicy",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -48,7 +48,6 @@ MIDDLEWARE = [
 
 ROOT_URLCONF = "project.urls"
 WSGI_APPLICATION = "project.wsgi.application"
-ASGI_APPLICATION = "project.asgi.application"
 
 TEMPLATES: list[dict[str, Any]] = [
     {
@@ -90,40 +89,32 @@ if DATABASE_URL:
 else:
     DATABASES = {"default": sqlite(VAR / "site.sqlite3"), "llmcache": sqlite(VAR / "cache.sqlite3")}
 
-DATABASE_ROUTERS = ["llmcache.routers.LLMCacheRouter", "project.routers.HotTierRouter"]
+DATABASE_ROUTERS = ["llmcache.routers.LLMCacheRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# Caches. Whoever can write to the hot tier could otherwise have it unpickle what they wrote there:
-# the serializer passes bytes through.
+# Caches. Without Redis there is no hot tier: in the same file, a copy is no faster than the row.
 
 REDIS_URL = os.environ.get("REDIS_URL")
-HOT_TIER: dict[str, Any]
+
+CACHES: dict[str, Any] = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+}
 
 if REDIS_URL:
-    HOT_TIER = {
+    CACHES["llmcache"] = {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": REDIS_URL,
         "OPTIONS": {
+            # Passes bytes through: what somebody else wrote to Redis is never unpickled.
             "SERIALIZER": "llmcache.serializers.BytesSerializer",
             "SOCKET_CONNECT_TIMEOUT": 1,
             "SOCKET_TIMEOUT": 1,
         },
     }
-else:
-    HOT_TIER = {
-        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
-        "LOCATION": "hot_tier",
-        "OPTIONS": {"MAX_ENTRIES": 10_000},
-    }
-
-CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-    "llmcache": HOT_TIER,
-}
 
 LLMCACHE: dict[str, Any] = {
     "DATABASE": "llmcache" if "llmcache" in DATABASES else None,
-    "CACHE": "llmcache",
+    "CACHE": "llmcache" if "llmcache" in CACHES else None,
 }
 
 # Background work
@@ -131,12 +122,11 @@ LLMCACHE: dict[str, Any] = {
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL") or REDIS_URL or "filesystem://"
 
 if CELERY_BROKER_URL == "filesystem://":
-    BROKER = VAR / "broker"
     CELERY_BROKER_TRANSPORT_OPTIONS = {
         # The queue's one folder: what is sent there is what is taken from there.
-        "data_folder_in": str(BROKER / "messages"),
-        "data_folder_out": str(BROKER / "messages"),
-        "control_folder": str(BROKER / "control"),
+        "data_folder_in": str(VAR / "broker/messages"),
+        "data_folder_out": str(VAR / "broker/messages"),
+        "control_folder": str(VAR / "broker/control"),
     }
     for folder in CELERY_BROKER_TRANSPORT_OPTIONS.values():
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -183,8 +173,3 @@ SESSION_COOKIE_SECURE = not DEBUG
 CSRF_COOKIE_SECURE = not DEBUG
 CSRF_COOKIE_HTTPONLY = True
 SECURE_HSTS_SECONDS = 0 if DEBUG else 3600
-
-AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
-    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
-]

@@ -24,19 +24,14 @@ def _endpoint() -> dict[str, Any]:
     return {"api_key": "the stand-in takes any", "base_url": own or standin}
 
 
-ENDPOINT = _endpoint()
+OPTIONS = {"namespace": "extraction", "timeout": 60, "max_retries": 1, **_endpoint()}
 
-client = llmcache.from_provider(
-    f"openai/{MODEL}", namespace="extraction", timeout=60, max_retries=1, **ENDPOINT
-)
+client = llmcache.from_provider(f"openai/{MODEL}", **OPTIONS)
 async_client = llmcache.from_provider(
     f"openai/{MODEL}",
     async_client=True,
-    namespace="extraction",
-    timeout=60,
-    max_retries=1,
     # Under WSGI every asynchronous request has an event loop of its own, and a connection that
     # was kept alive would be of no use, or worse, in the next one.
     default_headers={"Connection": "close"},
-    **ENDPOINT,
+    **OPTIONS,
 )

@@ -33,37 +33,31 @@ ASKED = {
 class Account:
     """How a call was answered."""
 
-    model_was_asked: bool
-    explanation: str
-    reason: str
-    outcome: str
-    duration: str
-    key: str
+    call: Call
 
-    @classmethod
-    def of(cls, call: Call) -> Self:
-        asked = call.outcome in ASKED
-        return cls(
-            model_was_asked=asked,
-            explanation=ASKED[call.outcome] if asked else _served(call),
-            reason=call.reason,
-            outcome=call.outcome,
-            duration=duration(call.seconds),
-            key=call.key,
-        )
+    @property
+    def model_was_asked(self) -> bool:
+        return self.call.outcome in ASKED
+
+    @property
+    def explanation(self) -> str:
+        return ASKED.get(self.call.outcome) or _served(self.call)
+
+    @property
+    def duration(self) -> str:
+        return duration(self.call.seconds)
 
     @property
     def admin_url(self) -> str:
         """The entry in the admin's list, which finds it by its key."""
         entries = reverse("admin:llmcache_cacheentry_changelist")
-        return f"{entries}?{urlencode({'q': self.key})}" if self.key else ""
+        return f"{entries}?{urlencode({'q': self.call.key})}"
 
 
 def _served(call: Call) -> str:
     tier = TIERS.get(call.tier or "", "the cache")
-    if call.outcome == "stale":
-        return f"The answer came from {tier}. It is past its time and will be refreshed."
-    return f"The answer came from {tier}."
+    stale = " It is past its time and will be refreshed." if call.outcome == "stale" else ""
+    return f"The answer came from {tier}.{stale}"
 
 
 def duration(seconds: float) -> str:
@@ -81,10 +75,8 @@ class Complaint:
 
     @classmethod
     def of(cls, error: Exception) -> Self:
-        cause = next(
-            (known for known in _chain(error) if isinstance(known, openai.OpenAIError)), None
-        )
-        match cause:
+        causes = (one for one in _chain(error) if isinstance(one, openai.OpenAIError))
+        match next(causes, None):
             case openai.APITimeoutError():
                 return cls(504, "The model did not answer in time.", "Try again in a moment.")
             case openai.APIConnectionError():
@@ -113,42 +105,29 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 @dataclass(frozen=True)
 class Field:
-    """One field of an answer, as text or as a table."""
+    """One field of an answer: a value, or a list of like things, each by the names of its parts."""
 
     label: str
     hint: str
-    value: str | None = None
-    table: Table | None = None
+    value: str | list[dict[str, str | None]] | None
 
-
-@dataclass(frozen=True)
-class Table:
-    """A list of like things: a heading for each column, a row for each thing."""
-
-    head: list[str]
-    rows: list[list[str | None]]
+    @property
+    def is_list(self) -> bool:
+        return isinstance(self.value, list)
 
 
 def fields(answer: BaseModel) -> list[Field]:
     """The answer, field by field, for a page."""
     return [
-        _field(_label(name), described.description or "", getattr(answer, name))
+        Field(_label(name), described.description or "", _said_or_listed(getattr(answer, name)))
         for name, described in type(answer).model_fields.items()
     ]
 
 
-def _field(label: str, hint: str, value: Any) -> Field:
-    if isinstance(value, list):
-        return Field(label, hint, table=_table(value))
-    return Field(label, hint, value=said(value))
-
-
-def _table(things: list[Any]) -> Table:
-    names = list(type(things[0]).model_fields) if things else []
-    return Table(
-        head=[_label(name) for name in names],
-        rows=[[said(getattr(thing, name)) for name in names] for thing in things],
-    )
+def _said_or_listed(value: Any) -> str | list[dict[str, str | None]] | None:
+    if not isinstance(value, list):
+        return said(value)
+    return [{_label(name): said(part) for name, part in thing} for thing in value]
 
 
 def _label(name: str) -> str:

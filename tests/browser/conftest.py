@@ -29,7 +29,7 @@ Visit = Callable[..., AbstractContextManager[Page]]
 @pytest.fixture
 def site(settings: Any, transactional_db: None) -> Iterator[str]:
     """The address of a running site, whose pages may have nothing inline."""
-    settings.MIDDLEWARE = ["project.middleware.content_security_policy", *settings.MIDDLEWARE]
+    settings.MIDDLEWARE = ["project.middleware.ContentSecurityPolicy", *settings.MIDDLEWARE]
     # Of its own for each test: a server that is shared has loaded its middleware already.
     server = LiveServerThread("127.0.0.1", StaticFilesHandler)
     server.daemon = True

@@ -38,7 +38,7 @@ def standin(monkeypatch) -> Iterator[StandIn]:
 
 @pytest.fixture(autouse=True)
 def policy(settings) -> None:
-    policy = "project.middleware.content_security_policy"
+    policy = "project.middleware.ContentSecurityPolicy"
     settings.MIDDLEWARE = [policy, *(name for name in settings.MIDDLEWARE if name != policy)]
 
 

@@ -42,11 +42,10 @@ def settings(**environment: str) -> dict[str, dict]:
 
 def test_without_any_environment():
     found = settings()
-    assert found["LLMCACHE"] == {"DATABASE": "llmcache", "CACHE": "llmcache"}
+    assert found["LLMCACHE"] == {"DATABASE": "llmcache", "CACHE": None}
     names = {database["NAME"] for database in found["DATABASES"].values()}
     assert len(names) == 2
     assert all("WAL" in str(d["OPTIONS"]) for d in found["DATABASES"].values())
-    assert found["CACHES"]["llmcache"]["BACKEND"].endswith("DatabaseCache")
     assert found["CELERY_BROKER_URL"] == "filesystem://"
 
 
@@ -64,7 +63,7 @@ def test_one_sqlite_database():
 
 def test_redis_never_unpickles():
     found = settings(REDIS_URL="redis://redis.example/1")
-    hot = found["CACHES"]["llmcache"]
+    hot = found["CACHES"][str(found["LLMCACHE"]["CACHE"])]
     assert hot["LOCATION"] == "redis://redis.example/1"
     assert hot["OPTIONS"]["SERIALIZER"] == "llmcache.serializers.BytesSerializer"
     assert found["CELERY_BROKER_URL"] == "redis://redis.example/1"

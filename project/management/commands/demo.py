@@ -6,8 +6,6 @@ import argparse
 import os
 import secrets
 import socket
-import threading
-import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +14,6 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import connections
 
 from project.interrupts import terminable
 from project.standin import StandIn
@@ -37,16 +34,13 @@ class Command(BaseCommand):
         parser.add_argument(
             "--latency", type=float, default=0.8, help="of the stand-in, in seconds"
         )
-        parser.add_argument("--open", action="store_true", help="open the page in a browser")
 
-    def handle(self, *, port: int, latency: float, open: bool, **options: Any) -> None:  # noqa: A002
+    def handle(self, *, port: int, latency: float, **options: Any) -> None:
         with terminable(), _model(latency) as model:
             _prepare_databases()
             password = _new_password()
             port = port or free_port(8000)
             self._announce(f"http://{HOST}:{port}/", model, password)
-            if open:
-                threading.Timer(1, webbrowser.open, [f"http://{HOST}:{port}/"]).start()
             _serve(port)
 
     def _announce(self, site: str, model: str, password: str) -> None:
@@ -73,15 +67,13 @@ def _model(latency: float) -> Iterator[str]:
     # The endpoint is part of every key: on the same port, yesterday's answers are found again.
     with StandIn(free_port(8001), latency) as standin:
         os.environ["LLMCACHE_STANDIN_URL"] = standin.url
-        yield f"{standin.url} (a stand-in: rules, and no language model)"
+        yield f"{standin.url} (a stand-in, no language model)"
 
 
 def _prepare_databases() -> None:
     call_command("migrate", verbosity=0)
     if alias := settings.LLMCACHE.get("DATABASE"):
         call_command("migrate", "llmcache", database=alias, verbosity=0)
-    for alias in connections:
-        call_command("createcachetable", database=alias, verbosity=0)
 
 
 def _new_password() -> str:
