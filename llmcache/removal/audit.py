@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import Subquery
 from django.utils import timezone
 
 from llmcache.background import transactions
 from llmcache.background.retry import persistently
+from llmcache.outcomes import Tier
 from llmcache.store.rows import columns, locks, waiting
 from llmcache.store.rows import tier as durable
 
 
 class Begun(NamedTuple):
-    """The audit row of an invalidation, and the newest entry that there was when it began."""
+    """The audit row of an invalidation, and the newest entry that there was when it began.
+
+    That is a primary key, which the database reads from the row where it needs it.
+    """
 
     pk: int
-    newest: int
+    newest: Any
 
 
 def begin(criteria: dict[str, Any], by: str, *, total: int | None = None) -> Begun:
@@ -29,28 +34,39 @@ def begin(criteria: dict[str, Any], by: str, *, total: int | None = None) -> Beg
     From here on, no answer that fits `criteria` and was asked for before is stored any more; what
     was being stored is, since this waits for it.
     """
-    begun = persistently(partial(_begin, criteria, by, total))
+    pk = persistently(partial(_begin, criteria, by, total))
     waiting.forget(criteria)
-    return begun
+    return Begun(pk, Subquery(invalidations().filter(pk=pk).values("newest")))
 
 
-def finish(pk: int, entries: int, pending: str) -> None:
-    """Write down how an invalidation ended."""
-    facts = {"finished_at": timezone.now(), "entries": entries, "pending": pending}
-    persistently(lambda: invalidations().filter(pk=pk).update(**facts))
+def finish(pk: int, pending: Collection[Tier], *, entries: int | None = None) -> bool:
+    """Write down how an invalidation ended; whether nobody had before.
+
+    `entries`: how many it removed; None where that was counted on the way.
+    """
+    facts: dict[str, Any] = {
+        "finished_at": timezone.now(),
+        "pending": ", ".join(sorted(pending)),
+        "carrier": "",
+    }
+    if entries is not None:
+        facts["entries"] = entries
+    unfinished = invalidations().filter(pk=pk, finished_at=None)
+    return bool(persistently(partial(unfinished.update, **facts)))
 
 
-def _begin(criteria: dict[str, Any], by: str, total: int | None) -> Begun:
+def _begin(criteria: dict[str, Any], by: str, total: int | None) -> int:
     alias = transactions.database_alias()
     with transaction.atomic(using=alias):
         locks.alone(alias)
         row = invalidations().create(
-            started_at=timezone.now(), criteria=criteria, by=columns.label(by)
+            started_at=timezone.now(),
+            criteria=criteria,
+            by=columns.label(by),
+            total=total,
+            newest=Subquery(durable.entries().order_by("-pk").values("pk")[:1]),
         )
-        newest = durable.entries().aggregate(newest=Max("pk"))["newest"] or 0
-        if total is not None:
-            invalidations().filter(pk=row.pk).update(newest=newest, total=total)
-        return Begun(row.pk, newest)
+        return int(row.pk)
 
 
 def invalidations() -> Any:

@@ -48,17 +48,15 @@ def claim(pk: int, *, as_worker: bool) -> str | None:
     return token if claimed else None
 
 
-def note(pk: int, token: str, batch: Batch) -> bool:
-    """Count a batch; whether its carrier still is the one who has shown `token`."""
-    _update(pk, entries=F("entries") + Value(batch.removed))
+def note(pk: int, token: str, batch: Batch, reached: int) -> bool:
+    """Count a batch, and write down up to which primary key all is removed.
+
+    Whether its carrier still is the one who has shown `token`.
+    """
+    _update(pk, entries=F("entries") + Value(batch.removed), reached=reached)
     until = timezone.now() + CLAIM
     mine = _unfinished(pk).filter(carrier=token)
     return bool(persistently(lambda: mine.update(carried_until=until)))
-
-
-def note_place(pk: int, reached: int) -> None:
-    """Write down the primary key up to which it is done."""
-    _update(pk, reached=reached)
 
 
 def release(pk: int, token: str) -> None:
@@ -66,15 +64,9 @@ def release(pk: int, token: str) -> None:
     persistently(lambda: invalidations().filter(pk=pk, carrier=token).update(carrier=""))
 
 
-def finish(pk: int, pending: str) -> bool:
-    """Write down that it is done; whether nobody had before."""
-    facts = {"finished_at": timezone.now(), "pending": pending, "carrier": ""}
-    return bool(persistently(lambda: _unfinished(pk).update(**facts)))
-
-
 def _update(pk: int, **facts: Any) -> None:
     persistently(lambda: invalidations().filter(pk=pk).update(**facts))
 
 
 def _unfinished(pk: int) -> Any:
-    return invalidations().filter(pk=pk, finished_at=None, newest__isnull=False)
+    return invalidations().filter(pk=pk, finished_at=None, total__isnull=False)

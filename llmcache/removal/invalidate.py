@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from asgiref.sync import sync_to_async
 from django.utils import timezone
@@ -18,15 +18,14 @@ from llmcache.outcomes import Tier
 from llmcache.reasons import Reason
 from llmcache.removal import audit
 from llmcache.removal.criteria import (
-    KEYS_PER_QUERY,
     MOST_KEYS_NAMED,
     Criteria,
     InvalidationCriteria,
-    in_parts,
     read_criteria,
 )
+from llmcache.removal.engine import Removal
 from llmcache.resilience.failsafe import failing_safe
-from llmcache.store import batches, evictions, local
+from llmcache.store import evictions, local
 from llmcache.store.batches import count
 from llmcache.store.rows.tier import Selection
 
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Progress = Callable[[int, int], object]
-
-# The most rows that are removed in one transaction.
-BATCH_ROWS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,73 +181,23 @@ def _remove(
 ) -> Invalidated:
     troubles: list[Reason] = []
     audited: int | None = None
-    entries, pending, had_rows = 0, set[Tier](), set[str]()
+    removal = Removal(criteria, selections)
     with failing_safe(Tier.DURABLE, "remove from", troubles):
-        audited, newest = audit.begin(criteria.described(), by)
+        audited, removal.newest = audit.begin(criteria.described(), by)
         teller.begin(selections)
-        for batch in _batches(criteria, selections, newest):
-            entries += batch.removed
-            pending |= evictions.evict_when_committed(batch.keys, batch.noted)
-            had_rows.update(batch.keys)
-            teller.tell(entries)
-        pending |= evict_without_rows(criteria, had_rows)
-        if transactions.caller_is_the_writer():
-            # (also where it found no row: what waits to be written would come after a rollback)
-            pending.add(Tier.DURABLE)
-    if not troubles and not _all_copies_are_gone():
-        pending.add(Tier.HOT)
-    local.clear() if criteria.keys is None else local.drop(criteria.keys)
+        for _ in removal.carry_out():
+            teller.tell(removal.entries)
+        removal.end()
     if troubles:
-        pending.add(Tier.DURABLE)
+        removal.end_here()
+        removal.pending.add(Tier.DURABLE)
     if audited is not None:
         with failing_safe(Tier.DURABLE, "note an invalidation in"):
-            audit.finish(audited, entries, ", ".join(sorted(pending)))
+            audit.finish(audited, removal.pending, entries=removal.entries)
     elif criteria.keys and not evictions.remove_copies(criteria.keys):
-        pending.add(Tier.HOT)
-    if local.ttl():
-        pending.add(Tier.LOCAL)
-    return Invalidated(
-        entries,
-        tuple(sorted(pending)),
-        _pending_until(pending),
-        audited,
-    )
-
-
-def evict_without_rows(criteria: Criteria, had_rows: Collection[str] = ()) -> set[Tier]:
-    """Remove the copies of what `criteria` name, also where somebody has removed the rows.
-
-    That is possible for keys, and for everything. The tiers that are not done.
-    """
-    if criteria == Criteria():
-        return evictions.evict_without_rows(evictions.ALL)
-    left = sorted((criteria.keys or frozenset()).difference(had_rows))
-    pending = set[Tier]()
-    for some in in_parts(left, KEYS_PER_QUERY):
-        pending |= evictions.evict_without_rows(some)
-    return pending
-
-
-def _all_copies_are_gone() -> bool:
-    """Also of rows that another process has removed, which may not have come to the copies yet.
-
-    In a caller's transaction they wait for its end, as the rows do.
-    """
-    if evictions.may_come_back():
-        return False
-    return transactions.caller_is_the_writer() or evictions.finish_all_evictions()
-
-
-def _batches(
-    criteria: Criteria, selections: Sequence[Selection], newest: int
-) -> Iterator[batches.Batch]:
-    pace = batches.Pace(most=BATCH_ROWS)
-    for select in selections:
-        for window in batches.windows(select, newest):
-            yield from batches.remove_with_parts(window, pace)
-    if criteria.keys and criteria == Criteria(keys=criteria.keys):
-        # Also of those that are not stored any more.
-        yield from batches.remove_made_of(sorted(criteria.keys), pace)
+        removal.pending.add(Tier.HOT)
+    pending = tuple(sorted(removal.pending))
+    return Invalidated(removal.entries, pending, _pending_until(pending), audited)
 
 
 def _pending_until(pending: Collection[Tier]) -> datetime | None:

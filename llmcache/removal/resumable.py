@@ -12,14 +12,13 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from llmcache import signals
-from llmcache.background import transactions
 from llmcache.outcomes import Tier
 from llmcache.reasons import Reason
 from llmcache.removal import audit, claims
 from llmcache.removal.criteria import Criteria
-from llmcache.removal.invalidate import BATCH_ROWS, Invalidated, count_entries, evict_without_rows
+from llmcache.removal.engine import Removal
+from llmcache.removal.invalidate import Invalidated, count_entries
 from llmcache.resilience.failsafe import failing_safe
-from llmcache.store import batches, evictions, local
 
 if TYPE_CHECKING:
     from llmcache.models import Invalidation
@@ -46,8 +45,8 @@ def carry_on(pk: int, *, seconds: float = math.inf, as_worker: bool = False) -> 
     token = None
     with failing_safe(Tier.DURABLE, "remove from", troubles):
         token = claims.claim(pk, as_worker=as_worker)
-        if token is not None and _remove(pk, token, time.monotonic() + seconds):
-            _finish(pk)
+        if token is not None:
+            _carry(pk, token, time.monotonic() + seconds)
     if token is not None:
         with failing_safe(Tier.DURABLE, "note an invalidation in", troubles):
             claims.release(pk, token)
@@ -64,37 +63,18 @@ def carry_to_its_end(pk: int) -> str:
 
 
 def _is_done(row: Invalidation | None) -> bool:
-    return row is None or row.newest is None or row.finished_at is not None
+    return row is None or row.total is None or row.finished_at is not None
 
 
-def _remove(pk: int, token: str, until: float) -> bool:
-    """Whether all is removed."""
+def _carry(pk: int, token: str, until: float) -> None:
     row = claims.find(pk)
-    select = Criteria.of(row.criteria).select
-    pace = batches.Pace(most=BATCH_ROWS)
-    for window in batches.windows(select, row.newest, row.reached):
-        for batch in batches.remove_with_parts(window, pace):
-            evictions.evict_when_committed(batch.keys, batch.noted)
-            if not claims.note(pk, token, batch) or time.monotonic() > until:
-                return False
-        claims.note_place(pk, max(window))
-    return True
-
-
-def _finish(pk: int) -> None:
-    pending = evict_without_rows(Criteria.of(claims.find(pk).criteria))
-    if evictions.may_come_back() or not evictions.finish_all_evictions():
-        pending.add(Tier.HOT)
-    local.clear()
-    if local.ttl():
-        pending.add(Tier.LOCAL)
-    if transactions.caller_is_the_writer():
-        pending.add(Tier.DURABLE)  # until the caller's transaction ends
-    if claims.finish(pk, ", ".join(sorted(pending))):
-        row = claims.find(pk)
-        signals.send(
-            signals.entries_invalidated,
-            Invalidated,
-            criteria=Criteria.of(row.criteria),
-            entries=row.entries,
-        )
+    criteria = Criteria.of(row.criteria)
+    removal = Removal(criteria, [criteria.select], row.newest or 0, row.reached)
+    for batch in removal.carry_out():
+        is_mine = claims.note(pk, token, batch, removal.reached)
+        if not is_mine or time.monotonic() > until:
+            return
+    removal.end()
+    if audit.finish(pk, removal.pending):
+        entries = claims.find(pk).entries
+        signals.send(signals.entries_invalidated, Invalidated, criteria=criteria, entries=entries)

@@ -37,8 +37,19 @@ BATCH_SECONDS: Final = 0.02
 FIRST_ROWS: Final = 500
 FEWEST_ROWS: Final = 200
 
+# When a row was asked for, as text, to be compared only: to make a `datetime` of each takes longer
+# than all the rest.
+CREATED: Final = Cast("created_at", CharField())
+
 # So often it is looked for what was stored while it was looked for.
 MOST_ROUNDS: Final = 10
+
+
+class Window(NamedTuple):
+    """Rows that were seen, when each was asked for, and whether any entry was made of others."""
+
+    seen: Mapping[int, str]
+    are_parts: bool
 
 
 class Batch(NamedTuple):
@@ -81,8 +92,8 @@ def count(select: Selection) -> int:
     return persistently(lambda: select(durable.entries()).count())
 
 
-def windows(select: Selection, newest: int, after: int = 0) -> Iterator[dict[int, str]]:
-    """The rows that `select` picks, in the order of their primary keys: when each was asked for.
+def windows(select: Selection, newest: Any, after: int = 0) -> Iterator[Window]:
+    """The rows that `select` picks, in the order of their primary keys.
 
     From the one that comes `after`, up to `newest`.
 
@@ -90,9 +101,11 @@ def windows(select: Selection, newest: int, after: int = 0) -> Iterator[dict[int
     invalidation had begun, or it would not have been stored; so it may stay. No two clocks are
     compared here.
     """
-    while window := persistently(partial(_window, select, after, newest)):
+    while (window := persistently(partial(_window, select, after, newest))).seen:
         yield window
-        after = max(window)
+        if len(window.seen) < WINDOW_ROWS:
+            return
+        after = max(window.seen)
 
 
 def outlived_windows(now: datetime) -> Iterator[list[int]]:
@@ -112,12 +125,13 @@ def remove(seen: Mapping[int, str], pace: Pace) -> Iterator[Batch]:
     yield from _in_batches(list(seen), pace, partial(_remove_seen, seen))
 
 
-def remove_with_parts(seen: Mapping[int, str], pace: Pace) -> Iterator[Batch]:
+def remove_with_parts(window: Window, pace: Pace) -> Iterator[Batch]:
     """`remove`; what the rows were made of goes first, and what was made of them (see `parts`).
 
     So who is killed in the middle, and begins again, finds the rest.
     """
-    if persistently(parts.exist):
+    seen = window.seen
+    if window.are_parts:
         keys = persistently(partial(_keys, list(seen)))
         above = persistently(partial(parts.above, keys))
         yield from remove_keys([*persistently(partial(parts.below, keys)), *above], pace)
@@ -135,7 +149,9 @@ def remove_made_of(keys: Sequence[str], pace: Pace) -> Iterator[Batch]:
     What is being made of them is stored by now, or does not find them any more. What is being made
     of that is stored once it has been looked for.
     """
-    for _ in range(MOST_ROUNDS if persistently(parts.exist) else 0):
+    if not keys or not persistently(parts.exist):
+        return
+    for _ in range(MOST_ROUNDS):
         if not (found := persistently(partial(parts.above, keys))):
             break
         yield from remove_keys(found, pace)
@@ -157,13 +173,14 @@ def remove_outlived(ids: Sequence[int], now: datetime, pace: Pace) -> Iterator[B
     yield from _in_batches(ids, pace, partial(_remove_outlived, now))
 
 
-def _window(select: Selection, after: int, newest: int) -> dict[int, str]:
-    rows = select(durable.entries()).filter(pk__gt=after, pk__lte=newest).order_by("pk")
-    return _seen(rows[:WINDOW_ROWS])
+def _window(select: Selection, after: int, newest: Any) -> Window:
+    rows: Any = select(durable.entries()).filter(pk__gt=after, pk__lte=newest).order_by("pk")
+    found = list(rows.values_list("pk", CREATED, parts.any_row())[:WINDOW_ROWS])
+    return Window({pk: at for pk, at, _ in found}, any(there for *_, there in found))
 
 
 def _seen(rows: Any) -> dict[int, str]:
-    return dict(rows.values_list("pk", Cast("created_at", CharField())))
+    return dict(rows.values_list("pk", CREATED))
 
 
 def _keys(ids: Collection[int]) -> list[str]:
@@ -206,9 +223,7 @@ def _remove_locked(rows: Any, seen: Mapping[int, str] | None, keys: Sequence[str
     with transaction.atomic(using=alias):
         rows = locked(rows, alias)
         started = time.monotonic()
-        # The moment as text, to be compared only: to make a `datetime` of each takes longer than
-        # all the rest.
-        there = list(rows.order_by("pk").values_list("pk", "key", Cast("created_at", CharField())))
+        there = list(rows.order_by("pk").values_list("pk", "key", CREATED))
         # Also those of rows that stay: what took the row of an older answer may have no copy yet,
         # and until it has, the older one's is there.
         keys = keys or [key for _, key, _ in there]

@@ -21,7 +21,7 @@ from llmcache.codec.completions import Dumped
 from llmcache.codec.envelope import ANSWER, seal
 from llmcache.models import CacheEntry
 from llmcache.outcomes import Tier
-from llmcache.removal import invalidate
+from llmcache.removal import engine
 from llmcache.removal.invalidate import Invalidated
 from llmcache.store.rows import tier as durable
 from tests.support.admin import (
@@ -597,7 +597,7 @@ class TestInvalidation:
         assert list(durable.entries()) == [other]
 
     def test_across_all_pages_of_a_filtered_list(self, admin_client, monkeypatch):
-        monkeypatch.setattr(invalidate, "BATCH_ROWS", 20)
+        monkeypatch.setattr(engine, "BATCH_ROWS", 20)
         store_many(70, namespace="acme")
         other = store("other")
         address = f"{LIST}?namespace=acme"
@@ -622,7 +622,7 @@ class TestInvalidation:
 
     def test_the_log_stays_short(self, admin_client, monkeypatch):
         monkeypatch.setattr(selected, "MOST_LOG_LINES", 3)
-        monkeypatch.setattr(invalidate, "BATCH_ROWS", 2)
+        monkeypatch.setattr(engine, "BATCH_ROWS", 2)
         store_many(7)
         asked = admin_client.post(LIST, select(durable.entries()[0], select_across="1", index="0"))
         admin_client.post(LIST, agreement(asked))

@@ -146,8 +146,8 @@ GUARDS: Final = (
     Guard(
         "the copies that another process is removing",
         "an invalidation ends while copies of rows that were removed before it are still served",
-        "llmcache/removal/invalidate.py",
-        "if not troubles and not _all_copies_are_gone():",
+        "llmcache/removal/engine.py",
+        "if not _all_copies_are_gone():",
         "if False:",
         (
             "tests/promises/test_late_answers.py"

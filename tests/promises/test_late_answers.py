@@ -26,7 +26,7 @@ from llmcache import breakers, store
 from llmcache.outcomes import Call, Tier
 from llmcache.removal import audit
 from llmcache.store import batches, evictions, promotion
-from llmcache.store.batches import Pace
+from llmcache.store.batches import Pace, Window
 from llmcache.store.hot import tier as hot
 from llmcache.store.records import Found
 from llmcache.store.rows import late_answers
@@ -265,8 +265,8 @@ def test_the_copy_of_what_was_replaced_goes_although_the_row_stays(
     fill()
     windows = batches.windows
 
-    def replace_in_between(select: Any, newest: int) -> Iterator[dict[int, str]]:
-        for window in windows(select, newest):
+    def replace_in_between(*arguments: Any) -> Iterator[Window]:
+        for window in windows(*arguments):
             assert durable.write(draft(KEYS[0]), late_answers.generation()) is None
             yield window
 
@@ -285,7 +285,7 @@ def test_an_invalidation_ends_after_the_copies_that_another_is_removing(backend:
     fill()
     _, newest = audit.begin({}, "the other one")
     for window in batches.windows(lambda rows: rows, newest):
-        assert [batch.removed for batch in batches.remove(window, Pace(100))] == [8]
+        assert [batch.removed for batch in batches.remove(window.seen, Pace(100))] == [8]
     assert hot.read(KEYS[0]) is not None
     assert llmcache.invalidate(everything=True).pending == ()
     assert hot.read_many(KEYS) == {}

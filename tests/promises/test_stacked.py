@@ -15,7 +15,7 @@ from django.core.management import call_command
 import llmcache
 from llmcache.models import EntryPart, Invalidation
 from llmcache.reasons import ReasonCode
-from llmcache.removal import expire, resumable
+from llmcache.removal import engine, expire, resumable
 from llmcache.removal.criteria import Criteria
 from llmcache.removal.invalidate import invalidate_selected
 from llmcache.store import batches
@@ -200,7 +200,7 @@ def test_who_is_killed_between_the_batches_leaves_what_finds_the_rest(
 ) -> None:
     title(1), sentence(1), page(1)  # (each knows the next one only)
     pk = resumable.begin(Criteria(tags=frozenset({"page:1"})), "")
-    monkeypatch.setattr(resumable, "BATCH_ROWS", 1)
+    monkeypatch.setattr(engine, "BATCH_ROWS", 1)
     monkeypatch.setattr(batches, "FEWEST_ROWS", 1)
     monkeypatch.setattr(batches, "FIRST_ROWS", 1)
     left = rows()

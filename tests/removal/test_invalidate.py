@@ -16,8 +16,9 @@ from llmcache import signals, store
 from llmcache.background import database as placement
 from llmcache.models import EntryTag, Invalidation
 from llmcache.outcomes import Tier
-from llmcache.removal import criteria, invalidate
+from llmcache.removal import criteria, engine, invalidate
 from llmcache.store import batches
+from llmcache.store.batches import Window
 from llmcache.store.hot import tier as hot
 from llmcache.store.rows import late_answers
 from llmcache.store.rows import tier as durable
@@ -80,7 +81,7 @@ def test_several_criteria_narrow(backend: Backend) -> None:
 
 
 def test_more_than_a_batch(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(invalidate, "BATCH_ROWS", 3)
+    monkeypatch.setattr(engine, "BATCH_ROWS", 3)
     fill()
     assert llmcache.invalidate(everything=True).entries == 8
     assert served() == set()
@@ -210,7 +211,7 @@ def test_the_rows_go_before_the_hot_copies(
 
 @pytest.mark.django_db
 def test_progress_is_told_after_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(invalidate, "BATCH_ROWS", 3)
+    monkeypatch.setattr(engine, "BATCH_ROWS", 3)
     fill(namespace={0: "n"})
     told: list[tuple[int, int]] = []
     llmcache.invalidate(namespace="tests", progress=lambda done, total: told.append((done, total)))
@@ -219,7 +220,7 @@ def test_progress_is_told_after_each_batch(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.django_db
 def test_an_error_in_progress_leaves_nothing_half_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(invalidate, "BATCH_ROWS", 3)
+    monkeypatch.setattr(engine, "BATCH_ROWS", 3)
     fill()
     told: list[int] = []
 
@@ -245,8 +246,8 @@ def test_an_answer_that_is_stored_anew_meanwhile_stays(
     fill()
     windows = batches.windows
 
-    def store_anew_in_between(select: Any, newest: int) -> Iterator[dict[int, str]]:
-        for window in windows(select, newest):
+    def store_anew_in_between(*arguments: Any) -> Iterator[Window]:
+        for window in windows(*arguments):
             assert store.save(draft(KEYS[3]), late_answers.generation()) is None
             yield window
 
@@ -278,7 +279,7 @@ def test_what_is_stored_while_it_runs_is_not_chased(
 def test_a_batch_that_fails_does_not_undo_the_ones_before(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(invalidate, "BATCH_ROWS", 3)
+    monkeypatch.setattr(engine, "BATCH_ROWS", 3)
     fill()
     delete, batches = durable.delete, []
 

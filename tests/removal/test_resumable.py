@@ -15,7 +15,7 @@ from llmcache import signals, store
 from llmcache.background.transactions import database_alias
 from llmcache.models import Invalidation, PendingEviction
 from llmcache.reasons import ReasonCode
-from llmcache.removal import audit, claims, invalidate, resumable
+from llmcache.removal import audit, claims, engine, invalidate, resumable
 from llmcache.removal.criteria import Criteria
 from llmcache.removal.resumable import begin, carry_on, carry_to_its_end
 from llmcache.store import batches, evictions
@@ -31,7 +31,7 @@ ALL = Criteria()
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resumable, "BATCH_ROWS", 3)
+    monkeypatch.setattr(engine, "BATCH_ROWS", 3)
     monkeypatch.setattr(resumable, "PAUSE_SECONDS", 0.01)
 
 

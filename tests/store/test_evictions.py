@@ -18,7 +18,7 @@ from django.utils import timezone
 import llmcache
 from llmcache import breakers, store
 from llmcache.models import Invalidation, PendingEviction
-from llmcache.removal import expire, invalidate
+from llmcache.removal import engine, expire
 from llmcache.store import evictions
 from llmcache.store.hot import tier as hot
 from llmcache.store.records import Found
@@ -77,7 +77,7 @@ def test_nothing_is_left_when_the_hot_tier_is_there(backend: Backend, redis: Red
 def test_with_the_hot_tier_down_it_is_written_down(
     backend: Backend, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(invalidate, "BATCH_ROWS", 5)
+    monkeypatch.setattr(engine, "BATCH_ROWS", 5)
     fill()
     assert len(served()) == 8
     redis.pause()

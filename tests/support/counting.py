@@ -219,7 +219,8 @@ _told: Final[list[str]] = []
 
 
 def _note_statement(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
-    _told.append(sql)
+    if sql != "BEGIN":  # (of which only SQLite's comes by here, and no COMMIT)
+        _told.append(sql)
     return execute(sql, *rest)
 
 

@@ -65,7 +65,7 @@ class InvalidationAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         row = self.get_object(request, unquote(object_id))
         context = {"title": _("Invalidation"), **(extra_context or {})}
-        if row is not None and row.finished_at is None and row.newest is not None:
+        if row is not None and row.finished_at is None and row.total is not None:
             context["progress"] = form.progress(row)
             context["may_carry_on"] = self.has_add_permission(request)
         return super().change_view(request, object_id, form_url, context)

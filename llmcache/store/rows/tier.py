@@ -120,9 +120,28 @@ def delete(ids: Collection[int]) -> int:
 
     How many were removed.
     """
+    if connections[database_alias()].vendor == "postgresql":
+        return _delete_at_once(ids)
     _delete_of(ids)
     doomed: Any = numbered(entries(), ids)
     return doomed._raw_delete(doomed.db) or 0  # noqa: SLF001
+
+
+def _delete_at_once(ids: Collection[int]) -> int:
+    """`delete` by one statement: the locks are held for one round trip, not for three."""
+    connection = connections[database_alias()]
+    entry, tag, part = (
+        connection.ops.quote_name(_model(name)._meta.db_table)
+        for name in ("CacheEntry", "EntryTag", "EntryPart")
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"WITH tags AS (DELETE FROM {tag} WHERE entry_id = ANY(%(ids)s)), "  # noqa: S608 - no input
+            f"parts AS (DELETE FROM {part} WHERE entry_id = ANY(%(ids)s)) "
+            f"DELETE FROM {entry} WHERE id = ANY(%(ids)s)",
+            {"ids": list(ids)},
+        )
+        return int(cursor.rowcount)
 
 
 def _delete_of(ids: Collection[int]) -> None:

@@ -10,7 +10,7 @@ from django.utils import timezone
 import llmcache
 from llmcache.admin.invalidations.list import describe
 from llmcache.models import Invalidation, PendingEviction
-from llmcache.removal import criteria, invalidate
+from llmcache.removal import criteria, engine
 from llmcache.store.rows import tier as durable
 from tests.support.admin import LIST, agreement, select, store, store_many, text_of
 
@@ -71,7 +71,7 @@ def test_a_long_name_of_any_letters():
 @pytest.mark.django_db
 class TestSelection:
     def test_one_row_for_the_whole_selection(self, admin_client, admin_user, monkeypatch):
-        monkeypatch.setattr(invalidate, "BATCH_ROWS", 2)
+        monkeypatch.setattr(engine, "BATCH_ROWS", 2)
         store_many(7)
         keys = sorted(durable.entries().values_list("key", flat=True))
         asked = admin_client.post(LIST, select(durable.entries()[0], select_across="1", index="0"))

@@ -12,7 +12,7 @@ from django.utils import timezone
 from llmcache import tasks
 from llmcache.admin.invalidations import form
 from llmcache.models import Invalidation
-from llmcache.removal import claims, resumable
+from llmcache.removal import claims, engine
 from llmcache.store.rows import tier as durable
 from llmcache.store.rows.search import can_search
 from llmcache.tasks import on_celery
@@ -200,7 +200,7 @@ class TestProgress:
         monkeypatch.setattr(form, "FEW", 2)
         monkeypatch.setattr(form, "CONFIRMING_SECONDS", 0)
         monkeypatch.setattr(form, "CARRYING_SECONDS", 0)
-        monkeypatch.setattr(resumable, "BATCH_ROWS", 3)
+        monkeypatch.setattr(engine, "BATCH_ROWS", 3)
         # Whether there is a broker is the matter of the tests that say so.
         monkeypatch.setattr(tasks, "invalidate_later", lambda pk: False)
         store_many(8)
