@@ -35,6 +35,7 @@ from tests.support.stacked import (
     title,
     titles,
 )
+from tests.support.stacked import _clients as _clients
 
 pytestmark = pytest.mark.slow
 
