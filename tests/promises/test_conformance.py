@@ -1,6 +1,6 @@
 """The conformance table: for each shape, mode, provider and way, a hit equals the live answer.
 
-The table in docs/how-to/clients.md is made from what is seen here. When it is out of date,
+The table in docs/reference/conformance.md is made from what is seen here. When it is out of date,
 `python -m pytest tests/promises/test_conformance.py` prints the new one.
 """
 
@@ -43,7 +43,7 @@ from tests.support.shapes import (
 )
 
 ROWS = list(rows())
-PAGE = ROOT / "docs" / "how-to" / "clients.md"
+PAGE = ROOT / "docs" / "reference" / "conformance.md"
 
 REFUSED = "instructor or the provider refuses the call"
 # What is not cached, or not to be had at all, and why.
@@ -289,5 +289,5 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def test_the_table_of_readme_is_up_to_date() -> None:
+def test_the_table_of_the_page_is_up_to_date() -> None:
     assert table() in PAGE.read_text(), f"{PAGE.name} should have:\n\n{table()}"
