@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from llmcache.conf import settings
 from llmcache.flow.steps import NotRestorable
 from llmcache.reasons import ReasonCode
+from llmcache.result import Result
 
 
 class Recording:
@@ -19,27 +21,22 @@ class Recording:
 
     def __init__(self, encode: Callable[[Any], bytes]) -> None:
         self._encode = encode
-        self._items: list[bytes] = []
+        self._items: Result[list[bytes]] = Result([])
         self._size = 0
-        self._failure: Exception | None = None
 
     def add(self, item: Any) -> None:
         """Note `item`. Raises nothing: see `items`."""
-        if self._failure is None:
-            try:
-                self._keep(self._encode(item))
-            except Exception as error:  # noqa: BLE001 - raised when all have passed
-                self._failure = error
-                self._items.clear()
+        if self._items.error is None:
+            self._items = Result.of(partial(self._appended, item))
 
     def items(self) -> list[bytes]:
         """All items. Raises what went wrong with the first that cannot be kept."""
-        if self._failure is not None:
-            raise self._failure
-        return self._items
+        return self._items.unwrap()
 
-    def _keep(self, encoded: bytes) -> None:
-        self._items.append(encoded)
+    def _appended(self, item: Any) -> list[bytes]:
+        items, encoded = self.items(), self._encode(item)
+        items.append(encoded)
         self._size += len(encoded)
         if self._size > settings.max_entry_bytes:
             raise NotRestorable(ReasonCode.TOO_LARGE())
+        return items

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final, Protocol
 
 from llmcache.leases.flights import Ending
 from llmcache.outcomes import Tier
-from llmcache.resilience.failsafe import lasts
 
 # So long the waiters have to notice that they are to ask for themselves.
 NOTICE_SECONDS: Final = 10
@@ -20,26 +18,6 @@ class Seen(Enum):
     ASKING = auto()
     RELEASED = auto()
     GONE = auto()
-
-
-class Failed:
-    """What could not be done, and the error that it met."""
-
-    def __init__(self) -> None:
-        self.error: Exception | None = None
-
-    @property
-    def lasts(self) -> bool:
-        """Whether to try again would not help."""
-        return lasts(self.error)
-
-    def noting(self, work: Callable[[], object]) -> object:
-        """What `work` returns. Raises what it raises."""
-        try:
-            return work()
-        except Exception as error:
-            self.error = error
-            raise
 
 
 class Place(Protocol):

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from django.db import connections
 
@@ -24,11 +24,14 @@ from llmcache.conf import settings
 from llmcache.leases.flights import Ending
 from llmcache.leases.in_hot_tier import HotPlace
 from llmcache.leases.in_rows import RowsPlace
-from llmcache.leases.place import Failed, Place, Seen
+from llmcache.leases.place import Place, Seen
 from llmcache.outcomes import Tier
-from llmcache.resilience.failsafe import attempt, failing_safe
+from llmcache.resilience.failsafe import attempt, failing_safe, lasts, tried
+from llmcache.result import Result
 from llmcache.store.hot import tier as hot
 from llmcache.store.rows import locks
+
+T = TypeVar("T")
 
 # Between two claims; and between two tries to free a lease, behind all callers. Those are to
 # outlast a moment's trouble, not to count as the failures in a row that have a tier given a rest.
@@ -46,8 +49,8 @@ def acquire(key: str, token: str) -> tuple[Place | None, str | None]:
     for place in _places():
         if _is_worth_asking(place):
             holder = _insist_on(place, key, token)
-            if not isinstance(holder, Failed):
-                return place, holder
+            if holder.error is None:
+                return place, holder.value
             # It may have been claimed all the same, and the reply was lost. (Not where the one
             # writer of SQLite was another one: each free would wait for that one as well.)
             if not isinstance(holder.error, locks.Busy | database.HeldByATest):
@@ -87,10 +90,10 @@ def _free(place: Place, key: str, token: str, ending: Ending, ends: float) -> No
     if not _is_worth_asking(place):
         _leave_behind(place, work)
         return
-    failed = _try(place, "free a lease in", work)
-    if not isinstance(failed, Failed):
+    error = _try(place, "free a lease in", work).error
+    if error is None:
         return
-    if failed.lasts or not _is_worth_asking(place) or time.monotonic() >= ends:
+    if lasts(error) or not _is_worth_asking(place) or time.monotonic() >= ends:
         _leave_behind(place, work)
     else:
         _in_a_moment(place, partial(_free, place, key, token, ending, ends))
@@ -111,8 +114,8 @@ def _is_worth_asking(place: Place, *uses: Use) -> bool:
     return not is_down(place.tier, *uses) if place.patience else is_up(place.tier, *uses)
 
 
-def _insist_on(place: Place, key: str, token: str) -> Any:
-    """What `place.acquire` returns; `Failed` when it cannot be told.
+def _insist_on(place: Place, key: str, token: str) -> Result[str | None]:
+    """What came of `place.acquire`.
 
     It is tried at least once, and what fails again for `place.patience` seconds, while the tier is
     worth asking, unless the trouble lasts (`failsafe.lasts`).
@@ -120,18 +123,18 @@ def _insist_on(place: Place, key: str, token: str) -> Any:
     ends = time.monotonic() + place.patience
     while True:
         holder = _try(place, "lease from", partial(place.acquire, key, token))
-        if not isinstance(holder, Failed) or holder.lasts or not _is_worth_asking(place):
+        error = holder.error
+        if error is None or lasts(error) or not _is_worth_asking(place):
             return holder
         if time.monotonic() >= ends:
             return holder
         time.sleep(ACQUIRE_PAUSE)
 
 
-def _try(place: Place, operation: str, work: Callable[[], object]) -> Any:
-    """What `work` returns; `Failed`, and it is reported, when it raises."""
-    failed = Failed()
+def _try(place: Place, operation: str, work: Callable[[], T]) -> Result[T]:
+    """What came of `work`; an error is reported."""
     with trying(place.tier):
-        return attempt(place.tier, operation, partial(failed.noting, work), default=failed)
+        return tried(place.tier, operation, work)
 
 
 def _leave_behind(place: Place, free: Callable[[], object]) -> None:

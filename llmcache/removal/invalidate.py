@@ -25,6 +25,7 @@ from llmcache.removal.criteria import (
 )
 from llmcache.removal.engine import Removal
 from llmcache.resilience.failsafe import failing_safe
+from llmcache.result import Result
 from llmcache.store import evictions, local
 from llmcache.store.batches import count
 from llmcache.store.rows.tier import Selection
@@ -215,20 +216,15 @@ class _Teller:
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
         self._total = 0
-        self._error: Exception | None = None
+        self._told: Result[object] = Result()
 
     def begin(self, selections: Sequence[Selection]) -> None:
         if self._progress is not None:
             self._total = sum(map(count, selections))
 
     def tell(self, done: int) -> None:
-        if self._progress is None or self._error is not None:
-            return
-        try:
-            self._progress(done, max(done, self._total))
-        except Exception as error:  # noqa: BLE001 - raised when all is done
-            self._error = error
+        if self._progress is not None and self._told.error is None:
+            self._told = Result.of(partial(self._progress, done, max(done, self._total)))
 
     def raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error
+        self._told.unwrap()

@@ -28,6 +28,7 @@ from llmcache.discretion import without_content
 from llmcache.outcomes import Tier
 from llmcache.reasons import Reason, ReasonCode
 from llmcache.resilience import recovery
+from llmcache.result import Result
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -121,10 +122,8 @@ def attempt(
 ) -> Any:
     """What `work` returns; `default` when it fails, or when `tier` is given a rest."""
     if tier is not Tier.HOT:
-        with failing_safe(tier, operation, troubles):
-            must_be_up(tier, _use(operation))
-            return work()
-        return default
+        result = tried(tier, operation, work, troubles)
+        return default if result.error else result.value
     # Without a block, which takes longer: each hit comes by.
     use = _use(operation)
     breaker = breakers[tier, use]
@@ -136,6 +135,21 @@ def attempt(
     except Exception as error:  # noqa: BLE001 - as above
         _failed(mark, tier, operation, error, troubles)
         return default
+
+
+def tried(
+    tier: Tier, operation: str, work: Callable[[], T], troubles: list[Reason] | None = None
+) -> Result[T]:
+    """`attempt` for who has to know what the error was."""
+    result: Result[T] = Result()
+    with failing_safe(tier, operation, troubles):
+        try:
+            must_be_up(tier, _use(operation))
+            result = Result(work())
+        except Exception as error:
+            result = Result(error=error)
+            raise
+    return result
 
 
 async def aattempt(
@@ -194,9 +208,9 @@ def how_to_migrate() -> str:
     return "manage.py migrate" + ("" if is_default else f" llmcache --database {alias}")
 
 
-def lasts(error: Exception | None) -> bool:
+def lasts(error: Exception) -> bool:
     """Whether to try again would not help."""
-    return isinstance(error, LASTING) or (error is not None and bool(_hint(error)))
+    return isinstance(error, LASTING) or bool(_hint(error))
 
 
 def ends_the_task(error: Exception) -> bool:

@@ -6,22 +6,19 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Final
 
 from django.utils import timezone
 
 from llmcache import breakers
 from llmcache.background import database, transactions
 from llmcache.outcomes import Tier
-from llmcache.resilience.failsafe import attempt, failing_safe, reporting
+from llmcache.resilience.failsafe import attempt, failing_safe, reporting, tried
 from llmcache.store import evictions
 from llmcache.store.hot import epochs
 from llmcache.store.hot import tier as hot
 from llmcache.store.hot.epochs import Epoch
 from llmcache.store.rows import locks
 from llmcache.store.rows import tier as durable
-
-FAILED: Final = object()
 
 
 def promote(keys: Collection[str]) -> bool:
@@ -63,7 +60,7 @@ def _copy(rows: dict[str, tuple[bytes, datetime | None]], now: Epoch) -> bool:
                 evictions.finish_in_background()
             raise
 
-    return attempt(Tier.HOT, "write", write, default=FAILED) is not FAILED
+    return tried(Tier.HOT, "write", write).error is None
 
 
 def _take_back(keys: Collection[str]) -> None:
