@@ -89,7 +89,7 @@ class DjangoCache(BaseCache):
             reads = overridden(self._policy).mode.reads
             found = store.lookup(own_key) if reads else None
             if not isinstance(found, Found):
-                self._note_asking(own_key)
+                self._record_asking(own_key)
                 return None
             stored = StoredAnswer.unpack(found.body)
             value = _value(stored)
@@ -124,7 +124,7 @@ class DjangoCache(BaseCache):
                 raise
             logger.warning("llmcache: DjangoCache could not store: %s", without_content(error))
 
-    def _note_asking(self, key: str) -> None:
+    def _record_asking(self, key: str) -> None:
         """Instructor asks the model now: what is invalidated meanwhile is not to be stored."""
         if len(self._asking) >= MOST_ASKING:
             self._asking.clear()  # (most of them failed; the others go by the clock)
@@ -158,10 +158,10 @@ class DjangoCache(BaseCache):
             call.stored, call.size = True, len(draft.payload)
             call.created, call.expires = draft.created, draft.expires
         else:
-            self._note_refusal(call, refusal)
+            self._record_refusal(call, refusal)
         ledger.record(call, asked.started)
 
-    def _note_refusal(self, call: Call, refusal: Reason) -> None:
+    def _record_refusal(self, call: Call, refusal: Reason) -> None:
         is_too_large = refusal.code is ReasonCode.TOO_LARGE
         if (is_too_large or refusal is UNEQUAL) and isinstance(store.peek(call.key), Found):
             invalidate(keys=[call.key])  # (it would be taken for what was to be stored)

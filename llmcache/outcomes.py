@@ -141,12 +141,12 @@ def capture() -> Iterator[list[Call]]:
     those of the blocks inside.
     """
     calls: list[Call] = []
-    with noted_in(calls):
+    with recorded_in(calls):
         yield calls
 
 
 @contextmanager
-def noted_in(calls: list[Call]) -> Iterator[None]:
+def recorded_in(calls: list[Call]) -> Iterator[None]:
     """`capture` into a list that is there."""
     token = _captures.set((*_captures.get(), calls))
     try:
@@ -190,7 +190,7 @@ class Inside(list[Call]):
         return min((time for time in times if time is not None), default=None)
 
 
-def begin_stream(call: Call) -> None:
+def start_stream(call: Call) -> None:
     """Note that a stream was begun, whose end may never come."""
     for calls in _captures.get():
         if isinstance(calls, Inside):

@@ -83,10 +83,10 @@ class ReasonTable:
 
 def contents(period: Period) -> dict[str, Any]:
     """All of it, by the names that the template knows."""
-    health = Health.look()
+    health = Health.read()
     if health.tiers[0].error:
         return {"health": health}
-    usage, stored = Usage.of(period), Stored.look(is_small=health.is_small_store)
+    usage, stored = Usage.of(period), Stored.read(is_small=health.is_small_store)
     return {
         "health": health,
         "is_new": not (usage.totals.calls or usage.before.calls or stored.largest),

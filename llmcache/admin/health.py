@@ -58,7 +58,7 @@ class Health:
     gone_by: datetime | None
 
     @classmethod
-    def look(cls) -> Self:
+    def read(cls) -> Self:
         """In two queries."""
         hot = outages.current().filter(tier=Tier.HOT)
         out = hot.aggregate(processes=Count("pk"), since=Min("since"))

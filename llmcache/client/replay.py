@@ -34,7 +34,7 @@ from llmcache.codec.envelope import REQUEST, unseal
 from llmcache.discretion import without_content
 from llmcache.exceptions import CorruptEntry, LLMCacheError
 from llmcache.flow import NotStorable, refresh, refresh_stream
-from llmcache.leases import Ending, Lease, begin, lead
+from llmcache.leases import Ending, Lease, lead, start
 from llmcache.outcomes import Call
 from llmcache.policy import CacheMode, Policy
 from llmcache.providers.errors import is_the_providers
@@ -128,7 +128,7 @@ def refresh_entry(key: str) -> str:
 
     What else the model raises becomes an `LLMCacheError` without its text.
     """
-    flight = begin(key)
+    flight = start(key)
     lease = lead(flight) if flight else None
     if isinstance(lease, Found):
         return "fresh"

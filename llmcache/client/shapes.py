@@ -32,7 +32,7 @@ from llmcache.codec import answers, completions
 from llmcache.codec.answers import StoredAnswer, Validation
 from llmcache.codec.completions import Dumped, NotReproducible
 from llmcache.codec.equality import same
-from llmcache.codec.quiet import Reader, has_other_validators, makes_defaults, reader_of, twin_of
+from llmcache.codec.quiet import Reader, has_other_validators, makes_defaults, quiet_of, reader_of
 from llmcache.exceptions import CorruptEntry, UncacheableRequest
 from llmcache.keys.forms import path_of
 from llmcache.keys.request import digest
@@ -214,7 +214,7 @@ def encode_by_parsing(shape: Shape, answer: Any, completion: Any, parsing: Parsi
     if dumped is None:
         raise NotReproducible("the provider's response is not known")
     usage = completions.dump(getattr(answer, "_total_usage", None))
-    seen = looked_at(shape, answer, completion, parsing)
+    seen = as_read(shape, answer, completion, parsing)
     stored = StoredAnswer(_readable(seen), dumped, usage, parsed=True)
     try:
         restored = decode_by_parsing(shape, stored, parsing)
@@ -244,7 +244,7 @@ def _seen(stored: StoredAnswer) -> Dumped:
     return stored.completion
 
 
-def looked_at(shape: Shape, answer: Any, completion: Any, parsing: Parsing) -> Any:
+def as_read(shape: Shape, answer: Any, completion: Any, parsing: Parsing) -> Any:
     """`answer`; of an iterator, which only the caller may read, the list of what it will give.
 
     Of a generator that comes from another one, of the same response. Raises `NotReproducible`
@@ -297,7 +297,7 @@ def _new_model_shape(response_model: type[BaseModel]) -> ModelShape:
     asked_for = response_model if derived else openai_schema(response_model)
     return ModelShape(
         asked_for=asked_for,
-        parsed_as=twin_of(asked_for),
+        parsed_as=quiet_of(asked_for),
         schema=schema,
         path=path_of(response_model),
         validator=response_model.__pydantic_validator__,
@@ -320,7 +320,7 @@ def _is_checked(response_model: type[BaseModel]) -> bool:
 @lru_cache(maxsize=256)
 def _other_shape(response_model: Any) -> ParsedShape:
     prepared: Any = prepare_response_model(response_model)
-    parsed_as = twin_of(prepared) if hasattr(prepared, "model_validate_json") else prepared
+    parsed_as = quiet_of(prepared) if hasattr(prepared, "model_validate_json") else prepared
     return ParsedShape(prepared, parsed_as, schema_part(prepared), path_of(response_model))
 
 
@@ -328,10 +328,10 @@ def _other_shape(response_model: Any) -> ParsedShape:
 def _parallel_shape(response_model: Any) -> ParsedShape:
     models = get_types_array(response_model)
     schemas = b"".join(map(schema_part, models))
-    twins = tuple(map(twin_of, models))
+    quiet = tuple(map(quiet_of, models))
     parsed_as: Any = response_model
-    if twins != models:
-        parsed_as = Iterable[Union[twins]]  # type: ignore[valid-type]  # noqa: UP007 - of a tuple
+    if quiet != models:
+        parsed_as = Iterable[Union[quiet]]  # type: ignore[valid-type]  # noqa: UP007 - of a tuple
     schema = digest(b"parallel" + schemas)
     return ParsedShape(response_model, parsed_as, schema, path_of(response_model))
 

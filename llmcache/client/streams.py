@@ -167,28 +167,28 @@ class Watch:
 
     def _watched(self, stream: Any) -> Generator[Any, None, None]:
         for chunk in stream:
-            self._note(chunk)
+            self._read(chunk)
             yield chunk
 
     async def _awatched(self, stream: Any) -> AsyncGenerator[Any, None]:
         async for chunk in stream:
-            self._note(chunk)
+            self._read(chunk)
             yield chunk
 
-    def _note(self, chunk: Any) -> None:
+    def _read(self, chunk: Any) -> None:
         try:
             self._refusal = self._refusal or why_chunk_not_admitted(chunk)
             for number, is_end in ends_in(chunk).items():
                 self._ends[number] = is_end or self._ends.get(number, False)
-            self._note_usage(chunk)
+            self._read_usage(chunk)
             # Anthropic's first chunk has a message, OpenAI's last one of Responses a response,
             # Cohere's last one a delta, each of Mistral's its data.
             for name in ("message", "response", "delta", "data"):
-                self._note_usage(getattr(chunk, name, None))
+                self._read_usage(getattr(chunk, name, None))
         except Exception as error:  # noqa: BLE001 - law A
             self._refusal = ReasonCode.UNREADABLE_CHUNK(error=type(error).__name__)
 
-    def _note_usage(self, holder: Any) -> None:
+    def _read_usage(self, holder: Any) -> None:
         for name in ("usage", "usage_metadata"):
             usage = getattr(holder, name, None)
             if isinstance(usage, BaseModel):

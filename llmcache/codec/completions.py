@@ -243,13 +243,13 @@ def _new_pending_class(cls: Any) -> type[BaseModel] | None:
     if cls is None or not issubclass(cls, BaseModel):
         return None
 
-    def look(self: BaseModel, name: str) -> Any:
+    def built(self: BaseModel, name: str) -> Any:
         _settle(self, cls)
         return getattr(self, name)
 
     # The metaclass of Pydantic would build a schema for it, and needs none of that.
     pending_class: type[BaseModel] = type.__new__(
-        type(cls), cls.__name__, (cls,), {"__slots__": (), "__getattribute__": look}
+        type(cls), cls.__name__, (cls,), {"__slots__": (), "__getattribute__": built}
     )
     return _pending_classes.setdefault(cls, pending_class)
 

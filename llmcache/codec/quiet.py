@@ -47,7 +47,7 @@ def quiet_validator(core_schema: Any, config: Any = None) -> SchemaValidator | N
         return SchemaValidator(quiet, config)
 
 
-def twin_of(model: Any) -> Any:
+def quiet_of(model: Any) -> Any:
     """What instructor can be given for `model` to parse a response without asking.
 
     `model` itself where nobody is asked. The answers are instances of `model` in any case.

@@ -11,7 +11,7 @@ from llmcache.explanation.explain import (
     explain_call,
     explain_entry,
     find,
-    look,
+    stored,
 )
 from llmcache.explanation.nearest_entry import nearest
 
@@ -23,7 +23,7 @@ __all__ = [
     "explain_call",
     "explain_entry",
     "find",
-    "look",
     "nearest",
+    "stored",
     "subject_of",
 ]

@@ -89,7 +89,7 @@ def explain_call(
         return _explanation(subject, Outcome.BYPASS, None, bypass.text)
     if not policy.mode.reads:
         return _explanation(subject, Outcome.RELOAD, None, f'cache_mode is "{policy.mode}"')
-    outcome, tier, reason = _judge(look(subject.key), policy.mode, restore)
+    outcome, tier, reason = _judge(stored(subject.key), policy.mode, restore)
     if outcome is Outcome.HIT:
         return _explanation(subject, outcome, tier, reason)
     if policy.mode is CacheMode.ONLY_IF_CACHED:
@@ -103,15 +103,15 @@ def explain_call(
 def explain_entry(entry: CacheEntry) -> Explanation:
     """Whether the call that stored `entry` would hit; without the nearest entry."""
     subject = subject_of(entry)
-    return _explanation(subject, *_judge(look(entry.key)))
+    return _explanation(subject, *_judge(stored(entry.key)))
 
 
-def look(key: str) -> Found | Missing:
+def stored(key: str) -> Found | Missing:
     """What `llmcache.store.lookups.lookup` would find, and what it would if that were fresh.
 
     Nothing is counted, promoted or reported as refused.
     """
-    copy = local.get(key) if local.begin() else None
+    copy = local.get(key) if local.snapshot() else None
     if copy is not None:
         return copy
     troubles: list[Reason] = []
@@ -139,29 +139,29 @@ def find(beginning: str, limit: int) -> list[CacheEntry]:
 
 
 def _judge(
-    looked: Found | Missing,
+    found: Found | Missing,
     mode: CacheMode = CacheMode.DEFAULT,
     restore: Callable[[Found], Any] | None = None,
 ) -> tuple[Outcome, Tier | None, str]:
-    if isinstance(looked, Missing):
-        return Outcome.MISS, None, "; ".join(map(str, looked.reasons)) or NOT_STORED
+    if isinstance(found, Missing):
+        return Outcome.MISS, None, "; ".join(map(str, found.reasons)) or NOT_STORED
     try:
         if restore is not None:
-            restore(looked)
+            restore(found)
     except Exception as error:  # noqa: BLE001 - a validator may raise anything
         return (
             Outcome.MISS,
             None,
-            f"the entry in the {looked.tier} tier does not validate any more "
+            f"the entry in the {found.tier} tier does not validate any more "
             f"({type(error).__name__})",
         )
-    if looked.fresh:
-        return Outcome.HIT, looked.tier, f"a fresh entry is in the {looked.tier} tier"
-    when = "" if looked.expires is None else f" at {at(columns.moment(looked.expires))}"
-    reason = f"the entry in the {looked.tier} tier has expired{when}"
+    if found.fresh:
+        return Outcome.HIT, found.tier, f"a fresh entry is in the {found.tier} tier"
+    when = "" if found.expires is None else f" at {at(columns.moment(found.expires))}"
+    reason = f"the entry in the {found.tier} tier has expired{when}"
     if mode is CacheMode.FORCE_CACHE:
         reason += ', and cache_mode "force-cache" serves it'
-    return Outcome.STALE, looked.tier, reason
+    return Outcome.STALE, found.tier, reason
 
 
 def _why_not_stored(policy: Policy) -> Reason | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from llmcache.flow.steps import Request
-from llmcache.outcomes import Inside, noted_in
+from llmcache.outcomes import Inside, recorded_in
 from llmcache.policy import CacheMode, renewing
 
 
@@ -20,7 +20,7 @@ def making(request: Request) -> Iterator[None]:
     """Around each step of asking for the answer to `request`."""
     if request.inside is None:
         request.inside = Inside()
-    with noted_in(request.inside):
+    with recorded_in(request.inside):
         if request.policy.mode is CacheMode.RELOAD:
             with renewing():
                 yield

@@ -108,7 +108,7 @@ class BaseRequest(ABC):
         return self.asks[1]
 
     def again(self) -> Callable[[Lease | None], Any]:
-        twin = self.copied(
+        copied = self.copied(
             policy=replace(self.policy, mode=CacheMode.RELOAD),
             call=self.call.once_more(),
             described=None,
@@ -117,8 +117,8 @@ class BaseRequest(ABC):
             begun=False,
             inside=None,
         )
-        ask, is_stream, is_async = twin.asks
-        return partial(REFRESHES[is_stream, is_async], twin, ask)
+        ask, is_stream, is_async = copied.asks
+        return partial(REFRESHES[is_stream, is_async], copied, ask)
 
     def draft(self, answer: Any, asked: float, latency: float) -> Draft:
         if self.policy.ttl_seconds == 0:

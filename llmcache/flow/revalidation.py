@@ -19,7 +19,7 @@ from django.db import connections
 from llmcache.conf import settings
 from llmcache.discretion import without_content
 from llmcache.flow.steps import Request
-from llmcache.leases import Ending, Flight, Lease, alead, begin, lead
+from llmcache.leases import Ending, Flight, Lease, alead, lead, start
 from llmcache.policy import taken_along
 
 logger = logging.getLogger("llmcache")
@@ -35,7 +35,7 @@ _tasks: set[asyncio.Task[None]] = set()
 def refresh_soon(request: Request) -> None:
     """Have the answer refreshed on another thread, unless somebody is at it. Raises nothing."""
     with _reported(request.call.key):
-        if flight := _begin(request.call.key):
+        if flight := _start(request.call.key):
             with _ended(flight):
                 arguments = flight, request.again()
                 # (a function that is called anew calls others in the same namespace)
@@ -48,18 +48,18 @@ def refresh_soon(request: Request) -> None:
 def arefresh_soon(request: Request) -> None:
     """Have the answer refreshed by a task of this event loop. Raises nothing."""
     with _reported(request.call.key):
-        if flight := _begin(request.call.key):
+        if flight := _start(request.call.key):
             with _ended(flight):
                 task = asyncio.get_running_loop().create_task(_arefresh(flight, request.again()))
                 _tasks.add(task)
                 task.add_done_callback(_tasks.discard)
 
 
-def _begin(key: str) -> Flight | None:
+def _start(key: str) -> Flight | None:
     since = _handed_over.get(key)
     if since is not None and time.monotonic() - since < settings.lease_seconds:
         return None
-    return begin(key)
+    return start(key)
 
 
 def _refresh(flight: Flight, again: Callable[[Lease], Any]) -> None:

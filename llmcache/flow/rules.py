@@ -27,7 +27,7 @@ from llmcache.flow.steps import (
     Store,
 )
 from llmcache.leases import Ending, Lease
-from llmcache.outcomes import Call, Inside, Outcome, noted_in
+from llmcache.outcomes import Call, Inside, Outcome, recorded_in
 from llmcache.policy import UNSET, CacheMode
 from llmcache.providers.errors import is_the_providers
 from llmcache.reasons import Reason, ReasonCode
@@ -248,7 +248,7 @@ def _draft(request: Request, result: Any, asked: float, latency: float) -> Draft
         if spoiler is not None:
             raise NotStorable(ReasonCode.MADE_OF_UNSTORED(why=_why(spoiler)))
         # (a validator that asks is asked again to prove that the answer can come back)
-        with noted_in(inside):
+        with recorded_in(inside):
             return request.draft(result, asked, latency)
     except NotStorable as error:
         request.call.because(error.reason)

@@ -28,7 +28,7 @@ from llmcache.flow.recording import Recording
 from llmcache.flow.rules import NOTHING, answer, refreshed
 from llmcache.flow.steps import Ask, Flow, Step, StreamRequest
 from llmcache.leases import Lease
-from llmcache.outcomes import Outcome, begin_stream
+from llmcache.outcomes import Outcome, start_stream
 from llmcache.usage import ledger
 
 
@@ -72,7 +72,7 @@ def _stream(
     steps: Flow, request: StreamRequest, ask: Callable[[], Iterable[Any]], context: Context
 ) -> Generator[Any, None, None]:
     started, handed_on = time.perf_counter(), NOTHING
-    context.run(begin_stream, request.call)
+    context.run(start_stream, request.call)
 
     def perform(step: Step) -> Generator[Any, None, Any]:
         nonlocal handed_on
@@ -95,7 +95,7 @@ async def _astream(
 ) -> AsyncGenerator[Any, None]:
     running_loop()
     started, handed_on = time.perf_counter(), NOTHING
-    context.run(begin_stream, request.call)
+    context.run(start_stream, request.call)
     try:
         try:
             step = next(steps)

@@ -99,7 +99,7 @@ async def aacquire(key: str, seconds: float, refused: Found | None = None) -> Le
             return flight.found
 
 
-def begin(key: str) -> Flight | None:
+def start(key: str) -> Flight | None:
     """The flight for `key`, to be led on another thread; None when it is led already."""
     flight, leads = join(key)
     return flight if leads else None
@@ -184,7 +184,7 @@ def _watch(place: Place, key: str, holder: str, ends: float) -> Generator[Step, 
     began = now = time.monotonic()
     while now < ends:
         yield min(max((now - began) / PAUSES, SHORTEST_PAUSE), LONGEST_PAUSE, ends - now)
-        seen: Seen = yield partial(places.look, place, key, holder)
+        seen: Seen = yield partial(places.observe, place, key, holder)
         if seen is not Seen.ASKING:
             return seen
         now = time.monotonic()

@@ -45,7 +45,7 @@ class HotPlace:
             raise hot.WrongReply("it did not remove a lease that nobody renews")
         return ""
 
-    def look(self, key: str, holder: str) -> Seen:
+    def observe(self, key: str, holder: str) -> Seen:
         values = hot.values([_lease(key), _notice(holder)])
         value = values.get(_lease(key))
         if holder and _holder_in(value) == holder and not is_silent(key, value):

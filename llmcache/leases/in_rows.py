@@ -41,8 +41,8 @@ class RowsPlace:
             given_up.set()
             raise
 
-    def look(self, key: str, holder: str) -> Seen:
-        return database.run(partial(self._look, key, holder))
+    def observe(self, key: str, holder: str) -> Seen:
+        return database.run(partial(self._observe, key, holder))
 
     def renew(self, key: str, token: str) -> None:
         ours = {"expires_at": _after(settings.lease_seconds)}
@@ -76,7 +76,7 @@ class RowsPlace:
         row: Any = _rows().filter(key=key).values_list("token", "expires_at").first()
         return row  # type: ignore[no-any-return]
 
-    def _look(self, key: str, holder: str) -> Seen:
+    def _observe(self, key: str, holder: str) -> Seen:
         row = _rows().filter(key=key).first()
         is_there = row is not None and holder and row.token == holder
         if is_there and row.expires_at > timezone.now():

@@ -58,13 +58,13 @@ def acquire(key: str, token: str) -> tuple[Place | None, str | None]:
     return None, None
 
 
-def look(place: Place, key: str, holder: str) -> Seen:
+def observe(place: Place, key: str, holder: str) -> Seen:
     """What has become of the holder; where that cannot be told, it is gone."""
     if not _is_worth_asking(place, Use.READ):
         return Seen.GONE
     with trying(place.tier):
-        see = partial(place.look, key, holder)
-        return attempt(place.tier, "look at a lease in", see, default=Seen.GONE)
+        see = partial(place.observe, key, holder)
+        return attempt(place.tier, "observe a lease in", see, default=Seen.GONE)
 
 
 def renew(place: Place, key: str, token: str) -> None:

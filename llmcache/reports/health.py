@@ -87,14 +87,14 @@ class Health:
         )
 
     @classmethod
-    def look(cls) -> Self:
+    def read(cls) -> Self:
         """In three queries at most, none of which goes on for long."""
         counts: dict[str, int] = {}
-        durable_tier = look_at(Tier.DURABLE, lambda: counts.update(_counts()))
+        durable_tier = check(Tier.DURABLE, lambda: counts.update(_counts()))
         if durable_tier.error:
-            return cls([durable_tier, look_at(Tier.HOT, _ask_hot_tier)], [], 0, 0, [], True)
+            return cls([durable_tier, check(Tier.HOT, _ask_hot_tier)], [], 0, 0, [], True)
         return cls(
-            [durable_tier, look_at(Tier.HOT, _ask_hot_tier)],
+            [durable_tier, check(Tier.HOT, _ask_hot_tier)],
             list(outages.current()[:MOST_OUTAGES]) if counts["outages"] else [],
             counts["leases"],
             counts[task_runs.FINISH_EVICTIONS],
@@ -103,7 +103,7 @@ class Health:
         )
 
 
-def look_at(tier: Tier, use: Callable[[], object]) -> TierHealth:
+def check(tier: Tier, use: Callable[[], object]) -> TierHealth:
     """Use `tier`, and tell how that went. Raises nothing."""
     states = breakers[tier, Use.READ].state, breakers[tier, Use.WRITE].state
     backend, started = "", time.perf_counter()

@@ -43,7 +43,7 @@ class Stored:
     counted_at: datetime | None
 
     @classmethod
-    def look(cls, *, top: int = TOP, is_small: bool | None = None) -> Self:
+    def read(cls, *, top: int = TOP, is_small: bool | None = None) -> Self:
         """In three queries, or four where `is_small` (see `is_small_store`) is not given."""
         small = is_small_store() if is_small is None else is_small
         spaces, entries, size, counted_at = _counted(top) if small else _counted_before(top)

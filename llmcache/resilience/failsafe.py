@@ -53,7 +53,7 @@ LASTING: Final = (
 )
 # What only reads: it says nothing of whether the tier can be written, and the other way round.
 READS: Final = frozenset(
-    {"find", "find the epoch of", "look at a lease in", "read", "read the epoch in"}
+    {"find", "find the epoch of", "observe a lease in", "read", "read the epoch in"}
 )
 # What SQLite, PostgreSQL and MariaDB say of a table that is not there.
 NO_TABLE: Final = ("no such table", "does not exist", "doesn't exist")

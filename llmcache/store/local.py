@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 # What is noted before the other tiers are asked: until when a copy of what they say may live
 # (`time.monotonic`), and how often something had been removed by then.
-Looking = tuple[float, int]
+Snapshot = tuple[float, int]
 
 # With other settings it is another store.
 OF_THE_STORE: Final = {"LLMCACHE", "CACHES", "DATABASES", "DATABASE_ROUTERS"}
 
 
-def begin() -> Looking | None:
+def snapshot() -> Snapshot | None:
     """To be called before the other tiers are asked; None where there is no local tier."""
     seconds = ttl()
     return (time.monotonic() + seconds, _removals) if seconds else None
@@ -65,9 +65,9 @@ def get(key: str) -> Found | None:
     return found
 
 
-def put(key: str, found: Found, looking: Looking) -> None:
+def put(key: str, found: Found, snapshot: Snapshot) -> None:
     """Keep a copy of what was found, unless something was removed since."""
-    until, removals = looking
+    until, removals = snapshot
     with _lock:
         if removals == _removals:
             _copies[key] = replace(found, tier=Tier.LOCAL), until

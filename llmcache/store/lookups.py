@@ -1,4 +1,4 @@
-"""Looking entries up through the tiers: one, or many at once."""
+"""Snapshot entries up through the tiers: one, or many at once."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def lookup(key: str, *, stale: bool = False) -> Found | Missing:
 
     `stale`: an entry that has expired, and has not been removed yet, will do.
     """
-    looking = local.begin()
-    copy = local.get(key) if looking else None
+    snapshot = local.snapshot()
+    copy = local.get(key) if snapshot else None
     if copy is not None:
         return copy
     found = peek(key, stale=stale)
-    if looking and isinstance(found, Found) and found.fresh:
-        _keep(key, found, looking)
+    if snapshot and isinstance(found, Found) and found.fresh:
+        _keep(key, found, snapshot)
     return found
 
 
@@ -69,8 +69,8 @@ def peek_before_asking(key: str) -> tuple[Found | Missing, int | None]:
 
 async def alookup(key: str, *, stale: bool = False) -> Found | Missing:
     """`lookup` for a coroutine: Redis is asked on the event loop, the rest on another thread."""
-    looking = local.begin()
-    found = local.get(key) if looking else None
+    snapshot = local.snapshot()
+    found = local.get(key) if snapshot else None
     if found is not None:
         return found
     troubles: list[Reason] = []
@@ -87,8 +87,8 @@ async def alookup(key: str, *, stale: bool = False) -> Found | Missing:
             found = await database.arun(rest)
     if found is None:
         return Missing(tuple(troubles))
-    if looking and found.fresh:
-        _keep(key, found, looking)
+    if snapshot and found.fresh:
+        _keep(key, found, snapshot)
     return found
 
 
@@ -100,8 +100,8 @@ def lookup_many(
     `stale`: those of the keys for which an entry that has expired will do.
     """
     troubles: list[Reason] = []
-    looking = local.begin()
-    copies: dict[str, Found | None] = {key: local.get(key) for key in keys} if looking else {}
+    snapshot = local.snapshot()
+    copies: dict[str, Found | None] = {key: local.get(key) for key in keys} if snapshot else {}
     for key in waiting.drafts.keys() & keys if waiting.drafts else ():
         copies[key] = _waiting(key, key in stale)
     found = {key: copy for key, copy in copies.items() if copy is not None}
@@ -110,9 +110,9 @@ def lookup_many(
     for start in range(0, len(rest), KEYS_PER_QUERY):
         some = rest[start : start + KEYS_PER_QUERY]
         read |= _lookup_many_durable(some, stale, troubles)
-    for key, each in read.items() if looking else ():
-        if looking and each.fresh:
-            _keep(key, each, looking)
+    for key, each in read.items() if snapshot else ():
+        if snapshot and each.fresh:
+            _keep(key, each, snapshot)
     found |= read
     missing = Missing(tuple(troubles))
     return {key: found.get(key, missing) for key in keys}
@@ -130,10 +130,10 @@ async def alookup_many(
     return dict.fromkeys(keys, Missing((troubles[0],)))
 
 
-def _keep(key: str, found: Found, looking: local.Looking) -> None:
+def _keep(key: str, found: Found, snapshot: local.Snapshot) -> None:
     with reporting(Tier.LOCAL, "write"):
         if not transactions.will_be_undone():
-            local.put(key, found, looking)
+            local.put(key, found, snapshot)
 
 
 def refuse(key: str, tier: Tier, error: Exception) -> None:

@@ -36,7 +36,7 @@ class Holder(BaseModel):
 
 
 @pytest.fixture
-def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def as_read(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The response models that instructor looks through before it calls the client."""
     seen: list[Any] = []
     look = async_validators.reject_async_validators
@@ -50,20 +50,18 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-def test_a_class_is_looked_through_once(
-    model: StandIn, looked_at: list[Any], is_async: bool
-) -> None:
+def test_a_class_is_looked_through_once(model: StandIn, as_read: list[Any], is_async: bool) -> None:
     class Once(Ticket):
         pass
 
     own = make_client(model, async_client=is_async).create
     ask = async_to_sync(own) if is_async else own
     ask(response_model=Once, messages=MESSAGES)
-    assert Once in looked_at
-    looked_at.clear()
+    assert Once in as_read
+    as_read.clear()
     for _ in range(2):
         ask(response_model=Once, messages=MESSAGES)
-    assert not looked_at
+    assert not as_read
     assert len(model.calls) == 1
 
 
@@ -82,7 +80,7 @@ def test_asynchronous_validators_are_refused_each_time(
 
 
 def test_a_class_that_was_rebuilt_is_looked_through_again(
-    model: StandIn, looked_at: list[Any]
+    model: StandIn, as_read: list[Any]
 ) -> None:
     class Rebuilt(Ticket):
         pass
@@ -90,10 +88,10 @@ def test_a_class_that_was_rebuilt_is_looked_through_again(
     client = make_client(model)
     client.create(response_model=Rebuilt, messages=MESSAGES)
     Rebuilt.model_rebuild(force=True)
-    looked_at.clear()
+    as_read.clear()
     for _ in range(2):
         client.create(response_model=Rebuilt, messages=MESSAGES)
-    assert looked_at.count(Rebuilt) == 1
+    assert as_read.count(Rebuilt) == 1
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])

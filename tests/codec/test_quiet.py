@@ -256,7 +256,7 @@ class TestOthersRun:
     def test_a_model_without_them_is_read_by_itself(self) -> None:
         plain = create_model("Plain", title=(str, ...))
         assert quiet.quiet_validator(plain.__pydantic_core_schema__) is None
-        assert quiet.twin_of(plain) is plain
+        assert quiet.quiet_of(plain) is plain
 
 
 def test_the_functions_of_instructor_are_known(judge: StandIn) -> None:

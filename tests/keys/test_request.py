@@ -195,9 +195,9 @@ def test_equal_values_share_a_form(left: Any, right: Any) -> None:
 
 
 def test_what_a_model_has_worked_out_does_not_count() -> None:
-    fresh, looked_at = Loose(title="a"), Loose(title="a")
-    assert looked_at.shout == "A"
-    assert form(fresh) == form(looked_at)
+    fresh, as_read = Loose(title="a"), Loose(title="a")
+    assert as_read.shout == "A"
+    assert form(fresh) == form(as_read)
 
 
 def test_what_instructor_hangs_on_an_answer_does_not_count() -> None:

@@ -343,7 +343,7 @@ class TestPlaces:
     def test_one_gets_it(self, place: Place) -> None:
         assert places.acquire(KEY, "first") == (place, None)
         assert places.acquire(KEY, "second") == (place, "first")
-        assert place.look(KEY, "first") is Seen.ASKING
+        assert place.observe(KEY, "first") is Seen.ASKING
 
     def test_who_asks_for_it_again_has_it(self, place: Place) -> None:
         places.acquire(KEY, "first")
@@ -359,16 +359,16 @@ class TestPlaces:
     def test_it_is_free_again_when_the_answer_is_stored(self, place: Place) -> None:
         places.acquire(KEY, "first")
         places.free(place, KEY, "first", Ending.STORED)
-        assert place.look(KEY, "first") is Seen.GONE
+        assert place.observe(KEY, "first") is Seen.GONE
         assert places.acquire(KEY, "second") == (place, None)
 
     def test_waiters_are_told_to_ask_for_themselves(self, place: Place) -> None:
         places.acquire(KEY, "first")
         places.free(place, KEY, "first", Ending.RELEASED)
-        assert place.look(KEY, "first") is Seen.RELEASED
+        assert place.observe(KEY, "first") is Seen.RELEASED
         assert places.acquire(KEY, "second") == (place, None)
-        assert place.look(KEY, "first") is Seen.RELEASED
-        assert place.look(KEY, "second") is Seen.ASKING
+        assert place.observe(KEY, "first") is Seen.RELEASED
+        assert place.observe(KEY, "second") is Seen.ASKING
 
     def test_waiters_of_earlier_ones_are_told_too(self, place: Place) -> None:
         """Who looks only now waited for the first; the others came, and failed, in between."""
@@ -378,19 +378,19 @@ class TestPlaces:
             places.free(place, KEY, name, Ending.RELEASED)
         places.acquire(KEY, "next")
         latest = names[-in_rows.MOST_RELEASED :]
-        assert {place.look(KEY, name) for name in latest} == {Seen.RELEASED}
-        assert place.look(KEY, "next") is Seen.ASKING
+        assert {place.observe(KEY, name) for name in latest} == {Seen.RELEASED}
+        assert place.observe(KEY, "next") is Seen.ASKING
 
     def test_nobody_waits_for_nobody(self, place: Place) -> None:
         """A claim fails, and before it is read who has the lease, that one lets it go."""
         places.acquire(KEY, "first")
         places.free(place, KEY, "first", Ending.RELEASED)
-        assert place.look(KEY, "") is Seen.GONE
+        assert place.observe(KEY, "") is Seen.GONE
 
     def test_it_vanishes_with_its_holder(self, place: Place, settings: Any) -> None:
         settings.LLMCACHE = {**settings.LLMCACHE, "LEASE_SECONDS": 1}
         places.acquire(KEY, "first")
-        wait_until(lambda: place.look(KEY, "first") is Seen.GONE)
+        wait_until(lambda: place.observe(KEY, "first") is Seen.GONE)
         assert places.acquire(KEY, "second") == (place, None)
 
     def test_it_stays_while_it_is_renewed(self, place: Place, settings: Any) -> None:
@@ -400,13 +400,13 @@ class TestPlaces:
         while time.monotonic() < ends:
             places.renew(place, KEY, "first")
             time.sleep(0.1)
-        assert place.look(KEY, "first") is Seen.ASKING
+        assert place.observe(KEY, "first") is Seen.ASKING
 
     def test_nobody_frees_or_renews_anothers(self, place: Place) -> None:
         places.acquire(KEY, "first")
         places.free(place, KEY, "second", Ending.STORED)
         places.renew(place, KEY, "second")
-        assert place.look(KEY, "first") is Seen.ASKING
+        assert place.observe(KEY, "first") is Seen.ASKING
 
 
 @pytest.fixture
@@ -433,8 +433,8 @@ def test_a_claim_that_nobody_heard_of_keeps_nobody_waiting(
     assert places.acquire(KEY, "first")[0] is ROWS
     redis.resume()
     with trying(Tier.HOT):
-        assert HOT.look(KEY, "first") is Seen.ASKING  # it was carried out
-        wait_until(lambda: HOT.look(KEY, "first") is Seen.GONE, seconds=LEASE_SECONDS / 2)
+        assert HOT.observe(KEY, "first") is Seen.ASKING  # it was carried out
+        wait_until(lambda: HOT.observe(KEY, "first") is Seen.GONE, seconds=LEASE_SECONDS / 2)
 
 
 def test_what_could_not_be_freed_is_freed_when_the_tier_is_back(redis: RedisServer) -> None:
@@ -443,8 +443,8 @@ def test_what_could_not_be_freed_is_freed_when_the_tier_is_back(redis: RedisServ
     places.free(HOT, KEY, "first", Ending.STORED)
     redis.resume()
     with trying(Tier.HOT):
-        assert HOT.look(KEY, "first") is Seen.ASKING
-        wait_until(lambda: HOT.look(KEY, "first") is Seen.GONE, seconds=LEASE_SECONDS / 2)
+        assert HOT.observe(KEY, "first") is Seen.ASKING
+        wait_until(lambda: HOT.observe(KEY, "first") is Seen.GONE, seconds=LEASE_SECONDS / 2)
 
 
 @pytest.mark.usefixtures("redis")
@@ -452,7 +452,7 @@ def test_a_claim_whose_reply_was_lost_is_freed_too(monkeypatch: pytest.MonkeyPat
     seen = []
 
     def lose_the_reply(*_: Any) -> bool:
-        seen.append(HOT.look(KEY, "first"))
+        seen.append(HOT.observe(KEY, "first"))
         raise TimeoutError
 
     monkeypatch.setattr(in_hot_tier, "ACQUIRE_SECONDS", 60)
@@ -460,7 +460,7 @@ def test_a_claim_whose_reply_was_lost_is_freed_too(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(hot, "touch", lose_the_reply)
     assert places.acquire(KEY, "first") == (ROWS, None)
     assert seen[0] is Seen.ASKING
-    wait_until(lambda: HOT.look(KEY, "first") is Seen.GONE, seconds=LEASE_SECONDS / 2)
+    wait_until(lambda: HOT.observe(KEY, "first") is Seen.GONE, seconds=LEASE_SECONDS / 2)
 
 
 def test_a_claim_that_met_a_deadlock_is_made_again(
@@ -502,7 +502,7 @@ async def test_a_database_that_hangs_holds_up_no_lease_of_the_hot_tier(
     assert isinstance(lease, Lease)
     try:
         lease.end(Ending.RELEASED)
-        look = partial(HOT.look, OTHER_KEY, lease.token)
+        look = partial(HOT.observe, OTHER_KEY, lease.token)
         await asyncio.to_thread(wait_until, lambda: look() is Seen.RELEASED, LEASE_SECONDS / 2)
     finally:
         answers.set()
@@ -533,9 +533,9 @@ def test_what_fails_to_be_freed_for_a_moment_keeps_nobody_waiting(
     monkeypatch.setattr(place, "free", fail_twice)
     lease = leases.acquire(KEY, 1)
     assert isinstance(lease, Lease)
-    assert place.look(KEY, lease.token) is Seen.ASKING
+    assert place.observe(KEY, lease.token) is Seen.ASKING
     lease.end(Ending.STORED)
-    wait_until(lambda: place.look(KEY, lease.token) is Seen.GONE, seconds=LEASE_SECONDS / 2)
+    wait_until(lambda: place.observe(KEY, lease.token) is Seen.GONE, seconds=LEASE_SECONDS / 2)
 
 
 @pytest.mark.usefixtures("redis")
@@ -547,7 +547,7 @@ def test_a_database_that_hangs_keeps_no_lease_in_the_hot_tier() -> None:
         placement.later(answers.wait, writing=writing)
     try:
         lease.end(Ending.STORED)
-        wait_until(lambda: HOT.look(KEY, lease.token) is Seen.GONE, seconds=LEASE_SECONDS / 2)
+        wait_until(lambda: HOT.observe(KEY, lease.token) is Seen.GONE, seconds=LEASE_SECONDS / 2)
     finally:
         answers.set()
 
@@ -559,7 +559,7 @@ def test_a_lease_is_back_after_the_tier_was_emptied(backend: Backend) -> None:
     assert tier is not None
     tier.clear()
     places.renew(HOT, KEY, "first")
-    assert HOT.look(KEY, "first") is Seen.ASKING
+    assert HOT.observe(KEY, "first") is Seen.ASKING
 
 
 def test_in_the_transaction_of_a_test_there_are_no_rows(database: str) -> None:

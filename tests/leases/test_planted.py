@@ -91,8 +91,8 @@ def test_nor_does_a_planted_row(model: StandIn, database: str, settings: Any) ->
 def test_who_takes_over_has_the_lease(shared: Backend) -> None:
     PLANTED["for an hour"](KEY)
     assert HOT.acquire(KEY, "first") == "nobody"
-    assert HOT.look(KEY, "nobody") is Seen.ASKING
-    wait_until(lambda: HOT.look(KEY, "nobody") is Seen.GONE)
+    assert HOT.observe(KEY, "nobody") is Seen.ASKING
+    wait_until(lambda: HOT.observe(KEY, "nobody") is Seen.GONE)
     assert HOT.acquire(KEY, "first") is None
     assert HOT.acquire(KEY, "second") == "first"
 
@@ -102,8 +102,8 @@ def test_one_of_those_who_wait_takes_over_a_row(database: str, settings: Any) ->
     ends = timezone.now() + timedelta(days=1)
     LeaseRow.objects.using(database).create(key=KEY, token="nobody", expires_at=ends)
     assert ROWS.acquire(KEY, "first") == "nobody"
-    assert ROWS.look(KEY, "nobody") is Seen.ASKING
-    wait_until(lambda: ROWS.look(KEY, "nobody") is Seen.GONE)
+    assert ROWS.observe(KEY, "nobody") is Seen.ASKING
+    wait_until(lambda: ROWS.observe(KEY, "nobody") is Seen.GONE)
     assert ROWS.acquire(KEY, "first") is None
     assert ROWS.acquire(KEY, "second") == "first"
 
@@ -114,7 +114,7 @@ def test_a_holder_who_renews_is_waited_for(shared: Backend) -> None:
     while time.monotonic() < ends:
         HOT.renew(KEY, "first")
         assert HOT.acquire(KEY, "second") == "first"
-        assert HOT.look(KEY, "first") is Seen.ASKING
+        assert HOT.observe(KEY, "first") is Seen.ASKING
         time.sleep(0.2)
 
 

@@ -289,7 +289,7 @@ def test_what_is_worth_most_and_what_is_largest(database: str) -> None:
         save(number, body=b"x" * 100 * number, cost=number or None, namespace="ab"[number % 2])
     durable.entries().update(hits=F("size") - F("size") + 3)
     with CaptureQueriesContext(connections[database]) as queries:
-        found = Stored.look(top=2)
+        found = Stored.read(top=2)
     assert len(queries) == 4
     assert [entry.saved for entry in found.most_valuable] == [15, 12]
     sizes = sorted(durable.entries().values_list("size", flat=True))
@@ -305,10 +305,10 @@ def test_a_large_store_is_counted_by_the_task(
     monkeypatch.setattr(stored, "COUNTED_AT_ONCE", 3)
     for number in range(5):
         save(number, namespace="a" if number else "A")
-    found = Stored.look()
+    found = Stored.read()
     assert (found.namespaces, found.counted_at) == ([], None)
     roll_up_usage()
-    found = Stored.look(top=1)
+    found = Stored.read(top=1)
     assert [(each.name, each.entries) for each in found.namespaces] == [("a", 4)]
     assert found.entries == 5
     assert found.size == sum(durable.entries().values_list("size", flat=True))
@@ -326,7 +326,7 @@ def test_health(database: str) -> None:
     save(1, ttl=-60)
     write(*old_rows(3))
     with CaptureQueriesContext(connections[database]) as queries:
-        health = Health.look()
+        health = Health.read()
     assert len(queries) == 2
     durable_tier, hot_tier = health.tiers
     assert (durable_tier.tier, durable_tier.state, durable_tier.error) == ("durable", "closed", "")
@@ -341,7 +341,7 @@ def test_health(database: str) -> None:
     }
     roll_up_usage()
     task: Any
-    [task] = [task for task in Health.look().tasks if task.task == "roll_up_usage"]
+    [task] = [task for task in Health.read().tasks if task.task == "roll_up_usage"]
     assert (task.run.done, task.run.error, task.backlog) == (rows, "", 0)
 
 
@@ -357,7 +357,7 @@ def test_of_much_only_so_much_is_counted(database: str) -> None:
 
 def test_a_database_that_is_down_is_told(database: str) -> None:
     with unreachable(database):
-        health = Health.look()
+        health = Health.read()
     assert "Error" in health.tiers[0].error
     assert health.tasks == []
 

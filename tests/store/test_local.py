@@ -263,11 +263,11 @@ def test_many_threads_use_it_at_once(settings: Any) -> None:
         wrong = 0
         for step in range(2_000):
             key = keys[(step * (seed + 1)) % len(keys)]
-            looking = local.begin()
-            assert looking is not None
+            snapshot = local.snapshot()
+            assert snapshot is not None
             copy = local.get(key)
             wrong += copy is not None and copy.body != key.encode()
-            local.put(key, found[key], looking)
+            local.put(key, found[key], snapshot)
             if step % 50 == 0:
                 local.drop([key])
         return wrong

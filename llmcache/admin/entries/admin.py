@@ -150,7 +150,7 @@ class CacheEntryAdmin(EntriesAdmin):
         if "invalidate_selected" in wanted and not self.has_invalidate_permission(request):
             # Django would act as if nothing had been asked for.
             raise PermissionDenied
-        context = {} if wanted else {"health": Health.look()}
+        context = {} if wanted else {"health": Health.read()}
         return super().changelist_view(request, {**context, **(extra_context or {})})
 
     # The page of an entry

@@ -19,7 +19,7 @@ from llmcache.client.call.arguments import (
 from llmcache.client.call.headers import without_headers
 from llmcache.client.call.names import Names
 from llmcache.client.call.origin import Origin
-from llmcache.client.shapes import Parsing, Shape, looked_at
+from llmcache.client.shapes import Parsing, Shape, as_read
 from llmcache.client.streams import StreamShape, Watch, watch_next_stream
 from llmcache.codec.answers import StoredAnswer
 from llmcache.conf import settings
@@ -241,41 +241,41 @@ class ClientRequest(BaseRequest):
     def _listening(self, hooks: Hooks | None) -> Hooks:
         """The caller's hooks between two of ours, which note what is sent and what comes back."""
         first, last = Hooks(), Hooks()
-        last.on("completion:response", self._note_completion)
+        last.on("completion:response", self._record_completion)
         if self.uncopied is not None and self.arguments.get("context") is not None:
-            first.on("completion:kwargs", self._note_context)
+            first.on("completion:kwargs", self._record_context)
         if hooks is None:
             return first + last
         if self.uncopied is not None and _hear(hooks, HookName.COMPLETION_KWARGS):
-            first.on("completion:kwargs", self._note_sent)
+            first.on("completion:kwargs", self._record_sent)
             last.on("completion:kwargs", self._compare_sent)
         if self.uncopied is not None and _hear(hooks, HookName.COMPLETION_RESPONSE):
-            first.on("completion:response", self._note_response)
+            first.on("completion:response", self._record_response)
             last.on("completion:response", self._compare_response)
         return first + hooks + last
 
-    def _note_context(self, **_: Any) -> None:
+    def _record_context(self, **_: Any) -> None:
         """Before an attempt. A validator of an earlier one may have written into the context."""
         now = self._context_now()
         if self.seen_context is None and now != self._keyed_context:
             self.refusal = CHANGED
         self.seen_context = now
 
-    def _note_sent(self, **sent: Any) -> None:
+    def _record_sent(self, **sent: Any) -> None:
         self.seen_sent = _forms(sent)
 
     def _compare_sent(self, **sent: Any) -> None:
         if _forms(sent) != self.seen_sent:
             self.refusal = ReasonCode.HOOK_CHANGED(what="was sent")
 
-    def _note_response(self, response: Any) -> None:
+    def _record_response(self, response: Any) -> None:
         self.seen_response = _form("response", response)
 
     def _compare_response(self, response: Any) -> None:
         if _form("response", response) != self.seen_response:
             self.refusal = ReasonCode.HOOK_CHANGED(what="came back")
 
-    def _note_completion(self, response: Any) -> None:
+    def _record_completion(self, response: Any) -> None:
         self.completion = response
         if self.seen_context is not None and self._context_now() != self.seen_context:
             self.refusal = CHANGED
@@ -288,7 +288,7 @@ class ClientRequest(BaseRequest):
             raise TypeError("the answer is no stream")
         if completion is None:
             raise NotStorable(ReasonCode.UNSEEN())
-        self._admit(looked_at(self.shape, answer, completion, self._parsing), completion)
+        self._admit(as_read(self.shape, answer, completion, self._parsing), completion)
         return self.shape.encode(answer, completion, self._parsing)
 
     def recorded(self, recording: Recording) -> StoredAnswer:

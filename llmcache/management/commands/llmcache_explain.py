@@ -11,7 +11,15 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 
-from llmcache.explanation import Comparison, compare, explain_entry, find, look, nearest, subject_of
+from llmcache.explanation import (
+    Comparison,
+    compare,
+    explain_entry,
+    find,
+    nearest,
+    stored,
+    subject_of,
+)
 from llmcache.explanation.diff import printable
 from llmcache.management.errors import failing_cleanly
 from llmcache.models import CacheEntry
@@ -97,7 +105,7 @@ def _missing(key: str) -> str:
         f"No entry is stored under {key}: it was invalidated, has expired and was removed, or "
         "never was. Why a call misses, llmcache.explain(client, ...) tells."
     )
-    if len(key) == 64 and isinstance(look(key.lower()), Found):
+    if len(key) == 64 and isinstance(stored(key.lower()), Found):
         said += " The hot tier has a copy left, and may serve it until it expires there."
     return said
 

@@ -47,7 +47,7 @@ class Command(BaseCommand):
         if top < 1:
             raise CommandError(f"--top is 1 or more; not {top}.")
         found = database.run(
-            lambda: (Usage.of(period, top=top), Stored.look(top=top)), patience=None
+            lambda: (Usage.of(period, top=top), Stored.read(top=top)), patience=None
         )
         if options["format"] == "json":
             self.stdout.write(json.dumps(_facts(*found), cls=DjangoJSONEncoder, indent=2))

@@ -52,13 +52,13 @@ class Command(BaseCommand):
 
 def _tried(tier: Tier) -> dict[str, Any]:
     """What the tier is, and how long it took to use it, or what it failed with."""
-    found = health.look_at(tier, partial(recovery.probe, tier, Use.READ))
+    found = health.check(tier, partial(recovery.probe, tier, Use.READ))
     if found.error:
         return {"error": found.error}
     told: dict[str, Any] = {"backend": found.backend, "milliseconds": found.milliseconds}
     if tier is Tier.HOT and found.is_configured:
         told["copies_since"] = _answered(epochs.began_at)
-    written = health.look_at(tier, partial(recovery.probe, tier, Use.WRITE))
+    written = health.check(tier, partial(recovery.probe, tier, Use.WRITE))
     if written.error:
         told["error"] = f"it cannot be written: {written.error}"
     return {name: value for name, value in told.items() if value is not None}
