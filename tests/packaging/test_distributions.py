@@ -19,8 +19,9 @@ import llmcache
 from project.standin.server import StandIn
 from tests.support.paths import ROOT
 
-# To install what the app depends on takes half a minute on a quiet machine.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+# To install what the app depends on takes half a minute on a quiet machine. (After 300 seconds,
+# `faulthandler_timeout` would end the whole run.)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(290)]
 
 NAME = f"django_llmcache-{llmcache.__version__}"
 EXTRAS = {"celery", "encryption", "prices", "progress", "redis", "zstd"}
