@@ -16,7 +16,7 @@ from llmcache.background import database, transactions
 from llmcache.background.retry import persistently
 from llmcache.store.rows import locks
 from llmcache.store.rows import tier as durable
-from llmcache.usage import history, ledger, rollup, task_runs
+from llmcache.usage import history, ledger, task_runs
 from llmcache.usage.ledger import SUMS, Group
 
 # So many rows are added up in one transaction.
@@ -128,8 +128,8 @@ def roll_up_usage() -> int:
         django.db.DatabaseError: when the database cannot do it.
     """
     with task_runs.noted(task_runs.ROLL_UP_USAGE) as run:
-        run.done = rollup.add_up_days(first_day_of_hours())
-        rollup.count_namespaces()
+        run.done = add_up_days(first_day_of_hours())
+        count_namespaces()
         history.forget_old_days()
     return run.done
 

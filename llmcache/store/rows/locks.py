@@ -16,7 +16,6 @@ from django.db import OperationalError, connections
 
 from llmcache.background import database
 from llmcache.background.database import LOCK_SECONDS
-from llmcache.store.rows import locks
 
 if TYPE_CHECKING:
     from llmcache.models import CacheEntryQuerySet
@@ -137,7 +136,7 @@ def locked(rows: CacheEntryQuerySet, alias: str, skip: bool = False) -> CacheEnt
     """
     connection = connections[alias]
     if not connection.features.has_select_for_update:
-        locks.take_write_lock(alias)
+        take_write_lock(alias)
         return rows
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
