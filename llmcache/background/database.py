@@ -322,13 +322,10 @@ def _start_anew() -> None:
     """At the start, and in a forked child, which has none of the threads."""
     global _workers, _writers, _writer, _of_tiers, _left
     _left = deque()
-    _workers = Workers("rows", POOL_THREADS, leave=connections.close_all)
-    _of_tiers = {
-        tier: Workers(f"work {tier}", TIER_THREADS, leave=connections.close_all)
-        for tier in (Tier.HOT, Tier.DURABLE)
-    }
-    _writers = Workers("writers", POOL_THREADS, leave=connections.close_all)
-    _writer = Workers("writer", 1, leave=connections.close_all)
+    _workers = Workers("rows", POOL_THREADS)
+    _of_tiers = {tier: Workers(f"work {tier}", TIER_THREADS) for tier in (Tier.HOT, Tier.DURABLE)}
+    _writers = Workers("writers", POOL_THREADS)
+    _writer = Workers("writer", 1)
 
 
 def _all() -> tuple[Workers, ...]:

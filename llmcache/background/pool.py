@@ -13,6 +13,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
+from django.db import connections
+
 T = TypeVar("T")
 
 # A thread without work ends, and closes its connections.
@@ -47,12 +49,11 @@ def start_thread(work: Callable[[], object], name: str) -> threading.Thread | No
 
 
 class Workers:
-    """At most `threads` threads, started when there is work; each calls `leave` before it ends."""
+    """At most `threads` threads, started when there is work; each ends with its connections."""
 
-    def __init__(self, name: str, threads: int, *, leave: Callable[[], object]) -> None:
+    def __init__(self, name: str, threads: int) -> None:
         self._name = name
         self._threads = threads
-        self._leave = leave
         self._changed = threading.Condition()
         self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._idle = 0
@@ -126,7 +127,7 @@ class Workers:
                     carry_out(future, work)
                 del job, future, work  # what they refer to is not kept until there is more
         finally:
-            self._leave()
+            connections.close_all()
             with self._changed:
                 self._there.discard(threading.current_thread())
                 self._changed.notify_all()

@@ -15,8 +15,6 @@ from functools import partial
 from itertools import count
 from typing import Final
 
-from django.db import connections
-
 from llmcache.background.forks import around_forks, now_and_in_children
 from llmcache.background.pool import NoThread, TooMuchIsWaiting, Workers, start_thread
 from llmcache.background.shutdown import at_exit
@@ -55,7 +53,7 @@ class Scheduler:
         self._number = count()
         self._thread: threading.Thread | None = None
         self._is_stopped = False
-        self._workers = Workers("later", THREADS, leave=connections.close_all)
+        self._workers = Workers("later", THREADS)
 
     def later(self, seconds: float, work: Work) -> Job | None:
         """Have `work` done after so many seconds; None where no thread can be had for that."""

@@ -484,7 +484,7 @@ async def test_a_result_that_came_in_time_counts_although_the_loop_was_busy(
 def test_a_thread_that_is_stuck_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "STUCK_SECONDS", 0.1)
     answered = threading.Event()
-    team = Workers("test", 1, leave=lambda: None)
+    team = Workers("test", 1)
     stuck = team.submit(lambda: answered.wait(30))
     time.sleep(0.2)
     assert team.submit(lambda: "done").result(10) == "done"
@@ -497,7 +497,7 @@ def test_a_server_that_hangs_does_not_get_ever_more_connections(
 ) -> None:
     monkeypatch.setattr(pool, "STUCK_SECONDS", 0.01)
     answered = threading.Event()
-    team = Workers("test", 3, leave=lambda: None)
+    team = Workers("test", 3)
     for _ in range(20):
         team.submit(lambda: answered.wait(30))
         time.sleep(0.02)
@@ -506,20 +506,26 @@ def test_a_server_that_hangs_does_not_get_ever_more_connections(
     assert team.drain(10)
 
 
-def test_threads_without_work_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_without_work_end_and_close_their_connections(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pool, "IDLE_SECONDS", 0.05)
-    left = threading.Event()
-    team = Workers("test", 2, leave=left.set)
-    assert team.submit(lambda: 1).result(10) == 1
-    assert left.wait(10)
+
+    def connect() -> Any:
+        connections[database].ensure_connection()
+        return connections[database]
+
+    team = Workers("test", 2)
+    connection = team.submit(connect).result(10)
     wait_until(lambda: not team._there)
+    assert connection.connection is None
     assert team.submit(lambda: 2).result(10) == 2
 
 
 def test_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "MOST_WAITING", 2)
     answered = threading.Event()
-    team = Workers("test", 1, leave=lambda: None)
+    team = Workers("test", 1)
     team.submit(answered.wait)
     wait_until(lambda: not team._waiting)
     team.submit(answered.wait)

@@ -37,7 +37,7 @@ def noting(done: list[Any], what: Any) -> Callable[[], None]:
 
 
 def test_what_is_due_first_is_done_first(its: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(its, "_workers", pool.Workers("one", 1, leave=lambda: None))
+    monkeypatch.setattr(its, "_workers", pool.Workers("one", 1))
     done: list[int] = []
     for number in (3, 1, 2):
         its.later(number / 20, noting(done, number))

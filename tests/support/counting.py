@@ -1,8 +1,8 @@
 """Counts what the code is made of, and what a call, a miss and an invalidation take in steps.
 
 ``python -m tests.support.counting`` prints it as JSON. Unlike times, these figures are the same on
-each machine and each run, so a test holds them (`tests/test_figures_of_the_code.py`). They are
-counted in a process of their own: no test runner has its hands in there.
+each machine and each run, so a test holds them (`tests/house/test_figures.py`). They are counted in
+a process of their own, with servers of its own: no test runner has its hands in there.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from graphlib import CycleError, TopologicalSorter
+from tempfile import TemporaryDirectory
 from types import CodeType, FrameType
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from tests.support.paths import ROOT
 PACKAGE: Final = ROOT / "llmcache"
 # Of so many calls, the one that took the fewest steps counts: the others met something besides
 # their own work, such as what a call before has left to be written.
-ATTEMPTS: Final = 5
+ATTEMPTS: Final = 8
 FORK_HOOKS: Final = {"register_at_fork", "register_after_fork"}
 
 
@@ -74,7 +75,7 @@ def _circles() -> Iterator[list[str]]:
     """A circle of imports for each import that has to go; those for types alone count, too."""
     import grimp
 
-    graph = grimp.build_graph("llmcache")
+    graph = grimp.build_graph("llmcache", cache_dir=None)
     imports = {each: set(graph.find_modules_directly_imported_by(each)) for each in graph.modules}
     while True:
         try:
@@ -142,13 +143,16 @@ def _counting(*, everywhere: bool = False) -> Iterator[Steps]:
 
 def of_the_work() -> dict[str, int]:
     """The figures of calls, through a client of OpenAI, with Redis in front of the rows."""
+    import llmcache
     from project.standin.server import StandIn
 
     with StandIn() as model:
-        return _of_calls(model.url) | {
+        figures = _of_calls(model.url) | {
             f"statements to invalidate one key on {vendor}": _statements(model.url, alias)
             for vendor, alias in [("SQLite", "default"), ("PostgreSQL", "postgres")]
         }
+    llmcache.flush()  # (the servers end before this process does)
+    return figures
 
 
 def _of_calls(base_url: str) -> dict[str, int]:
@@ -228,17 +232,15 @@ def _note_statement(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
 
 
 def _set_up(stack: ExitStack) -> None:
-    """Servers and tables, where a test run has not made them, and eyes on all threads."""
-    from tests.support import servers
+    """Servers and tables, and eyes on all threads."""
+    from tests.support.servers import PostgreSQLServer, RedisServer
 
-    kinds: Sequence[tuple[str, type[servers.Server]]] = [
-        ("LLMCACHE_TEST_REDIS", servers.RedisServer),
-        ("LLMCACHE_TEST_POSTGRES", servers.PostgreSQLServer),
-    ]
-    for variable, kind in kinds:
-        if variable not in os.environ:
-            os.environ[variable] = stack.enter_context(kind()).url
-    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+    os.environ |= {
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "LLMCACHE_TEST_DIRECTORY": stack.enter_context(TemporaryDirectory()),
+        "LLMCACHE_TEST_REDIS": stack.enter_context(RedisServer()).url,
+        "LLMCACHE_TEST_POSTGRES": stack.enter_context(PostgreSQLServer()).url,
+    }
     import django
     from django.core.management import call_command
     from django.db.backends.signals import connection_created
@@ -248,9 +250,8 @@ def _set_up(stack: ExitStack) -> None:
     connection_created.connect(
         lambda connection, **_: connection.execute_wrappers.append(_note_statement), weak=False
     )
-    if "LLMCACHE_TEST_CHILD" not in os.environ:
-        for alias in ("default", "postgres"):
-            call_command("migrate", "llmcache", database=alias, verbosity=0)
+    for alias in ("default", "postgres"):
+        call_command("migrate", "llmcache", database=alias, verbosity=0)
 
 
 if __name__ == "__main__":
