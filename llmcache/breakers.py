@@ -1,8 +1,8 @@
-"""Whether a tier is worth asking: after some failures in a row it is given a rest.
+"""Whether a tier is worth asking: after some failures in a row its circuit is open.
 
 A breaker is closed while the tier does its work. `FAILURES` failures in a row open it, and from
-then on the tier is passed over at once, until a probe has found it well again. (The failures of
-callers who asked at the same moment are one: a moment's trouble is no reason to rest.) The first
+then on the tier is skipped at once, until a probe has found it well again. (The failures of
+callers who asked at the same moment are one: a moment's trouble opens no circuit.) The first
 probe is due after `FIRST_PAUSE` seconds; each that fails doubles the pause, up to `LONGEST_PAUSE`.
 
 What a tier is used for has breakers of its own: a database that has become read-only, or whose
@@ -30,11 +30,11 @@ LONGEST_PAUSE: Final = 30.0
 
 
 class State(StrEnum):
-    """Closed: the tier is asked. Open: it is passed over. Probing: so, and it is being tried."""
+    """Closed: the tier is asked. Open: it is skipped. Half-open: so, and it is being tried."""
 
     CLOSED = "closed"
     OPEN = "open"
-    PROBING = "probing"
+    HALF_OPEN = "half-open"
 
 
 class Use(StrEnum):
@@ -44,11 +44,11 @@ class Use(StrEnum):
     WRITE = "write"
 
 
-class TierResting(Exception):
+class CircuitOpen(Exception):
     """The tier kept failing, and is not asked until it has been found well again."""
 
     def __init__(self, tier: Tier) -> None:
-        super().__init__(f"the {tier} tier is given a rest")
+        super().__init__(f"the circuit of the {tier} tier is open")
 
 
 class Breaker:
@@ -127,19 +127,19 @@ class Breaker:
         with self._lock:
             if self.state is not State.OPEN or self.wait() > 0:
                 return False
-            self.state = State.PROBING
+            self.state = State.HALF_OPEN
             return True
 
     def probe_failed(self, error: Exception) -> None:
         """Whom `may_probe` told to found the tier as it was."""
         with self._lock:
-            if self.state is State.PROBING:
+            if self.state is State.HALF_OPEN:
                 self._open(error, min(self._pause * 2, LONGEST_PAUSE))
 
     def probe_succeeded(self) -> bool:
         """Whom `may_probe` told to found the tier well; whether this closed the breaker."""
         with self._lock:
-            if self.state is not State.PROBING:
+            if self.state is not State.HALF_OPEN:
                 return False
             self.state, self._in_a_row, self._error = State.CLOSED, 0, None
             return True
@@ -172,7 +172,7 @@ def is_up(tier: Tier, *uses: Use) -> bool:
 
 
 def is_down(tier: Tier, *uses: Use) -> bool:
-    """Whether `tier` is given a rest, and a probe has found that it needs one.
+    """Whether the circuit of `tier` is open, and a probe has found that it has to be.
 
     In one of these uses; in any, where none is named.
     """
@@ -180,16 +180,16 @@ def is_down(tier: Tier, *uses: Use) -> bool:
 
 
 def must_be_up(tier: Tier, *uses: Use) -> None:
-    """Raise `TierResting` while `tier` is given a rest in one of these uses."""
+    """Raise `CircuitOpen` while the circuit of `tier` is open in one of these uses."""
     if not is_up(tier, *uses):
-        raise TierResting(tier)
+        raise CircuitOpen(tier)
 
 
 def before_closing(tier: Tier, use: Use, hook: Callable[[], object]) -> None:
     """Have `hook` called when `tier` is found well again, before it is used so by anyone else.
 
     It runs in the background, on the one thread that may ask the tier already. When it raises, the
-    tier is given another rest.
+    circuit stays open.
     """
     _hooks[tier, use].append(hook)
 
@@ -213,7 +213,7 @@ def run_hooks(tier: Tier, use: Use) -> None:
 
 @contextmanager
 def trying(tier: Tier) -> Iterator[None]:
-    """Inside, this thread may ask `tier` although it is given a rest."""
+    """Inside, this thread may ask `tier` although its circuit is open."""
     _thread.tries = tier
     try:
         yield

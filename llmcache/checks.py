@@ -167,7 +167,7 @@ def _per_process(alias: str, cache: Mapping[str, Any]) -> Iterator[CheckMessage]
     if PER_PROCESS.intersection(_backend_and_its_bases(cache)):
         yield CheckWarning(
             f"LLMCACHE['CACHE'] is {alias!r}, whose backend is not shared between processes. It is "
-            "passed over: answers come from the database.",
+            "skipped: answers come from the database.",
             hint="Name an alias on Redis or on Django's database cache, or set it to None.",
             id="llmcache.W002",
         )

@@ -10,8 +10,8 @@
     a tier could not do something, and the call went on without it.
 `tier_changed(sender, tier, use, state, error)`
     a tier kept failing when it was read or written (`use` is ``"read"`` or ``"write"``), and is
-    passed over for that from now on (`state` is ``"open"``); or it is well again (``"closed"``, and
-    `error` is None). It is sent by a thread of llmcache's own.
+    skipped for that from now on: its circuit is open (`state` is ``"open"``). Or it is well again
+    (``"closed"``, and `error` is None). It is sent by a thread of llmcache's own.
 `entry_refused(sender, key, tier, error)`
     stored bytes were damaged, tampered with, or do not validate any more: the call was a miss.
 """

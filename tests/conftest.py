@@ -93,7 +93,7 @@ def _closed() -> Iterator[None]:
 
 @pytest.fixture
 def unwatched(monkeypatch: pytest.MonkeyPatch, _closed: None) -> list[Tier]:
-    """Tiers that were given a rest, and that nobody tries."""
+    """Tiers whose circuits were opened, and that nobody tries."""
     begun: list[Tier] = []
     monkeypatch.setattr(recovery, "begin", lambda tier, use: begun.append(tier))
     return begun

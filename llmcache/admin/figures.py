@@ -105,12 +105,14 @@ def contents(period: Period) -> dict[str, Any]:
             ),
         ],
         "tiers": [
-            (tier, formatting.count(usage.tiers[tier])) for tier in Tier if tier in usage.tiers
+            (formatting.TIERS[tier], formatting.count(usage.tiers[tier]))
+            for tier in Tier
+            if tier in usage.tiers
         ],
         "reasons": [
             ReasonTable(
                 "bypasses",
-                _("What passes the cache by"),
+                _("What skips the cache"),
                 _counted(usage.bypasses),
                 _("Nothing. Every call could look into the store."),
             ),

@@ -9,7 +9,7 @@ threads that wait for one answer would hold a thousand connections.
 So a few threads do the work, each with a connection of its own, and the caller waits for no more
 than a moment. There are two exceptions. The transaction that `TestCase` and pytest-django open
 around a test does not count as the caller's: work runs inside it, under a savepoint, and is rolled
-back with the test. (What the test's other threads store is passed by: it would wait for what the
+back with the test. (What the test's other threads store is skipped: it would wait for what the
 test has locked, and stay behind for the next test.) And a SQLite database in memory is seen by its
 own connection only.
 """
@@ -277,7 +277,7 @@ def _on_own_connection(work: Callable[[], T]) -> T:
 def _close_if_gone(connection: BaseDatabaseWrapper) -> None:
     """Close a connection that the server has closed while nobody used it."""
     idle = time.monotonic() - getattr(transactions.this_thread, "used", 0.0)
-    # (while the database is given a rest, the work is another one, and must not wait for it)
+    # (while the circuit of the database is open, the work is another one, and must not wait for it)
     may_ask = connection.connection is not None and is_up(Tier.DURABLE, Use.READ)
     if idle > IDLE_SECONDS and may_ask and not connection.is_usable():
         connection.close()

@@ -26,7 +26,7 @@ def persistently(work: Callable[[], T]) -> T:
 
     Raises what the database raises, after some attempts.
     """
-    # A database that is given a rest does not answer, or refuses: that is found out sooner.
+    # A database whose circuit is open does not answer, or refuses: that is found out sooner.
     patience = PATIENCE_SECONDS if is_up(Tier.DURABLE) else database.WRITE_SECONDS
     for attempt in range(1, ATTEMPTS + 1):
         try:

@@ -1,7 +1,7 @@
 """Validation that asks nobody.
 
 The validators that `instructor.llm_validator` and `openai_moderation` make ask a model. They did so
-when the answer was live; to restore it, or to prove that it can be, they are passed over. They are
+when the answer was live; to restore it, or to prove that it can be, they are skipped. They are
 known by the code of the functions that these two make, and by nothing that another function could
 have as well. All other validators run.
 """

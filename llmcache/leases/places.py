@@ -34,7 +34,7 @@ from llmcache.store.rows import locks
 T = TypeVar("T")
 
 # Between two claims; and between two tries to free a lease, behind all callers. Those are to
-# outlast a moment's trouble, not to count as the failures in a row that have a tier given a rest.
+# outlast a moment's trouble, not to count as the failures in a row that open a circuit.
 ACQUIRE_PAUSE: Final = 0.02
 FREE_PAUSE: Final = 0.3
 # So many leases are remembered that could not be freed. (They vanish by themselves, only later.)

@@ -1,4 +1,4 @@
-"""Amounts in few words, for a table or a tile: money, time, counts, parts and changes."""
+"""Amounts and tiers in few words, for a table or a tile."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Final
 
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
+from llmcache.outcomes import Tier
 from llmcache.providers.pricing import dollars
 
 # Amounts of less are shown with as many digits as it takes to see something.
@@ -15,6 +17,12 @@ SMALL: Final = Decimal("0.1")
 DIGITS: Final = 2
 MOST_DIGITS: Final = 9
 MINUTE, HOUR, DAY = 60, 3600, 86_400
+
+TIERS: Final = {
+    Tier.LOCAL: gettext_lazy("local (copy in the process)"),
+    Tier.HOT: gettext_lazy("hot (fast copy)"),
+    Tier.DURABLE: gettext_lazy("durable (stored copy)"),
+}
 
 
 def money(cost: int) -> str:

@@ -23,7 +23,7 @@ from django.db import (
 
 from llmcache import signals
 from llmcache.background import database, transactions
-from llmcache.breakers import NoneIsFree, State, TierResting, Use, breakers, must_be_up
+from llmcache.breakers import CircuitOpen, NoneIsFree, State, Use, breakers, must_be_up
 from llmcache.discretion import without_content
 from llmcache.outcomes import Tier
 from llmcache.reasons import Reason, ReasonCode
@@ -61,8 +61,8 @@ NO_TABLE: Final = ("no such table", "does not exist", "doesn't exist")
 UNMARKED: Final = "Database access not allowed"
 FORBIDDEN: Final = "DatabaseOperationForbidden"
 _hinted: Final[set[str]] = set()
-# The tier need not rest for them, nor for how busy this process is.
-NOT_THE_TIERS_FAULT: Final = (TierResting, NoneIsFree, *LASTING)
+# No circuit is opened for them, nor for how busy this process is.
+NOT_THE_TIERS_FAULT: Final = (CircuitOpen, NoneIsFree, *LASTING)
 
 
 @contextmanager
@@ -71,8 +71,8 @@ def failing_safe(
 ) -> Iterator[None]:
     """Report what the block raises, add it to `troubles`, and go on after the block.
 
-    What comes of the block counts for the breaker of `tier`. The block runs although the tier is
-    given a rest, unless it begins with `must_be_up`; the functions of `hot` do.
+    What comes of the block counts for the circuit of `tier`. The block runs although the
+    circuit is open, unless it begins with `must_be_up`; the functions of `hot` do.
     """
     breaker = breakers.get((tier, _use(operation)))
     mark = breaker.mark if breaker else 0
@@ -120,7 +120,7 @@ def attempt(
     *,
     default: Any = None,
 ) -> Any:
-    """What `work` returns; `default` when it fails, or when `tier` is given a rest."""
+    """What `work` returns; `default` when it fails, or when the circuit of `tier` is open."""
     if tier is not Tier.HOT:
         result = tried(tier, operation, work, troubles)
         return default if result.error else result.value
@@ -240,8 +240,8 @@ def _failed(
 def _note(tier: Tier, operation: str, error: Exception, troubles: list[Reason] | None) -> None:
     if ends_the_task(error):
         raise error
-    # That it rests was said when it began to.
-    resting = isinstance(error, TierResting)
-    trouble = ReasonCode.CIRCUIT_OPEN(tier=tier) if resting else report(tier, operation, error)
+    # That the circuit is open was said when it was opened.
+    is_open = isinstance(error, CircuitOpen)
+    trouble = ReasonCode.CIRCUIT_OPEN(tier=tier) if is_open else report(tier, operation, error)
     if troubles is not None:
         troubles.append(trouble)

@@ -1,4 +1,4 @@
-"""Bringing a tier back: while it is given a rest, it is tried from time to time.
+"""Bringing a tier back: while its circuit is open, it is tried from time to time.
 
 No caller tries it, so none has to wait for that; and it comes back although nobody asks. Once it
 answers, what has to be done first is done (`breakers.before_closing`): hot copies that could not be
@@ -54,7 +54,7 @@ def tried_by(tier: Tier, use: Use, probe: Callable[[], object]) -> None:
 
 
 def probe(tier: Tier, use: Use) -> None:
-    """Use `tier` once, whether it is given a rest or not. Raises what it raises."""
+    """Use `tier` once, whether its circuit is open or not. Raises what it raises."""
     with breakers.trying(tier):
         _probes[tier, use]()
 
@@ -93,7 +93,7 @@ def _tell(side: Side, its: Breaker, since: datetime) -> None:
         outages.forget(tier)
     else:
         logger.warning(
-            "llmcache: the %s tier keeps failing (%s), and is passed over for that: %s",
+            "llmcache: the %s tier keeps failing (%s), and is skipped for that (circuit open): %s",
             tier,
             use,
             without_content(error),

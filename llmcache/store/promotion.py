@@ -71,7 +71,7 @@ def _take_back(keys: Collection[str]) -> None:
 
 
 def _takes_copies() -> bool:
-    """Whether there is a hot tier, and it is not given a rest."""
+    """Whether there is a hot tier, and its circuit is closed."""
     with reporting(Tier.HOT, "find"):
         is_there = hot.backend() is not None and breakers.is_up(Tier.HOT)
         # (no rollback would undo a copy: the next test would find it)

@@ -25,9 +25,9 @@ from llmcache.store.rows import tier as durable
 # A write that finds another one writing (SQLite) is tried for an hour: each time it waits as long
 # as the connection waits for the lock (5 seconds by default).
 ATTEMPTS: Final = 720
-# While the database is given a rest, an answer that was paid for is written all the same, if it can
-# be; nobody waits for that longer than so.
-RESTING_SECONDS: Final = 0.25
+# While the circuit of the database is open, an answer that was paid for is written all the same, if
+# it can be; nobody waits for that longer than so.
+CIRCUIT_OPEN_SECONDS: Final = 0.25
 
 
 def copy_of(draft: Draft) -> Found | None:
@@ -82,7 +82,7 @@ async def asave(draft: Draft, generation: int | None = None) -> Reason | None:
 
 def _write_patience() -> float:
     """For how many seconds a caller waits for a write."""
-    return database.WRITE_SECONDS if breakers.is_up(Tier.DURABLE) else RESTING_SECONDS
+    return database.WRITE_SECONDS if breakers.is_up(Tier.DURABLE) else CIRCUIT_OPEN_SECONDS
 
 
 def _put_off(draft: Draft, generation: int | None, work: Callable[[], object]) -> None:

@@ -131,7 +131,7 @@ def test_health(admin_client: Client) -> None:
         "web1:7 goes without the hot tier since",
         "Something is not well.",
         "1 batch of hot copies is still to be removed",
-        "Hot tier : none.",
+        "Hot tier (fast copies) : none.",
         "llmcache.expire_entries never – – 1 Schedule it",
         "llmcache.finish_evictions never – – 1 Schedule it",
     ):

@@ -99,8 +99,14 @@ def test_when_all_is_well_nothing_is_said(admin_client):
 @pytest.mark.parametrize(
     ("processes", "words"),
     [
-        (["a:1"], "1 process goes without the hot tier, since Jan. 2, 2026, 3:04 a.m."),
-        (["a:1", "b:2"], "2 processes go without the hot tier, the first since Jan. 2, 2026, 3:04"),
+        (
+            ["a:1"],
+            "1 process goes without the hot tier (fast copies), since Jan. 2, 2026, 3:04 a.m.",
+        ),
+        (
+            ["a:1", "b:2"],
+            "2 processes go without the hot tier (fast copies), the first since Jan. 2, 2026, 3:04",
+        ),
     ],
 )
 def test_an_outage_is_said(admin_client, settings, processes, words):

@@ -645,7 +645,7 @@ class TestInvalidation:
         partly = Invalidated(1, (Tier.DURABLE, Tier.HOT))
         monkeypatch.setattr(selected, "invalidate_selected", lambda rows, by: partly)
         done = admin_client.post(page_of(entry, "invalidate"), agreement(asked), follow=True)
-        assert "The hot tier could not be reached" in text_of(done)
+        assert "The hot tier (fast copies) could not be reached" in text_of(done)
         assert "The database has not removed all of these entries" in text_of(done)
 
     def test_what_the_database_refused_is_not_logged(self, admin_client, monkeypatch):

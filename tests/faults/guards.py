@@ -123,7 +123,7 @@ GUARDS: Final = (
     Guard(
         "the note of an older copy",
         "what another process has stored is served after its invalidation, where this one had "
-        "given the hot tier a rest and stored in its place",
+        "skipped the hot tier and stored in its place",
         "llmcache/store/promotion.py",
         "self.noted = None if is_gone else evictions.note([self.key])",
         "self.noted = None",

@@ -220,11 +220,11 @@ class Machine(RuleBasedStateMachine):
         due = self.state is State.OPEN and self.clock.now - self.since >= self.pause
         assert self.it.may_probe() == due
         if due:
-            self.state = State.PROBING
+            self.state = State.HALF_OPEN
 
     @rule(well=st.booleans())
     def probe_ends(self, well: bool) -> None:
-        probing = self.state is State.PROBING
+        probing = self.state is State.HALF_OPEN
         if well:
             assert self.it.probe_succeeded() == probing
             if probing:
@@ -377,7 +377,7 @@ def _no_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def take_out() -> None:
-    """Let the hot tier fail until it is given a rest."""
+    """Let the hot tier fail until its circuit is open."""
     for _ in range(FAILURES):
         attempt(Tier.HOT, "read", partial(hot.read, KEY))
     assert not breakers.is_up(Tier.HOT)
@@ -431,7 +431,7 @@ def test_nothing_is_trusted_before_the_hooks_are_done(redis: RedisServer) -> Non
     redis.resume()
     wait_until(lambda: len(seen) == 2)
     assert not breakers.is_up(Tier.HOT)
-    with pytest.raises(breakers.TierResting):
+    with pytest.raises(breakers.CircuitOpen):
         hot.read(KEY)
     go_on.set()
     wait_until(lambda: breakers.is_up(Tier.HOT))

@@ -109,7 +109,7 @@ def test_what_keeps_failing_is_told_once_a_minute_and_how_often(
 
     def ask(times: int) -> None:
         for _ in range(times):
-            breakers.start_anew()  # (no tier is passed over, so that it fails each time)
+            breakers.start_anew()  # (no circuit opens, so that it fails each time)
             assert client.create(**CALL).title
 
     with unreachable("default"):

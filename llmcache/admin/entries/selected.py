@@ -25,8 +25,8 @@ AGREED: Final = "agreed_up_to"
 
 STILL_PENDING: Final = {
     Tier.HOT: gettext_lazy(
-        "The hot tier could not be reached: its copies of these entries may be served until they "
-        "expire there (LLMCACHE['HOT_TTL'])."
+        "The hot tier (fast copies) could not be reached: its copies of these entries may be "
+        "served until they expire there (LLMCACHE['HOT_TTL'])."
     ),
     Tier.LOCAL: gettext_lazy(
         "Other processes may serve copies of their own for a moment (LLMCACHE['LOCAL_TTL'])."

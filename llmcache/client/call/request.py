@@ -210,7 +210,7 @@ class ClientRequest(BaseRequest):
             return self.watch and self.watch.usage
         if self.response_model is None:
             return answer
-        # (a call that is passed by has no hook that would note it)
+        # (a call that skips the cache has no hook that would note it)
         return self.completion or getattr(answer, "_raw_response", None)
 
     @property

@@ -106,7 +106,9 @@ def _missing(key: str) -> str:
         "never was. Why a call misses, llmcache.explain(client, ...) tells."
     )
     if len(key) == 64 and isinstance(stored(key.lower()), Found):
-        said += " The hot tier has a copy left, and may serve it until it expires there."
+        said += (
+            " The hot tier (fast copies) has a copy left, and may serve it until it expires there."
+        )
     return said
 
 

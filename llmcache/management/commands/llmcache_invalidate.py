@@ -144,7 +144,7 @@ def _pending(result: Invalidated) -> str:
     if Tier.DURABLE in result.pending:
         return "The database has not removed all of them (see the log). Run it again."
     return (
-        "The hot tier could not be reached: its copies may be served until "
+        "The hot tier (fast copies) could not be reached: its copies may be served until "
         f"{result.pending_until:%Y-%m-%d %H:%M:%S %Z} at the latest. Their removal is noted, and "
         "done once it is back."
     )

@@ -180,7 +180,7 @@ def _lines(usage: Usage, stored: Stored) -> Iterator[str]:
         ("by response model", usage.response_models),
     ):
         yield from _table(heading, ("saved", "spent", "calls", "hits"), map(_cells, lines))
-    for heading, reasons in (("passed by", usage.bypasses), ("not stored", usage.not_stored)):
+    for heading, reasons in (("skipped", usage.bypasses), ("not stored", usage.not_stored)):
         cells = ([formatting.count(each.calls), f"{each.words}. {each.remedy}"] for each in reasons)
         yield from _table(heading, ("calls", "why, and what to do"), cells)
     entries = (

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
@@ -15,10 +15,12 @@ from django.db.models import Max, Min
 from llmcache.background import database
 from llmcache.breakers import Use
 from llmcache.outcomes import Tier
-from llmcache.reports import health, stored
+from llmcache.reports import formatting, health, stored
 from llmcache.resilience import outages, recovery
 from llmcache.store.hot import epochs
 from llmcache.store.rows import tier as durable
+
+NAMES: Final = {str(tier): words for tier, words in formatting.TIERS.items()}
 
 
 class Command(BaseCommand):
@@ -45,7 +47,8 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(status, cls=DjangoJSONEncoder, indent=2))
         else:
             for heading, facts in status.items():
-                self.stdout.write(f"{heading.replace('_', ' ')}\n{_lines(facts)}")
+                words = NAMES.get(heading, heading.replace("_", " "))
+                self.stdout.write(f"{words}\n{_lines(facts)}")
         if "error" in status["hot"] or "error" in status["durable"]:
             sys.exit(1)
 

@@ -28,7 +28,7 @@ from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.memcached import PyMemcacheCache
 from django.utils.module_loading import import_string
 
-from llmcache.breakers import NoneIsFree, TierResting, Use, is_up
+from llmcache.breakers import CircuitOpen, NoneIsFree, Use, is_up
 from llmcache.keys.forms import path_of
 from llmcache.outcomes import Tier
 from llmcache.store.hot import clusters, epochs
@@ -39,7 +39,7 @@ SECONDS: Final = 0.1
 # a millisecond, and more threads take turns. If a thousand of them were to connect at once, the
 # server would answer some too late.
 CONNECTIONS: Final = 32
-# So long a thread waits for its turn, unless the server is given a rest meanwhile.
+# So long a thread waits for its turn, unless the circuit is opened meanwhile.
 POOL_SECONDS: Final = 1.0
 # But a pool that refuses whoever finds no connection free is left to grow.
 MANY_CONNECTIONS: Final = 10_000
@@ -230,7 +230,7 @@ def bounded_pool(theirs: type[Any], pools: list[Any] | None) -> type[Any]:
                 raise
             try:
                 if not any(is_up(Tier.HOT, use) for use in Use):
-                    raise TierResting(Tier.HOT)
+                    raise CircuitOpen(Tier.HOT)
                 if not epochs.is_checked(connection):  # another epoch has begun
                     connection.check_epoch()
             except BaseException:

@@ -2,7 +2,7 @@
 
 What a copy is called begins with the epoch (see `epochs`).
 
-Whatever asks the tier raises `TierResting` while its breaker is open.
+Whatever asks the tier raises `CircuitOpen` while its circuit is.
 """
 
 from __future__ import annotations
