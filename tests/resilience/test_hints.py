@@ -105,11 +105,11 @@ def test_what_keeps_failing_is_told_once_a_minute_and_how_often(
     settings.LLMCACHE = {"CACHE": "default"}
     now = 1000.0
     monkeypatch.setattr(discretion.once_a_minute, "clock", lambda: now)
+    monkeypatch.setattr(breakers, "FAILURES", 1000)  # no circuit opens, so that each call fails
     client = make_client(model)
 
     def ask(times: int) -> None:
         for _ in range(times):
-            breakers.start_anew()  # (no circuit opens, so that it fails each time)
             assert client.create(**CALL).title
 
     with unreachable("default"):
