@@ -11,7 +11,7 @@ from llmcache.models import UsageHour
 from llmcache.outcomes import Call
 from llmcache.reasons import ReasonCode
 
-REFERENCE = Path(__file__).parents[2] / "docs/reference/reasons.md"
+REFERENCE = Path(__file__).parent.parent / "docs/reference/reasons.md"
 codes = pytest.mark.parametrize("code", ReasonCode)
 
 
