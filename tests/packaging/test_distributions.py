@@ -120,7 +120,7 @@ def installed(
     pip = ["-m", "pip", "--quiet", "--disable-pip-version-check", "--python"]
     file = built / f"{NAME}-py3-none-any.whl"
     # (in the versions that are pinned: what the index has today is no matter of the app's)
-    python(*pip, program, "install", "--constraint", ROOT / "requirements.txt", file)
+    python(*pip, program, "install", "--no-compile", "-c", ROOT / "requirements.txt", file)
     return program
 
 
