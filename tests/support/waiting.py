@@ -12,7 +12,7 @@ import pytest
 from llmcache.models import Lease
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 45) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -30,7 +30,7 @@ async def cancel_after(turns: int, task: asyncio.Task[Any]) -> None:
 
 def await_lease() -> None:
     """Until whoever has asked has given the lease back, which nobody waits for otherwise."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 45
     while Lease.objects.exclude(token="").exists():
         assert time.monotonic() < deadline, "nobody gave the lease back"
         time.sleep(0.01)
