@@ -1,11 +1,9 @@
-"""`create_many` and `acreate_many`, and the lookup of many keys."""
+"""`create_many` and `acreate_many`."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import instructor
@@ -13,40 +11,22 @@ import pytest
 from asgiref.sync import async_to_sync
 from billiard.exceptions import SoftTimeLimitExceeded
 from django.core.cache import caches
-from django.db import connection, transaction
 from pydantic import BaseModel, Field, field_validator
 
 import llmcache
-from llmcache import store
 from llmcache.background import database
 from llmcache.client.many.batch import Result
-from llmcache.outcomes import Tier
-from llmcache.reasons import ReasonCode
-from llmcache.store import lookups
-from llmcache.store.hot import tier as hot
-from llmcache.store.records import Found, Missing
 from llmcache.store.rows import tier as durable
 from llmcache.usage import hits
 from project.standin.server import StandIn
 from tests.support.backends import (
-    ALL_DATABASES,
-    ALL_HOT_TIERS,
-    Backend,
-    backend_parameters,
     statements,
 )
 from tests.support.clients import Scripted, make_client
-from tests.support.entries import draft
+from tests.support.many import Many, request
 from tests.support.ticket import Ticket
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
-
-Many = Callable[..., list[Result]]
-
-
-def request(number: int = 0, **arguments: Any) -> dict[str, Any]:
-    messages = [{"role": "user", "content": f"Ticket {number}"}]
-    return {"response_model": Ticket, "messages": messages} | arguments
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -62,42 +42,6 @@ def many(request: pytest.FixtureRequest, model: StandIn) -> Many:
         return await llmcache.acreate_many(aclient, requests, **options)
 
     return async_to_sync(run)
-
-
-class AsyncScripted(Scripted):
-    async def __call__(self, **arguments: Any) -> Any:
-        text = self._begin(arguments)
-        try:
-            await asyncio.sleep(self.seconds)
-        except asyncio.CancelledError:
-            self.running -= 1
-            raise
-        return self._end(text)
-
-    def client(self) -> Any:
-        plain = instructor.patch(create=self.__call__, mode=instructor.Mode.TOOLS)
-        made = instructor.AsyncInstructor(client=None, create=plain, mode=instructor.Mode.TOOLS)
-        return llmcache.wrap(made, model="m", endpoint="scripted")
-
-
-@pytest.fixture(params=["sync", "async"])
-def scripted(request: pytest.FixtureRequest) -> Any:
-    """Makes a scripted model, and `create_many` with a client that asks it."""
-
-    def make(**script: Any) -> tuple[Scripted, Many]:
-        if request.param == "sync":
-            model = Scripted(**script)
-            client = model.client()
-            return model, lambda *given, **options: llmcache.create_many(client, *given, **options)
-        amodel = AsyncScripted(**script)
-        aclient = amodel.client()
-
-        async def run(*given: Any, **options: Any) -> list[Result]:
-            return await llmcache.acreate_many(aclient, *given, **options)
-
-        return amodel, async_to_sync(run)
-
-    return make
 
 
 def outcomes(results: list[Result]) -> list[tuple[str, str | None]]:
@@ -405,153 +349,3 @@ def test_clients_that_do_not_fit(model: StandIn) -> None:
         asyncio.run(llmcache.acreate_many(make_client(model), []))
     with pytest.raises(llmcache.InvalidArgument, match="from_provider"):
         llmcache.create_many(object(), [])  # type: ignore[call-overload]
-
-
-# Progress and interruptions
-
-
-def test_progress_is_told_after_each(scripted: Any) -> None:
-    _, many = scripted()
-    many([request(1)])
-    told: list[tuple[int, int]] = []
-    many(
-        [request(0), request(1), request(1)],
-        progress=lambda done, total: told.append((done, total)),
-    )
-    assert told == [(1, 3), (2, 3), (3, 3)]
-
-
-def test_an_error_in_progress_loses_no_answer(scripted: Any) -> None:
-    model, many = scripted(seconds=0.5)
-
-    def fail(done: int, total: int) -> None:
-        raise LookupError(done)
-
-    with pytest.raises(LookupError):
-        many([request(number) for number in range(9)], concurrency=3, progress=fail)
-    # Each of the three under way may be followed by one before the first is stored and told.
-    assert len(model.asked) <= 6
-    assert durable.entries().count() == len(model.asked)
-
-
-async def test_cancelling_cancels_the_calls() -> None:
-    model = AsyncScripted(seconds=30)
-    client = model.client()
-    task = asyncio.create_task(
-        llmcache.acreate_many(client, [request(number) for number in range(9)], concurrency=3)
-    )
-    async with asyncio.timeout(10):
-        while model.running < 3:  # noqa: ASYNC110 - a thread may note it
-            await asyncio.sleep(0.01)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert model.running == 0
-    assert len(model.asked) == 3
-    assert len(asyncio.all_tasks()) == 1
-
-
-# Where the rows are written
-
-
-def test_inside_a_transaction_of_the_one_writer() -> None:
-    """The threads that ask write nothing: only the caller knows of its transaction."""
-    model = Scripted()
-    client = model.client()
-    with transaction.atomic():
-        durable.entries().update(hits=0)
-        results = llmcache.create_many(client, [request(0), request(1)])
-        assert all(result.call.stored for result in results)
-    deadline = time.monotonic() + 10
-    while durable.entries().count() < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert durable.entries().count() == 2
-    assert threading.get_ident() not in model.threads
-
-
-@pytest.mark.django_db(transaction=False)
-def test_inside_the_transaction_of_a_test() -> None:
-    results = llmcache.create_many(Scripted().client(), [request(0), request(1)])
-    assert [result.call.reason for result in results] == ["", ""]
-    assert connection.in_atomic_block
-    assert durable.entries().count() == 2
-
-
-# Looking many keys up
-
-
-def keys(number: int) -> list[str]:
-    return [f"{n:064x}" for n in range(number)]
-
-
-def test_many_are_found(backend: Backend) -> None:
-    one, two, three = keys(3)
-    store.save(draft(one, b"1"))
-    store.save(draft(two, b"2", ttl=None))
-    hot.delete([one])
-    found = store.lookup_many([one, two, three])
-    first = Tier.HOT if backend.cache else Tier.DURABLE
-    assert list(found) == [one, two, three]
-    assert body_and_tier(found[one]) == (b"1", Tier.DURABLE)
-    assert body_and_tier(found[two]) == (b"2", first)
-    assert found[three] == Missing()
-    # They came back into the hot tier.
-    again = store.lookup_many([one, two])
-    assert [body_and_tier(each) for each in again.values()] == [(b"1", first), (b"2", first)]
-
-
-def body_and_tier(found: Found | Missing) -> tuple[bytes, Tier] | None:
-    return (found.body, found.tier) if isinstance(found, Found) else None
-
-
-@pytest.mark.parametrize(
-    "backend", backend_parameters(ALL_DATABASES, ALL_HOT_TIERS[:2]), indirect=True
-)
-def test_what_may_not_be_served_is_not_found(backend: Backend) -> None:
-    good, expired, stale, damaged, moved = keys(5)
-    store.save(draft(good))
-    for key in (expired, stale):
-        store.save(draft(key, ttl=-1))
-    store.save(draft(damaged))
-    durable.entries().filter(key=damaged).update(payload=b"nonsense")
-    hot.delete([good, damaged])
-    found = store.lookup_many([good, expired, stale, damaged, moved], stale=[stale])
-    assert [key for key, each in found.items() if isinstance(each, Found)] == [good, stale]
-    assert isinstance(each := found[stale], Found)
-    assert not each.fresh
-    assert hot.read_many([expired, stale, damaged]) == {}
-
-
-async def test_the_twin_for_coroutines(transactional_db: None) -> None:
-    one, two = keys(2)
-    await store.asave(draft(one))
-    found = await store.alookup_many([one, two])
-    assert [type(each) for each in found.values()] == [Found, Missing]
-
-
-def test_many_more_than_one_query_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookups, "KEYS_PER_QUERY", 4)
-    for key in keys(10):
-        store.save(draft(key))
-    with statements() as seen:
-        found = store.lookup_many(keys(10))
-    assert len([sql for sql in seen if sql.startswith("SELECT")]) == 3
-    assert all(isinstance(each, Found) for each in found.values())
-
-
-def test_a_failing_tier_is_a_miss_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any, **__: Any) -> Iterator[Any]:
-        raise OSError("gone")
-
-    monkeypatch.setattr(durable, "read", fail)
-    [found] = store.lookup_many(keys(1)).values()
-    assert found == Missing(
-        (ReasonCode.TIER_FAILED(tier="durable", operation="read", error="OSError"),)
-    )
-
-
-def test_a_missing_alias_of_the_hot_tier_keeps_nobody_from_the_rows(settings: Any) -> None:
-    [key] = keys(1)
-    store.save(draft(key))
-    settings.LLMCACHE = {"CACHE": "missing"}
-    assert isinstance(store.lookup_many([key])[key], Found)

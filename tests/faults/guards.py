@@ -64,7 +64,7 @@ GUARDS: Final = (
         "    fresh = [key for key, each in found.items() if each.fresh]\n"
         "    copies = {key: (rows[key], None) for key in fresh}\n"
         "    promotion.promote(fresh) or hot.write_many(copies)\n",
-        ("tests/promises/test_late_answers.py::test_a_promote_does_not_bring_an_entry_back",),
+        ("tests/promises/test_late_copies.py::test_a_promote_does_not_bring_an_entry_back",),
     ),
     Guard(
         "the check for late answers",
@@ -97,7 +97,7 @@ GUARDS: Final = (
         "if replaced is not None:",
         "if False:",
         (
-            "tests/promises/test_late_answers.py"
+            "tests/promises/test_late_copies.py"
             "::test_an_answer_that_is_replaced_is_not_served_once_the_new_one_is_there",
         ),
     ),
@@ -107,7 +107,7 @@ GUARDS: Final = (
         "llmcache/store/promotion.py",
         "if evictions.may_arrive(error):",
         "if False:",
-        ("tests/promises/test_late_answers.py::test_a_copy_that_comes_late",),
+        ("tests/promises/test_late_copies.py::test_a_copy_that_comes_late",),
     ),
     Guard(
         "the copies that are taken back",
@@ -116,7 +116,7 @@ GUARDS: Final = (
         "    if are_sent:\n",
         "    if False:\n",
         (
-            "tests/promises/test_late_answers.py"
+            "tests/promises/test_late_copies.py"
             "::test_a_copy_is_taken_back_when_its_row_was_not_held_to_the_end",
         ),
     ),
@@ -128,7 +128,7 @@ GUARDS: Final = (
         "self.noted = None if is_gone else evictions.note([self.key])",
         "self.noted = None",
         (
-            "tests/promises/test_late_answers.py"
+            "tests/promises/test_late_copies.py"
             "::test_a_copy_that_others_have_made_while_the_tier_had_a_rest_here",
         ),
     ),
@@ -139,7 +139,7 @@ GUARDS: Final = (
         "keys = keys or [key for _, key, _ in there]",
         "keys = keys or [key for pk, key, at in there if not seen or at == seen[pk]]",
         (
-            "tests/promises/test_late_answers.py"
+            "tests/promises/test_late_copies.py"
             "::test_the_copy_of_what_was_replaced_goes_although_the_row_stays",
         ),
     ),
@@ -150,7 +150,7 @@ GUARDS: Final = (
         "if not _all_copies_are_gone():",
         "if False:",
         (
-            "tests/promises/test_late_answers.py"
+            "tests/promises/test_late_copies.py"
             "::test_an_invalidation_ends_after_the_copies_that_another_is_removing",
         ),
     ),
@@ -168,7 +168,7 @@ GUARDS: Final = (
         "llmcache/resilience/recovery.py",
         "    database.run_removal(partial(breakers.run_hooks, tier, use))\n",
         "",
-        ("tests/resilience/test_breakers.py::test_nothing_is_trusted_before_the_hooks_are_done",),
+        ("tests/resilience/test_recovery.py::test_nothing_is_trusted_before_the_hooks_are_done",),
     ),
     Guard(
         "the breaker",
@@ -177,7 +177,7 @@ GUARDS: Final = (
         "if self._in_a_row < FAILURES:",
         "if True:",
         (
-            "tests/resilience/test_breakers.py::test_without_the_hot_tier_the_rows_answer_until_it_is_back",
+            "tests/resilience/test_recovery.py::test_without_the_hot_tier_the_rows_answer_until_it_is_back",
         ),
     ),
     Guard(
@@ -186,7 +186,7 @@ GUARDS: Final = (
         "llmcache/store/hot/backends.py",
         "SECONDS: Final = 0.1\n",
         "SECONDS: Final = 20.0\n",
-        ("tests/store/hot/test_backends.py::test_a_paused_server_keeps_nobody_waiting",),
+        ("tests/store/hot/test_trouble.py::test_a_paused_server_keeps_nobody_waiting",),
     ),
     Guard(
         "the place where a failure stops",
@@ -203,8 +203,8 @@ GUARDS: Final = (
         "    if runs_here():\n        _leave_to_a_test(connection)\n        return work()\n",
         "    return work()\n",
         (
-            "tests/background/test_database.py::test_a_rollback_of_the_caller_keeps_the_answer",
-            "tests/background/test_database.py::test_a_view_that_fails_after_the_model_answered",
+            "tests/background/test_transactions.py::test_a_rollback_of_the_caller_keeps_the_answer",
+            "tests/background/test_transactions.py::test_a_view_that_fails_after_the_model_answered",
         ),
     ),
     Guard(
@@ -213,7 +213,7 @@ GUARDS: Final = (
         "llmcache/leases/acquisition.py",
         "    places.renew(place, flight.key, token)\n",
         "",
-        ("tests/leases/test_leases.py::test_a_lease_outlives_its_seconds_while_the_call_runs",),
+        ("tests/leases/test_renewal.py::test_a_lease_outlives_its_seconds_while_the_call_runs",),
     ),
     Guard(
         "the look at what is stored by now",
@@ -221,7 +221,7 @@ GUARDS: Final = (
         "llmcache/leases/acquisition.py",
         "            found = yield from _look_up(flight, refused)\n            if found is None:",
         "            found = None\n            if found is None:",
-        ("tests/leases/test_leases.py::test_an_answer_that_came_after_the_lookup_is_found",),
+        ("tests/leases/test_single_flight.py::test_an_answer_that_came_after_the_lookup_is_found",),
     ),
     Guard(
         "the pause before a fork",

@@ -15,14 +15,13 @@ import pytest
 import redis
 
 from tests.support.paths import ROOT
+from tests.support.programs import ServerError, is_alive
 from tests.support.servers import (
     MariaDBServer,
     PostgreSQLServer,
     RedisServer,
     Server,
-    ServerError,
     free_port,
-    is_alive,
     require,
 )
 

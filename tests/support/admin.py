@@ -178,3 +178,6 @@ def fill_dashboard(days: int) -> None:
     for number in range(12):
         store(f"entry {number}", cost=1000 * number, answer={"title": "x" * 40 * number})
     durable.entries().update(hits=F("size") % 50)
+
+
+SCRIPT = "<script>alert(1)</script>"

@@ -153,3 +153,7 @@ def use(settings: Any, backend_path: str, location: str, **options: Any) -> None
     }
     settings.CACHES = {**settings.CACHES, "hot": params}
     settings.LLMCACHE = {"CACHE": "hot"}
+
+
+class Undo(Exception):
+    """The caller's transaction is rolled back."""

@@ -17,6 +17,8 @@ from pydantic import (
     PrivateAttr,
 )
 
+import llmcache
+
 KEY = "0123456789abcdef" * 4
 
 quick = hypothesis_settings(deadline=None, max_examples=150)
@@ -108,3 +110,11 @@ LIVE: dict[str, Callable[[], BaseModel]] = {
     "other": lambda: Own.model_validate({"text": "a", "usage": {"tokenCount": 3}}),
     "nested class": lambda: Own.Inner(text="a"),
 }
+
+
+def twice(ask: Callable[[], Any]) -> tuple[Any, Any]:
+    """The live answer and the hit."""
+    with llmcache.capture() as calls:
+        live, hit = ask(), ask()
+    assert [str(call.outcome) for call in calls] == ["miss", "hit"], calls[0].reason
+    return live, hit

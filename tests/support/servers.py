@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import pwd
 import random
 import shutil
 import signal
@@ -28,15 +27,19 @@ from typing import ClassVar, NoReturn, Self
 import psutil
 import pytest
 
+from tests.support.programs import (
+    ServerError,
+    find_program,
+    is_alive,
+    is_root,
+    primary_group,
+    program,
+    user_exists,
+)
+
 START_SECONDS = 60.0
+
 STOP_SECONDS = 20.0
-
-# Debian keeps these off the PATH, PostgreSQL's in a directory for each version.
-EXTRA_DIRECTORIES = ["/usr/sbin", "/usr/local/sbin"]
-
-
-class ServerError(RuntimeError):
-    """A server did not do what it was told. The message ends with its log."""
 
 
 class Server:
@@ -65,9 +68,9 @@ class Server:
     @classmethod
     def available(cls) -> str | None:
         """Why this server cannot run here, or None when it can."""
-        for program in cls.programs:
-            if find_program(program) is None:
-                return f"{cls.__name__}: {program} is not installed; `make services` installs it"
+        for name in cls.programs:
+            if find_program(name) is None:
+                return f"{cls.__name__}: {name} is not installed; `make services` installs it"
         for module in cls.modules:
             if find_spec(module) is None:
                 return f"{cls.__name__}: {module} is not installed; `make services` installs it"
@@ -433,41 +436,3 @@ def free_port() -> int:
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-
-
-def find_program(name: str) -> str | None:
-    versions = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin"),
-        key=lambda directory: float(directory.parent.name),
-        reverse=True,
-    )
-    places = [*map(str, versions), os.environ.get("PATH", os.defpath), *EXTRA_DIRECTORIES]
-    return shutil.which(name, path=os.pathsep.join(places))
-
-
-def program(name: str) -> str:
-    found = find_program(name)
-    if found is None:
-        raise ServerError(f"{name} is not installed; `make services` installs it")
-    return found
-
-
-def is_root() -> bool:
-    return os.geteuid() == 0
-
-
-def user_exists(name: str) -> bool:
-    with suppress(KeyError):
-        return bool(pwd.getpwnam(name))
-    return False
-
-
-def primary_group(name: str) -> int:
-    return pwd.getpwnam(name).pw_gid
-
-
-def is_alive(process: psutil.Process) -> bool:
-    """A zombie has ended: whoever inherited it may never look."""
-    with suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False

@@ -9,6 +9,7 @@ from typing import Any
 import anthropic
 import instructor
 import openai
+import pytest
 from instructor import Mode
 
 import llmcache
@@ -53,3 +54,27 @@ def make_asking(model: StandIn, provider: str, mode: Mode, is_async: bool, **kwa
     sdk = anthropic_class(api_key="k", base_url=model.root, default_headers=CLOSE, max_retries=0)
     client = instructor.from_anthropic(sdk, mode=mode)
     return Asking(llmcache.wrap(client, model="claude", **kwargs), {"max_tokens": 1000}, is_async)
+
+
+FIRE, FLOOD = {"title": "Fire", "priority": 1}, {"title": "Flood"}
+
+TICKETS = [Ticket(**FIRE), Ticket(**FLOOD)]
+
+MODES = [
+    ("openai", Mode.TOOLS),
+    ("openai", Mode.JSON),
+    ("openai", Mode.JSON_SCHEMA),
+    ("openai", Mode.RESPONSES_TOOLS),
+    ("anthropic", Mode.TOOLS),
+]
+
+
+def said(calls: list[Any]) -> list[tuple[str, bool]]:
+    return [(str(call.outcome), call.stored) for call in calls]
+
+
+WAYS = pytest.mark.parametrize("way", ["iterable", "partial"])
+
+
+def answer_with_tickets(model: StandIn, way: str) -> None:
+    model.behaviour.answer_with = {"tasks": [FIRE, FLOOD]} if way == "iterable" else FIRE

@@ -1,84 +1,31 @@
-"""The hot tier: private twins of the cache backends, which keep nobody waiting."""
+"""The private twins of the cache backends: the same server, and timeouts of their own."""
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.core.cache import InvalidCacheBackendError, caches
+from django.core.cache import caches
 from django_redis.pool import ConnectionFactory  # type: ignore[import-untyped]
 from redis import BlockingConnectionPool, Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from llmcache.breakers import NoneIsFree
 from llmcache.store.hot import backends, epochs
 from llmcache.store.hot import tier as hot
 from tests.support.backends import (
-    ALL_HOT_TIERS,
     DJANGO_REDIS,
     REDIS,
-    Backend,
-    backend_parameters,
     both,
 )
-from tests.support.forks import in_a_fork
-from tests.support.servers import RedisServer, require
+from tests.support.servers import RedisServer
+from tests.support.twins import BOUND, KEY, pools, seconds_to_fail
 
 pytestmark = pytest.mark.django_db
-
-KEY = "ab" * 32
-
-OTHER_KEY = "cd" * 32
-
-# A server that does not answer costs 0.1 seconds. This leaves room for a busy machine, and none
-# for the seconds that the libraries would wait.
-BOUND = 1.0
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    require(RedisServer)
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def _all_is_well(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Each test finds a server that runs, and leaves one."""
-    yield
-    if "redis" in request.fixturenames:
-        server = request.getfixturevalue("redis")
-        server.resume()
-        server.start()
-
-
-@pytest.fixture
-def use(settings: Any, redis: RedisServer) -> Callable[..., None]:
-    """Make the alias ``hot`` of these parameters the hot tier."""
-
-    def use_alias(backend_path: str, options: dict[str, Any] | None = None, **more: Any) -> None:
-        name = "SERIALIZER" if backend_path == DJANGO_REDIS else "serializer"
-        params: dict[str, Any] = {
-            "BACKEND": backend_path,
-            "LOCATION": redis.url,
-            "OPTIONS": {name: "llmcache.serializers.BytesSerializer", **(options or {})},
-        }
-        settings.CACHES = {**settings.CACHES, "hot": params | more}
-        settings.LLMCACHE = {"CACHE": "hot"}
-
-    return use_alias
-
-
-def pools() -> list[Any]:
-    """The pools of connections that the hot tier has opened."""
-    found: list[Any] = getattr(hot.backend(), "llmcache_pools")  # noqa: B009
-    return found
 
 
 def connection() -> Any:
@@ -89,87 +36,6 @@ def connection() -> Any:
 
 def timeouts(options: dict[str, Any]) -> tuple[float, float]:
     return options["socket_timeout"], options["socket_connect_timeout"]
-
-
-def seconds_to_fail(work: Callable[[], object]) -> float:
-    started = time.monotonic()
-    with pytest.raises((RedisError, OSError)):
-        work()
-    return time.monotonic() - started
-
-
-# What it does, on every backend
-
-
-@pytest.mark.parametrize(
-    "backend", backend_parameters(["default"], ALL_HOT_TIERS[1:]), indirect=True
-)
-class TestNames:
-    def test_of_two_who_add_one_is_first(self, backend: Backend) -> None:
-        assert hot.add("a-name", b"mine", 60)
-        assert not hot.add("a-name", b"yours", 60)
-        assert hot.values(["a-name", "another"]) == {"a-name": b"mine"}
-
-    def test_what_is_put_replaces_what_was_there(self, backend: Backend) -> None:
-        hot.put("a-name", b"old", 60)
-        hot.put("a-name", b"new", 60)
-        assert hot.values(["a-name"]) == {"a-name": b"new"}
-
-    def test_what_is_touched_lives_on(self, backend: Backend) -> None:
-        hot.put("a-name", b"value", 1)
-        assert hot.touch("a-name", 60)
-        assert not hot.touch("another", 60)
-        time.sleep(1.1)
-        assert hot.values(["a-name"])
-
-    def test_what_is_dropped_is_gone(self, backend: Backend) -> None:
-        hot.put("a-name", b"value", 60)
-        hot.put("another", b"value", 60)
-        hot.drop(["a-name", "a-third"])
-        assert list(hot.values(["a-name", "another"])) == ["another"]
-
-    def test_copies_that_the_backend_refuses_leave_no_older_ones(
-        self, backend: Backend, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        hot.write_many({KEY: (b"old", None), OTHER_KEY: (b"old", None)})
-        monkeypatch.setattr(hot.backend(), "set_many", lambda named, timeout: [*named][:1])
-        hot.write_many({KEY: (b"new", None), OTHER_KEY: (b"new", None)})
-        assert hot.read_many([KEY, OTHER_KEY]) == {OTHER_KEY: b"old"}
-
-    def test_it_can_be_tried(self, backend: Backend) -> None:
-        hot.probe()
-
-    def test_it_is_shared_unless_it_is_a_database(self, backend: Backend) -> None:
-        assert hot.is_shared() is (backend.cache != "database")
-
-
-@pytest.mark.parametrize("alias", [None, "default"])
-def test_without_a_hot_tier_nothing_is_kept(settings: Any, alias: str | None) -> None:
-    settings.LLMCACHE = {"CACHE": alias}
-    hot.put("a-name", b"value", 60)
-    assert hot.add("a-name", b"value", 60) is False
-    assert hot.touch("a-name", 60) is False
-    assert hot.values(["a-name"]) == {}
-    assert hot.is_shared() is False
-    assert hot.is_locked() is False
-    hot.drop(["a-name"])
-    hot.probe()
-
-
-def test_an_alias_that_is_not_there_is_an_error(settings: Any) -> None:
-    settings.LLMCACHE = {"CACHE": "nowhere"}
-    for _ in range(2):
-        with pytest.raises(InvalidCacheBackendError):
-            hot.read(KEY)
-
-
-def test_a_tier_that_forgets_at_once_is_found_out(
-    use: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use(REDIS)
-    monkeypatch.setattr(hot.backend(), "get_many", lambda names: {})
-    with pytest.raises(hot.WrongReply):
-        hot.probe()
 
 
 # The twin and the alias
@@ -425,117 +291,3 @@ def test_sentinels_are_asked_for_the_primary_alone(use: Callable[..., None]) -> 
         LOCATION="redis://service/0",
     )
     assert _pool_of(hot.backend()).is_master
-
-
-# A server that fails
-
-
-@both
-def test_a_paused_server_keeps_nobody_waiting(
-    use: Callable[..., None], redis: RedisServer, backend_path: str
-) -> None:
-    use(backend_path)
-    hot.write(KEY, b"copy", None)
-    redis.pause()
-    for _ in range(2):  # on a connection that is open, and on a new one
-        assert seconds_to_fail(lambda: hot.read(KEY)) < BOUND
-    assert seconds_to_fail(lambda: hot.write(KEY, b"copy", None)) < BOUND
-    assert seconds_to_fail(lambda: hot.delete([KEY])) < BOUND
-    redis.resume()
-    assert hot.read(KEY) == b"copy"
-
-
-@pytest.mark.slow
-@both
-def test_client_pause_keeps_nobody_waiting(
-    use: Callable[..., None], redis: RedisServer, backend_path: str
-) -> None:
-    use(backend_path)
-    hot.write(KEY, b"copy", None)
-    with Redis.from_url(redis.url) as operator:
-        operator.execute_command("CLIENT", "PAUSE", "3000", "ALL")
-        assert seconds_to_fail(lambda: hot.read(KEY)) < BOUND
-        operator.execute_command("CLIENT", "UNPAUSE")
-    assert hot.read(KEY) == b"copy"
-
-
-@both
-def test_a_restart_costs_no_failure(
-    use: Callable[..., None], redis: RedisServer, backend_path: str
-) -> None:
-    """Connections that the server has closed are replaced when they are taken."""
-    use(backend_path)
-    hot.write(KEY, b"copy", None)
-    redis.kill()
-    redis.start()
-    assert hot.read(KEY) is None
-    hot.write(KEY, b"copy", None)
-    assert hot.read(KEY) == b"copy"
-
-
-@both
-def test_without_memory_copies_can_still_be_read_and_removed(
-    use: Callable[..., None], backend_path: str
-) -> None:
-    with RedisServer("--maxmemory", "3mb", "--maxmemory-policy", "noeviction") as full:
-        use(backend_path, LOCATION=full.url)
-        hot.write(KEY, b"copy", None)
-        hot.write(OTHER_KEY, b"copy", None)
-        with Redis.from_url(full.url) as operator:
-            operator.config_set("maxmemory", 1)
-        assert seconds_to_fail(lambda: hot.write(KEY, b"new", None)) < BOUND
-        with pytest.raises(RedisError):
-            hot.probe()
-        assert hot.read(KEY) == b"copy"
-        hot.delete([KEY])
-        assert hot.read_many([KEY, OTHER_KEY]) == {OTHER_KEY: b"copy"}
-
-
-# Settings that change, and processes that fork
-
-
-@both
-def test_other_settings_are_another_tier(
-    use: Callable[..., None], redis: RedisServer, backend_path: str
-) -> None:
-    use(backend_path)
-    hot.write(KEY, b"copy", None)
-    with RedisServer() as other:
-        use(backend_path, LOCATION=other.url)
-        assert hot.read(KEY) is None
-        hot.write(KEY, b"another", None)
-    use(backend_path)
-    assert hot.read(KEY) != b"another"
-
-
-@both
-def test_a_twin_lasts(use: Callable[..., None], backend_path: str) -> None:
-    use(backend_path)
-    assert hot.backend() is hot.backend()
-
-
-@both
-def test_no_connection_crosses_a_fork(use: Callable[..., None], backend_path: str) -> None:
-    use(backend_path)
-    hot.write(KEY, b"copy", None)
-    ours = _connection_id()
-    theirs = in_a_fork(lambda: [_connection_id(), hot.read(KEY)])
-    assert theirs[1] == b"copy"
-    assert theirs[0] != ours
-    assert (_connection_id(), hot.read(KEY)) == (ours, b"copy")
-
-
-def test_a_forked_child_begins_with_nothing(use: Callable[..., None]) -> None:
-    use(REDIS)
-    hot.write(KEY, b"copy", None)
-    with hot._lock:  # as if another thread were making a twin
-        assert in_a_fork(lambda: [len(hot._backends), hot.read(KEY)]) == [0, b"copy"]
-
-
-def _connection_id() -> int:
-    return int(_pool_client().client_id())
-
-
-def _pool_client() -> Any:
-    hot.read(KEY)
-    return Redis(connection_pool=pools()[0])
