@@ -104,11 +104,12 @@ class Meeting(AutoCache):
 
     def __init__(self) -> None:
         super().__init__()
-        self.all_are_here = threading.Barrier(MANY)
+        self.all_have_looked = threading.Barrier(MANY)
 
     def get(self, key: str) -> Any:
-        self.all_are_here.wait(60)
-        return super().get(key)
+        found = super().get(key)
+        self.all_have_looked.wait(60)
+        return found
 
 
 def test_each_of_many_asks(make: Any, model: StandIn) -> None:
