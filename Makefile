@@ -57,7 +57,7 @@ matrix: ## run the unit tests on Python 3.11, 3.12 and 3.13 with Django 5.2, 6.0
 
 docs: install ## build the site from docs/ into build/site; a warning is an error
 	$(PIP) install -r requirements-docs.txt
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: install ## measure against other caches; writes docs/benchmarks.md
 	$(PIP) install -r requirements-bench.txt

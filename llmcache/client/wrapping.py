@@ -201,8 +201,12 @@ def wrap(
         model: the model for calls that name none.
         endpoint: what tells where the client sends its requests, in any words. Needed only where
             llmcache cannot see it: calls then have the outcome ``bypass``, and the reason says so.
-        namespace, ttl, tags, stale_while_revalidate, stale_if_error, exclude: as in
-            `from_provider`.
+        namespace: as in `from_provider`; so are the next ones.
+        ttl: how long answers stay fresh.
+        tags: labels for removing groups of entries.
+        stale_while_revalidate: how long after its expiry an answer is still served at once.
+        stale_if_error: how long after its expiry an answer is served when the provider fails.
+        exclude: arguments that cannot change the answer.
 
     Returns:
         A client of the same class.
