@@ -197,12 +197,12 @@ class ReasonCode(StrEnum):
     UNSEEN = (
         "unseen",
         "the provider's response was not seen, so it may be cut short",
-        _("Pass hooks to the call, and leave those of the client where they are."),
+        _("Ask in another mode of instructor, or report the provider to llmcache."),
     )
     UNREADABLE_CHUNK = (
         "unreadable-chunk",
         "a chunk could not be read ({error})",
-        _("Ask for the whole answer instead of a stream, or report the provider to llmcache."),
+        _("Ask for the whole answer instead of a stream, and report the provider to llmcache."),
     )
     EMPTY_STREAM = (
         "empty-stream",

@@ -121,34 +121,36 @@ def attempt(
     default: Any = None,
 ) -> Any:
     """What `work` returns; `default` when it fails, or when the circuit of `tier` is open."""
-    if tier is not Tier.HOT:
-        result = tried(tier, operation, work, troubles)
-        return default if result.error else result.value
-    # Without a block, which takes longer: each hit comes by.
+    # Without a block, and not by `tried`, which take longer: each hit comes by.
     use = _use(operation)
     breaker = breakers[tier, use]
     mark = breaker.mark
     try:
         if breaker.state is not State.CLOSED:
             must_be_up(tier, use)
-        return work()
+        value = work()
     except Exception as error:  # noqa: BLE001 - as above
         _failed(mark, tier, operation, error, troubles)
         return default
+    if tier is not Tier.HOT:
+        breaker.succeeded(mark)
+    return value
 
 
-def tried(
-    tier: Tier, operation: str, work: Callable[[], T], troubles: list[Reason] | None = None
-) -> Result[T]:
+def tried(tier: Tier, operation: str, work: Callable[[], T]) -> Result[T]:
     """`attempt` for who has to know what the error was."""
-    result: Result[T] = Result()
-    with failing_safe(tier, operation, troubles):
-        try:
-            must_be_up(tier, _use(operation))
-            result = Result(work())
-        except Exception as error:
-            result = Result(error=error)
-            raise
+    use = _use(operation)
+    breaker = breakers[tier, use]
+    mark = breaker.mark
+    try:
+        if breaker.state is not State.CLOSED:
+            must_be_up(tier, use)
+        result = Result(work())
+    except Exception as error:  # noqa: BLE001 - as above
+        _failed(mark, tier, operation, error, None)
+        return Result(error=error)
+    if tier is not Tier.HOT:
+        breaker.succeeded(mark)
     return result
 
 
