@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.db import transaction
-from django.db.models import Subquery
+from django.db.models import Exists, Subquery
 from django.utils import timezone
 
 from llmcache.background import transactions
 from llmcache.background.retry import persistently
 from llmcache.outcomes import Tier
+from llmcache.store import evictions
 from llmcache.store.rows import columns, locks, waiting
 from llmcache.store.rows import tier as durable
 
@@ -44,6 +45,16 @@ def finish(pk: int, pending: Collection[Tier], *, entries: int | None = None) ->
 
     `entries`: how many it removed; None where that was counted on the way.
     """
+    return _finish(invalidations().filter(pk=pk), pending, entries)
+
+
+def finish_without_copies(pk: int, *, entries: int | None = None) -> bool:
+    """`finish` with nothing pending; False, and nothing written, where copies are still to go."""
+    row = invalidations().filter(~Exists(evictions.notes()), pk=pk)
+    return _finish(row, (), entries)
+
+
+def _finish(row: Any, pending: Collection[Tier], entries: int | None) -> bool:
     facts: dict[str, Any] = {
         "finished_at": timezone.now(),
         "pending": ", ".join(sorted(pending)),
@@ -51,8 +62,7 @@ def finish(pk: int, pending: Collection[Tier], *, entries: int | None = None) ->
     }
     if entries is not None:
         facts["entries"] = entries
-    unfinished = invalidations().filter(pk=pk, finished_at=None)
-    return bool(persistently(partial(unfinished.update, **facts)))
+    return bool(persistently(partial(row.filter(finished_at=None).update, **facts)))
 
 
 def _begin(criteria: dict[str, Any], by: str, total: int | None) -> int:

@@ -12,7 +12,9 @@ from typing import Any, Final
 
 from llmcache.background import transactions
 from llmcache.outcomes import Tier
+from llmcache.removal import audit
 from llmcache.removal.criteria import KEYS_PER_QUERY, Criteria, in_parts
+from llmcache.resilience.failsafe import failing_safe
 from llmcache.store import batches, evictions, local
 from llmcache.store.rows.tier import Selection
 
@@ -54,9 +56,24 @@ class Removal:
         if transactions.caller_is_the_writer():
             # (also where it found no row: what waits to be written would come after a rollback)
             self.pending.add(Tier.DURABLE)
+        self.end_here()
+
+    def finish(self, pk: int, *, entries: int | None = None) -> bool:
+        """Write down how it ended (see `audit.finish`), and whether copies are left; never raises.
+
+        Also of rows that others have removed: mostly there are none, and one statement will do.
+        """
+        is_noted = False
+        with failing_safe(Tier.DURABLE, "note an invalidation in"):
+            if not self.pending and not evictions.may_come_back():
+                is_noted = audit.finish_without_copies(pk, entries=entries)
+        if is_noted:
+            return True
         if not _all_copies_are_gone():
             self.pending.add(Tier.HOT)
-        self.end_here()
+        with failing_safe(Tier.DURABLE, "note an invalidation in"):
+            return audit.finish(pk, self.pending, entries=entries)
+        return False
 
     def end_here(self) -> None:
         """Remove the copies in this process."""

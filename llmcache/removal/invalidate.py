@@ -193,8 +193,7 @@ def _remove(
         removal.end_here()
         removal.pending.add(Tier.DURABLE)
     if audited is not None:
-        with failing_safe(Tier.DURABLE, "note an invalidation in"):
-            audit.finish(audited, removal.pending, entries=removal.entries)
+        removal.finish(audited, entries=removal.entries)
     elif criteria.keys and not evictions.remove_copies(criteria.keys):
         removal.pending.add(Tier.HOT)
     pending = tuple(sorted(removal.pending))

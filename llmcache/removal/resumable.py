@@ -75,6 +75,6 @@ def _carry(pk: int, token: str, until: float) -> None:
         if not is_mine or time.monotonic() > until:
             return
     removal.end()
-    if audit.finish(pk, removal.pending):
+    if removal.finish(pk):
         entries = claims.find(pk).entries
         signals.send(signals.entries_invalidated, Invalidated, criteria=criteria, entries=entries)

@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import CharField, Q
 from django.db.models.functions import Cast
 
@@ -56,7 +56,8 @@ class Batch(NamedTuple):
     """What one transaction has done.
 
     It removed `removed` of the rows that it `locked`, and held them for `seconds`, until the end of
-    its commit. The hot copies under `keys` are to go; `noted` is the note about them.
+    its commit. The hot copies under `keys` are to go; `noted` is the note about them. Unless
+    `are_parts`, no entry was made of others by then.
     """
 
     removed: int
@@ -64,6 +65,7 @@ class Batch(NamedTuple):
     seconds: float
     keys: Sequence[str] = ()
     noted: int | None = None
+    are_parts: bool = True
 
 
 @dataclass(slots=True)
@@ -139,7 +141,8 @@ def remove_with_parts(window: Window, pace: Pace) -> Iterator[Batch]:
         # What has taken the place of a row meanwhile may be made of what has gone since.
         seen = persistently(lambda: _seen(durable.numbered(durable.entries(), list(seen))))
     for batch in remove(seen, pace):
-        yield from remove_made_of(batch.keys, pace)
+        if batch.are_parts:
+            yield from remove_made_of(batch.keys, pace)
         yield batch
 
 
@@ -223,13 +226,16 @@ def _remove_locked(rows: Any, seen: Mapping[int, str] | None, keys: Sequence[str
     with transaction.atomic(using=alias):
         rows = locked(rows, alias)
         started = time.monotonic()
-        there = list(rows.order_by("pk").values_list("pk", "key", CREATED))
+        there = list(rows.order_by("pk").values_list("pk", "key", CREATED, parts.any_row()))
         # Also those of rows that stay: what took the row of an older answer may have no copy yet,
         # and until it has, the older one's is there.
-        keys = keys or [key for _, key, _ in there]
+        keys = keys or [key for _, key, *_ in there]
         noted = evictions.note(keys)
-        removed = durable.delete([pk for pk, _, at in there if seen is None or at == seen[pk]])
-    return Batch(removed, len(there), time.monotonic() - started, keys, noted)
+        removed = durable.delete([pk for pk, _, at, _ in there if seen is None or at == seen[pk]])
+        # (where there are other writers, one may be adding some)
+        has_others = connections[alias].features.has_select_for_update
+        are_parts = has_others or any(some for *_, some in there)
+    return Batch(removed, len(there), time.monotonic() - started, keys, noted, are_parts)
 
 
 def _remove_outlived(now: datetime, ids: Sequence[int]) -> Batch:

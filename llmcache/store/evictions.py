@@ -71,7 +71,7 @@ def note(keys: Collection[str], *, are_arriving: bool = False) -> int | None:
     now = timezone.now()
     arrives = now + ARRIVAL if are_arriving else None
     until = (arrives or now) + longest_life()
-    row = _notes().create(keys=list(keys), created_at=now, until=until, arrives_until=arrives)
+    row = notes().create(keys=list(keys), created_at=now, until=until, arrives_until=arrives)
     return int(row.pk)
 
 
@@ -217,8 +217,8 @@ def _finish() -> tuple[int, bool]:
     done, reached, are_all = 0, 0, True
     with failing_safe(Tier.DURABLE, "note an eviction in"):
         # Without a hot tier there is nothing to be done, and nothing that could be trusted.
-        while _has_hot_tier() and (notes := database.run(partial(_after, reached))):
-            for reached, keys, arrives_until in notes:
+        while _has_hot_tier() and (found := database.run(partial(_after, reached))):
+            for reached, keys, arrives_until in found:
                 if not remove_copies(keys):
                     return done, False
                 if arrives_until is not None and arrives_until > timezone.now():
@@ -231,13 +231,13 @@ def _finish() -> tuple[int, bool]:
 
 
 def _cross_off(noted: int) -> None:
-    work = _notes().filter(pk=noted).delete
+    work = notes().filter(pk=noted).delete
     database.run_removal(work, patience=database.WRITE_SECONDS)
 
 
 def _after(reached: int) -> list[tuple[int, list[str], datetime | None]]:
-    notes = _notes().filter(pk__gt=reached).order_by("pk")
-    return list(notes.values_list("pk", "keys", "arrives_until")[:NOTES_PER_QUERY])
+    rows = notes().filter(pk__gt=reached).order_by("pk")
+    return list(rows.values_list("pk", "keys", "arrives_until")[:NOTES_PER_QUERY])
 
 
 def _has_hot_tier() -> bool:
@@ -246,7 +246,8 @@ def _has_hot_tier() -> bool:
     return True  # there is one, and it may hold copies, but its settings are broken
 
 
-def _notes() -> Any:
+def notes() -> Any:
+    """What is written down of copies that are to go."""
     alias = transactions.database_alias()
     return apps.get_model("llmcache", "PendingEviction").objects.using(alias)
 

@@ -136,8 +136,8 @@ GUARDS: Final = (
         "the copies of rows that stay",
         "the copy of an answer that was replaced just before its removal outlives the invalidation",
         "llmcache/store/batches.py",
-        "keys = keys or [key for _, key, _ in there]",
-        "keys = keys or [key for pk, key, at in there if not seen or at == seen[pk]]",
+        "keys = keys or [key for _, key, *_ in there]",
+        "keys = keys or [key for pk, key, at, _ in there if not seen or at == seen[pk]]",
         (
             "tests/promises/test_late_copies.py"
             "::test_the_copy_of_what_was_replaced_goes_although_the_row_stays",
