@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from math import inf
 from typing import Any, Final
 
 from django.apps import AppConfig
 from django.conf import settings as django_settings
+from django.core.cache import caches
 from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 from django.core.exceptions import ImproperlyConfigured
@@ -21,6 +23,7 @@ PER_PROCESS: Final = {
     "django.core.cache.backends.locmem.LocMemCache",
     "django.core.cache.backends.dummy.DummyCache",
 }
+OWN: Final = "llmcache.backends.RedisCache"
 DJANGO_REDIS: Final = "django_redis.cache.RedisCache"
 DJANGOS_REDIS: Final = "django.core.cache.backends.redis.RedisCache"
 # The option that names the serializer, by backend.
@@ -37,8 +40,8 @@ MIDDLEWARE: Final = "llmcache.middleware.NamespaceMiddleware"
 
 HINT_SETTINGS: Final = "See llmcache's docs/reference/settings.md."
 HINT_SERIALIZER: Final = (
-    'Add "OPTIONS": {{"{option}": "llmcache.serializers.BytesSerializer"}} to '
-    "CACHES[{alias!r}], and use that alias for llmcache alone."
+    f'Make "BACKEND": "{OWN}" of it, and use CACHES[{{alias!r}}] for llmcache alone. (Or add '
+    '"OPTIONS": {{"{option}": "llmcache.serializers.BytesSerializer"}}.)'
 )
 
 
@@ -76,7 +79,10 @@ def check_encryption(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
 
 @register("llmcache")
 def check_hot_tier(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """E003: no such alias; W002: per process; E004: it would unpickle; E007: it cannot be used."""
+    """E003: no such alias; W002: per process; E004: it would unpickle; E007: it cannot be used.
+
+    W005: it waits for Redis otherwise than llmcache waits for it.
+    """
     alias = _or_none("cache")
     if alias is None:
         return []
@@ -175,6 +181,8 @@ def _per_process(alias: str, cache: Mapping[str, Any]) -> Iterator[CheckMessage]
 
 def _unpickles(alias: str, cache: Mapping[str, Any]) -> Iterator[CheckMessage]:
     bases = _backend_and_its_bases(cache)
+    if OWN in bases:
+        return
     option = next((SERIALIZER_OPTIONS[base] for base in bases if base in SERIALIZER_OPTIONS), None)
     if option is None:
         return
@@ -189,18 +197,60 @@ def _unpickles(alias: str, cache: Mapping[str, Any]) -> Iterator[CheckMessage]:
 
 
 def _cannot_be_used(alias: str, cache: Mapping[str, Any]) -> Iterator[CheckMessage]:
-    from llmcache.store.hot import backends  # it takes a while, and most starts check nothing
-
     if not SERIALIZER_OPTIONS.keys() & set(_backend_and_its_bases(cache)):
         return
     try:
-        backends.try_out(cache)
+        timeouts = _timeouts_of(caches.create_connection(alias))
     except Exception as error:  # noqa: BLE001 - a backend's own classes may raise anything
         yield Error(
             f"CACHES[{alias!r}] cannot be used: {error} ({type(error).__name__}). "
             "Answers come from the database.",
             hint=f"Look for a typing error in LOCATION and OPTIONS of CACHES[{alias!r}].",
             id="llmcache.E007",
+        )
+    else:
+        yield from _waits_otherwise(alias, cache, timeouts)
+
+
+def _timeouts_of(cache: Any) -> list[float]:
+    """How long a cache on Redis waits for a connection, and for a reply. No server is asked.
+
+    Raises what its classes raise where the settings are off.
+    """
+    if hasattr(cache, "patience"):
+        return [cache.patience]
+    if hasattr(cache, "client"):  # (of django-redis)
+        factory, [url, *_] = cache.client.connection_factory, cache.client._server  # noqa: SLF001
+        pool = factory.get_connection_pool(factory.make_connection_params(url))
+    else:
+        pool = cache._cache._get_connection_pool(write=True)  # noqa: SLF001
+    connection = pool.connection_class(**pool.connection_kwargs)
+    return [each or inf for each in (connection.socket_connect_timeout, connection.socket_timeout)]
+
+
+def _waits_otherwise(
+    alias: str, cache: Mapping[str, Any], timeouts: list[float]
+) -> Iterator[CheckMessage]:
+    from llmcache.store.hot.aliases import OTHERS_SECONDS  # it takes a while, and is seldom needed
+
+    lease = _or_none("lease_seconds")
+    longest = max(timeouts, default=0.0)
+    if OWN in _backend_and_its_bases(cache):
+        if lease is not None and longest > lease / 2:
+            yield CheckWarning(
+                f"A question to CACHES[{alias!r}] may take {longest:g} seconds, and a lease runs "
+                f"out after {lease:g}: it could be lost before it is renewed.",
+                hint="Lower SOCKET_TIMEOUT and SOCKET_CONNECT_TIMEOUT in its OPTIONS, or raise "
+                f"LLMCACHE['LEASE_SECONDS'] to at least {2 * longest:g}.",
+                id="llmcache.W005",
+            )
+    elif longest > OTHERS_SECONDS:
+        yield CheckWarning(
+            f"CACHES[{alias!r}] waits for Redis for up to {longest:g} seconds, and llmcache waits "
+            f"for {OTHERS_SECONDS:g}: a server that hangs holds its threads up for longer.",
+            hint=f'Make "BACKEND": "{OWN}" of it, or set the timeouts in its OPTIONS to '
+            f"{OTHERS_SECONDS:g} seconds or less.",
+            id="llmcache.W005",
         )
 
 

@@ -101,16 +101,7 @@ CACHES: dict[str, Any] = {
 }
 
 if REDIS_URL:
-    CACHES["llmcache"] = {
-        "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": REDIS_URL,
-        "OPTIONS": {
-            # Passes bytes through: what somebody else wrote to Redis is never unpickled.
-            "SERIALIZER": "llmcache.serializers.BytesSerializer",
-            "SOCKET_CONNECT_TIMEOUT": 1,
-            "SOCKET_TIMEOUT": 1,
-        },
-    }
+    CACHES["llmcache"] = {"BACKEND": "llmcache.backends.RedisCache", "LOCATION": REDIS_URL}
 
 LLMCACHE: dict[str, Any] = {
     "DATABASE": "llmcache" if "llmcache" in DATABASES else None,

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from redis import ConnectionPool
 
 from llmcache import breakers, discretion
 from llmcache.outcomes import Tier
 from llmcache.resilience import failsafe, recovery
+from llmcache.store.hot import aliases
 from llmcache.usage import hits, ledger
 from project.standin.server import StandIn
 from tests.support.backends import (
@@ -52,6 +54,16 @@ def _ignored_garbage(request: pytest.FixtureRequest) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _close_others() -> Iterator[None]:
+    """What threads have opened through other libraries is not left to whoever collects garbage."""
+    yield
+    if aliases._others._there:
+        for each in gc.get_objects():
+            if issubclass(type(each), ConnectionPool):
+                each.disconnect()
 
 
 @pytest.fixture(autouse=True)

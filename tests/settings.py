@@ -94,12 +94,14 @@ CACHES: dict[str, Any] = {
     },
 }
 if _redis := os.environ.get("LLMCACHE_TEST_REDIS"):
+    CACHES["redis"] = {"BACKEND": "llmcache.backends.RedisCache", "LOCATION": _redis}
     CACHES["django-redis"] = {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": _redis,
+        "KEY_PREFIX": "theirs",
         "OPTIONS": {"SERIALIZER": "llmcache.serializers.BytesSerializer"},
     }
-    CACHES["redis"] = {
+    CACHES["django"] = {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": _redis,
         "KEY_PREFIX": "plain",

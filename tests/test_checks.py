@@ -17,6 +17,7 @@ from django_redis.cache import RedisCache as DjangoRedisCache  # type: ignore[im
 from llmcache.middleware import NamespaceMiddleware
 from llmcache.serializers import BytesSerializer
 
+OWN = "llmcache.backends.RedisCache"
 DJANGO_REDIS = "django_redis.cache.RedisCache"
 DJANGOS_REDIS = "django.core.cache.backends.redis.RedisCache"
 LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
@@ -52,7 +53,9 @@ def ids(**settings: Any) -> list[str | None]:
 
 
 def redis(backend: str, option: str, serializer: Any) -> dict[str, Any]:
-    options = {} if serializer is None else {option: serializer}
+    names = "socket_timeout", "socket_connect_timeout"
+    options = dict.fromkeys(map(str.upper, names) if option.isupper() else names, 0.2)
+    options |= {} if serializer is None else {option: serializer}
     caches = {"hot": {"BACKEND": backend, "LOCATION": "redis://x", "OPTIONS": options}}
     return {"CACHES": caches, "LLMCACHE": {"CACHE": "hot"}}
 
@@ -175,6 +178,61 @@ class TestHotTier:
             for options in missing:
                 caches = {"hot": {"BACKEND": backend, **options}}
                 assert ids(CACHES=caches, LLMCACHE={"CACHE": "hot"}) == ["llmcache.E004"]
+
+
+def own(options: dict[str, Any] | None = None, **entries: Any) -> dict[str, Any]:
+    alias = {"BACKEND": OWN, "LOCATION": "redis://x", "OPTIONS": options or {}}
+    return {"CACHES": {"hot": alias}, "LLMCACHE": {"CACHE": "hot", **entries}}
+
+
+class TestOwnBackend:
+    def test_its_address_is_enough(self) -> None:
+        alias = {"BACKEND": OWN, "LOCATION": "redis://x"}
+        assert ids(CACHES={"hot": alias}, LLMCACHE={"CACHE": "hot"}) == []
+
+    def test_it_never_unpickles(self) -> None:
+        pickle = "django_redis.serializers.pickle.PickleSerializer"
+        assert ids(**own({"SERIALIZER": pickle})) == []
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"CACHES": {"hot": {"BACKEND": OWN, "LOCATION": "127.0.0.1:6379/0"}}},
+            own({"CONNECTION_POOL_KWARGS": {"socket_conect_timeout": 1}}),
+        ],
+    )
+    def test_e007_it_cannot_be_used(self, settings: dict[str, Any]) -> None:
+        [message] = found(**{"LLMCACHE": {"CACHE": "hot"}, **settings})
+        assert message.id == "llmcache.E007"
+        assert "CACHES['hot']" in message.msg
+
+
+class TestPatience:
+    def test_w005_a_lease_would_end_before_it_is_renewed(self) -> None:
+        slow = {"SOCKET_TIMEOUT": 1, "SOCKET_CONNECT_TIMEOUT": 1}
+        assert ids(**own(slow)) == []
+        assert ids(**own(slow, LEASE_SECONDS=20)) == []
+        [message] = found(**own(slow, LEASE_SECONDS=8))
+        assert message.id == "llmcache.W005"
+        assert "CACHES['hot']" in message.msg
+        assert "SOCKET_TIMEOUT" in str(message.hint)
+        assert "at least 10" in str(message.hint)
+
+    @pytest.mark.parametrize(
+        ("backend", "option"), [(DJANGO_REDIS, "SERIALIZER"), (DJANGOS_REDIS, "serializer")]
+    )
+    @pytest.mark.parametrize("timeout", [None, 0.3, 5])
+    def test_w005_another_library_waits_for_longer(
+        self, backend: str, option: str, timeout: float | None
+    ) -> None:
+        settings = redis(backend, option, BYTES)
+        options = settings["CACHES"]["hot"]["OPTIONS"]
+        for name in list(options):
+            if name.lower() == "socket_timeout":
+                options[name] = timeout
+        [message] = found(**settings)
+        assert message.id == "llmcache.W005"
+        assert OWN in str(message.hint)
 
 
 class TestWhatCannotBeUsed:

@@ -22,6 +22,7 @@ from llmcache.leases.flights import Ending, Flight, join
 from llmcache.leases.place import Place, Seen
 from llmcache.outcomes import Tier
 from llmcache.resilience.failsafe import ends_the_task, report
+from llmcache.store.hot import tier as hot
 from llmcache.store.records import Found, Missing
 
 # Whoever waits looks again after a twentieth of the time that it has waited, within these bounds:
@@ -32,9 +33,6 @@ PAUSES: Final = 20
 
 # A lease may miss its renewal twice before it is lost.
 RENEWALS: Final = 3
-
-# A coroutine waits longer for a thread than that will try.
-ACQUIRE_PATIENCE: Final = places.HOT.patience + database.READ_SECONDS
 
 Pause = float
 Step = Pause | Callable[[], Any]
@@ -237,4 +235,6 @@ async def _acarry_out(step: Step) -> Any:
     if isinstance(step, float):
         await asyncio.sleep(step)
         return None
-    return await database.arun(step, patience=ACQUIRE_PATIENCE)
+    # (for longer than the thread will try)
+    patience = places.HOT.patience + max(database.READ_SECONDS, hot.patience())
+    return await database.arun(step, patience=patience)

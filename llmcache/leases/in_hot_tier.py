@@ -13,9 +13,9 @@ from llmcache.leases.silence import is_silent
 from llmcache.outcomes import Tier
 from llmcache.store.hot import tier as hot
 
-# So long a claim in the hot tier lasts until it is confirmed. A server that hung carries out what
-# nobody knows of any more, and all would wait for its end.
-ACQUIRE_SECONDS: Final = 2
+# So long a claim in the hot tier lasts until it is confirmed, at least. A server that hung carries
+# out what nobody knows of any more, and all would wait for its end.
+ACQUIRE_SECONDS: Final = 2.0
 # So often it is tried to get one that somebody has, but nobody holds.
 ATTEMPTS: Final = 3
 LONGEST_TOKEN: Final = 32
@@ -29,7 +29,10 @@ class HotPlace:
 
     def acquire(self, key: str, token: str) -> str | None:
         for tried in range(1, ATTEMPTS + 1):
-            if hot.add(_lease(key), _renewed(token), ACQUIRE_SECONDS) or self._holder(key) == token:
+            if (
+                hot.add(_lease(key), _renewed(token), _claim_seconds())
+                or self._holder(key) == token
+            ):
                 hot.touch(_lease(key), settings.lease_seconds)
             # (the claim may have ended before it was confirmed)
             value = self._value(key)
@@ -61,7 +64,7 @@ class HotPlace:
 
     def free(self, key: str, token: str, ending: Ending) -> None:
         if ending is Ending.RELEASED:
-            # (no number: django-redis would give it back as one)
+            # (no number: plain django-redis would give it back as one)
             hot.put(_notice(token), b"released", NOTICE_SECONDS)
         if self._holder(key) == token:
             hot.drop([_lease(key)])
@@ -71,6 +74,10 @@ class HotPlace:
 
     def _value(self, key: str) -> bytes | None:
         return hot.values([_lease(key)]).get(_lease(key))
+
+
+def _claim_seconds() -> float:
+    return max(ACQUIRE_SECONDS, 2 * hot.patience())
 
 
 def _renewed(token: str) -> bytes:

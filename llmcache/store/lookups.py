@@ -63,7 +63,7 @@ def peek_before_asking(key: str) -> tuple[Found | Missing, int | None]:
     found = found or _lookup_hot(key, [])
     if found is not None:
         return found, None
-    work = partial(database.run, partial(_read_before_asking, key))
+    work = partial(database.run, partial(_read_before_asking, key), patience=_patience_for_one())
     return attempt(Tier.DURABLE, "read", work, default=(Missing(), None))
 
 
@@ -84,7 +84,7 @@ async def alookup(key: str, *, stale: bool = False) -> Found | Missing:
     if found is None:
         rest = partial(_lookup_rest, key, stale, troubles, ask_hot=reply is None)
         with failing_safe(Tier.DURABLE, "read", troubles):
-            found = await database.arun(rest)
+            found = await database.arun(rest, patience=_patience_for_one())
     if found is None:
         return Missing(tuple(troubles))
     if snapshot and found.fresh:
@@ -169,7 +169,7 @@ def _lookup_durable(key: str, stale: bool, troubles: list[Reason]) -> Found | No
 def _read_one(wanted: Wanted) -> Found | None:
     if database.runs_here():
         return database.run(partial(_read_wanted, [wanted])).get(wanted)
-    return _gathering.look_up(wanted).result(database.READ_SECONDS)
+    return _gathering.look_up(wanted).result(_patience_for_one())
 
 
 def _read_before_asking(key: str) -> tuple[Found | Missing, int]:
@@ -199,9 +199,14 @@ def _lookup_many_durable(
     return attempt(Tier.DURABLE, "read", work, troubles, default={})
 
 
+def _patience_for_one() -> float:
+    """The hot tier is asked before, and given a copy behind."""
+    return max(database.READ_SECONDS, hot.patience())
+
+
 def _patience(keys: Collection[str]) -> float:
     """Many rows take a moment longer."""
-    return database.READ_SECONDS * (1 + len(keys) / KEYS_PER_QUERY)
+    return _patience_for_one() * (1 + len(keys) / KEYS_PER_QUERY)
 
 
 def _read(keys: Collection[str], stale: Collection[str]) -> dict[str, Found]:

@@ -16,7 +16,7 @@ import llmcache
 from llmcache.background import database
 from tests.benchmarks.rows import Bench
 
-MISSES = {"CACHE": "django-redis", "DATABASE": "postgres", "NAMESPACE": "misses"}
+MISSES = {"CACHE": "redis", "DATABASE": "postgres", "NAMESPACE": "misses"}
 CALLS = 40
 
 

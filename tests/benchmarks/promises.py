@@ -63,25 +63,25 @@ def more(one: str, other: str) -> Callable[[Named], float]:
 
 
 def slowest_peer(named: Named) -> float:
-    return min(times(peer, "django-redis")(named) for peer in REDIS_PEERS)
+    return min(times(peer, "from-redis")(named) for peer in REDIS_PEERS)
 
 
 def best_peer(named: Named) -> float:
     rates = {
         name: median(each.per_second[COROUTINES]) for name, each in named.items() if each.stills
     }
-    return rates["django-redis-async"] / max(rates[peer] for peer in ASYNC_PEERS)
+    return rates["from-redis-async"] / max(rates[peer] for peer in ASYNC_PEERS)
 
 
 def still(named: Named) -> float:
-    return median(named["django-redis-async"].stills) / 1e6
+    return median(named["from-redis-async"].stills) / 1e6
 
 
 PROMISES = (
-    Promise("`create`, Redis, to the raw `GET`", times("django-redis", "raw-get"), 1.6),
+    Promise("`create`, Redis, to the raw `GET`", times("from-redis", "raw-get"), 1.6),
     Promise(
         "instructor's AutoCache in process, to `create` from Redis",
-        times("auto-cache", "django-redis"),
+        times("auto-cache", "from-redis"),
         4,
         at_least=True,
     ),

@@ -101,7 +101,7 @@ def _lacking(need: Need) -> str | None:
     return need.available()
 
 
-@row("redis-py: `GET` of the same bytes", RedisServer, CACHE="django-redis")
+@row("redis-py: `GET` of the same bytes", RedisServer, CACHE="redis")
 def raw_get(bench: Bench) -> Ask:
     """The floor for every cache on Redis."""
     client = redis.Redis.from_url(bench.urls[RedisServer])
@@ -129,18 +129,18 @@ def dictionary(bench: Bench) -> Ask:
     return lambda: model.model_validate_json(answers[42, question.text])
 
 
-@row("llmcache: Redis, django-redis", RedisServer, tier="hot", CACHE="django-redis")
-def django_redis(bench: Bench) -> Ask:
+@row("llmcache: Redis", RedisServer, tier="hot", CACHE="redis")
+def from_redis(bench: Bench) -> Ask:
     return bench.asking(llmcache.from_provider)
 
 
-@row("llmcache: Redis, Django's RedisCache", RedisServer, tier="hot", CACHE="django")
-def django_redis_cache(bench: Bench) -> Ask:
+@row("llmcache: Redis, plain django-redis", RedisServer, tier="hot", CACHE="django-redis")
+def plain_django_redis(bench: Bench) -> Ask:
     return bench.asking(llmcache.from_provider)
 
 
-@row("llmcache: Redis, django-redis, async", RedisServer, tier="hot", CACHE="django-redis")
-def django_redis_async(bench: Bench) -> Ask:
+@row("llmcache: Redis, async", RedisServer, tier="hot", CACHE="redis")
+def from_redis_async(bench: Bench) -> Ask:
     return bench.asking(llmcache.from_provider, async_client=True)
 
 
@@ -170,18 +170,18 @@ def sqlite(bench: Bench) -> Ask:
     return bench.asking(llmcache.from_provider)
 
 
-@row("llmcache: local tier", RedisServer, tier="local", CACHE="django-redis", LOCAL_TTL=3600)
+@row("llmcache: local tier", RedisServer, tier="local", CACHE="redis", LOCAL_TTL=3600)
 def local(bench: Bench) -> Ask:
     return twice(bench.asking(llmcache.from_provider))
 
 
-@row("llmcache: local tier, async", RedisServer, tier="local", CACHE="django-redis", LOCAL_TTL=3600)
+@row("llmcache: local tier, async", RedisServer, tier="local", CACHE="redis", LOCAL_TTL=3600)
 def local_async(bench: Bench) -> Ask:
     twice(bench.asking(llmcache.from_provider))  # (the entry is the same)
     return bench.asking(llmcache.from_provider, async_client=True)
 
 
-@row("llmcache: `@cached`, Redis", RedisServer, tier="hot", CACHE="django-redis")
+@row("llmcache: `@cached`, Redis", RedisServer, tier="hot", CACHE="redis")
 def cached_redis(bench: Bench) -> Ask:
     return twice(decorated(bench, llmcache.cached))
 
@@ -190,7 +190,7 @@ def cached_redis(bench: Bench) -> Ask:
     "llmcache: `@cached`, local tier",
     RedisServer,
     tier="local",
-    CACHE="django-redis",
+    CACHE="redis",
     LOCAL_TTL=3600,
 )
 def cached_local(bench: Bench) -> Ask:

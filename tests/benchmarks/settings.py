@@ -87,14 +87,13 @@ def caches(urls: Urls) -> dict[str, Any]:
         return {"default": default}
     return {
         "default": default,
+        "redis": {
+            "BACKEND": "llmcache.backends.RedisCache",
+            "LOCATION": urls[RedisServer],
+        },
         "django-redis": {
             "BACKEND": "django_redis.cache.RedisCache",
             "LOCATION": urls[RedisServer],
             "OPTIONS": {"SERIALIZER": "llmcache.serializers.BytesSerializer"},
-        },
-        "django": {
-            "BACKEND": "django.core.cache.backends.redis.RedisCache",
-            "LOCATION": urls[RedisServer],
-            "OPTIONS": {"serializer": "llmcache.serializers.BytesSerializer"},
         },
     }

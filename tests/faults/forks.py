@@ -150,5 +150,5 @@ if __name__ == "__main__":
     from django.conf import settings
 
     django.setup()
-    settings.LLMCACHE = {"DATABASE": "postgres", "CACHE": "django-redis"}
+    settings.LLMCACHE = {"DATABASE": "postgres", "CACHE": "redis"}
     hit(sys.argv[1])

@@ -183,7 +183,7 @@ GUARDS: Final = (
     Guard(
         "the short timeout of the hot tier",
         "a Redis that hangs holds its callers up",
-        "llmcache/store/hot/backends.py",
+        "llmcache/backends/__init__.py",
         "SECONDS: Final = 0.1\n",
         "SECONDS: Final = 20.0\n",
         ("tests/store/hot/test_trouble.py::test_a_paused_server_keeps_nobody_waiting",),

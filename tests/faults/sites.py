@@ -48,4 +48,4 @@ def _hot(redis_url: str | None, directory: Path, **urls: str) -> tuple[str | Non
     environment = {"LLMCACHE_TEST_DIRECTORY": str(directory), **urls}
     if redis_url is None:
         return None, environment
-    return "django-redis", environment | {"LLMCACHE_TEST_REDIS": redis_url}
+    return "redis", environment | {"LLMCACHE_TEST_REDIS": redis_url}

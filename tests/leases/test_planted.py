@@ -8,7 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.utils import timezone
+from redis import Redis
 
 import llmcache
 from llmcache.breakers import is_up
@@ -29,7 +31,7 @@ KEY = "ab" * 32
 HOUR = 3600
 
 
-@pytest.fixture(params=backend_parameters(["default"], ["redis", "django-redis"]))
+@pytest.fixture(params=backend_parameters(["default"], ["redis", "django-redis", "django"]))
 def shared(request: pytest.FixtureRequest, settings: Any) -> Backend:
     """A hot tier that all share, and leases of one second there."""
     chosen = use_backend(request, settings, request.param)
@@ -43,10 +45,8 @@ def in_redis(plant: Callable[[Any, str], object]) -> Callable[[str], None]:
     def planted(key: str) -> None:
         cache = hot.backend()
         assert cache is not None
-        [pool] = cache.llmcache_pools  # type: ignore[attr-defined]
-        from redis import Redis
-
-        plant(Redis(connection_pool=pool), cache.make_key(in_hot_tier._lease(key)))
+        location = django_settings.CACHES["redis"]["LOCATION"]
+        plant(Redis.from_url(location), cache.make_key(in_hot_tier._lease(key)))
 
     return planted
 

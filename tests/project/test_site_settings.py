@@ -61,11 +61,13 @@ def test_one_sqlite_database():
     assert found["DATABASES"]["default"]["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
 
 
-def test_redis_never_unpickles():
+def test_redis():
     found = settings(REDIS_URL="redis://redis.example/1")
     hot = found["CACHES"][str(found["LLMCACHE"]["CACHE"])]
-    assert hot["LOCATION"] == "redis://redis.example/1"
-    assert hot["OPTIONS"]["SERIALIZER"] == "llmcache.serializers.BytesSerializer"
+    assert hot == {
+        "BACKEND": "llmcache.backends.RedisCache",
+        "LOCATION": "redis://redis.example/1",
+    }
     assert found["CELERY_BROKER_URL"] == "redis://redis.example/1"
 
 

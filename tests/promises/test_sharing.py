@@ -50,7 +50,7 @@ def test_processes_share_entries(model: StandIn, backend: Backend) -> None:
 @pytest.mark.parametrize(
     "backend",
     backend_parameters(["default", "postgres", "mariadb"], [None])
-    + backend_parameters(["postgres"], ["django-redis"]),
+    + backend_parameters(["postgres"], ["redis"]),
     indirect=True,
 )
 def test_processes_at_once(model: StandIn, backend: Backend) -> None:

@@ -33,7 +33,7 @@ def troubles() -> Iterator[list[tuple[str, str]]]:
     signals.tier_failed.disconnect(listen)
 
 
-@pytest.fixture(params=["redis", "django-redis"])
+@pytest.fixture(params=["redis", "django-redis", "django"])
 def redis(request: pytest.FixtureRequest, settings: Any) -> Iterator[RedisServer]:
     """A Redis of its own as the hot tier, which the test may stop."""
     require(RedisServer)

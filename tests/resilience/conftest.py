@@ -10,7 +10,7 @@ import pytest
 from tests.support.servers import RedisServer, require
 
 
-@pytest.fixture(params=["redis", "django-redis"])
+@pytest.fixture(params=["redis", "django-redis", "django"])
 def redis(
     request: pytest.FixtureRequest, settings: Any, transactional_db: None, _closed: None
 ) -> Iterator[RedisServer]:

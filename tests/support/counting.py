@@ -209,7 +209,7 @@ def _asking(base_url: str, alias: str) -> Callable[[str], object]:
     class Ticket(BaseModel):
         subject: str
 
-    settings.LLMCACHE = {"DATABASE": alias, "CACHE": "django-redis"}
+    settings.LLMCACHE = {"DATABASE": alias, "CACHE": "redis"}
     client: Any = llmcache.from_provider("openai/gpt-4.1-mini", api_key="k", base_url=base_url)
 
     def ask(question: str) -> object:

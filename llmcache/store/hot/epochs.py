@@ -42,7 +42,7 @@ from django.utils import timezone
 
 from llmcache.background import database, transactions
 from llmcache.background.forks import now_and_in_children
-from llmcache.breakers import Use, must_be_up
+from llmcache.breakers import CircuitOpen, Use, is_up, must_be_up
 from llmcache.conf import settings
 from llmcache.outcomes import Tier
 from llmcache.store import local
@@ -75,9 +75,11 @@ class Epoch:
     servers: Mapping[str, str] = field(default_factory=dict)
     earlier: tuple[tuple[str, float], ...] = ()
 
-    def name_of(self, key: str) -> str:
-        """What the copy of an entry is called."""
-        return copy_name(self.name, key)
+    #: What the copy of an entry is called, but for its key.
+    copies: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "copies", copy_name(self.name, ""))
 
     @property
     def living(self) -> list[str]:
@@ -106,21 +108,18 @@ def ensure() -> Epoch:
     return current or learn()
 
 
-def check(connection: Any) -> None:
-    """Make sure that the current epoch lists the server that `connection` was opened to.
+def check(connection: Any) -> Epoch:
+    """The current epoch, which lists the server that `connection` was opened to.
 
     Raises what Redis raises, what the database raises, or `EpochUnknown`.
     """
+    if not any(is_up(Tier.HOT, use) for use in Use):
+        raise CircuitOpen(Tier.HOT)  # (since the caller has begun to wait for a connection)
     address, identity = _address_of(connection), _identity_of(connection)
     epoch = current
     if epoch is None or epoch.servers.get(address) != identity:
         epoch = learn({address: identity})
-    connection.llmcache_epoch = epoch
-
-
-def is_checked(connection: Any) -> bool:
-    """Whether `connection` was checked in the current epoch."""
-    return current is not None and connection.llmcache_epoch is current
+    return epoch
 
 
 def learn(servers: Mapping[str, str] | None = None) -> Epoch:

@@ -7,67 +7,39 @@ Whatever asks the tier raises `CircuitOpen` while its circuit is.
 
 from __future__ import annotations
 
+import asyncio
 import math
-import threading
-from collections import defaultdict, deque
+import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from django.conf import settings as django_settings
-from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.db import DatabaseCache
-from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.filebased import FileBasedCache
-from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.memcached import BaseMemcachedCache
 
 from llmcache.background import database, transactions
-from llmcache.background.batching import Gathering
-from llmcache.background.forks import now_and_in_children
 from llmcache.breakers import State, Use, breakers, must_be_up
-from llmcache.conf import of_project, settings
+from llmcache.conf import settings
 from llmcache.outcomes import Tier
 from llmcache.resilience import recovery
-from llmcache.store.hot import backends, epochs, prefixes
-from llmcache.store.hot.backends import POOL_SECONDS
-from llmcache.store.hot.direct import direct_to
+from llmcache.store.hot import aliases, epochs, prefixes
 from llmcache.store.hot.epochs import Epoch
 
 if TYPE_CHECKING:
-    from llmcache.store.hot.getting import Direct
+    pass
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-# Copies on these would outlive an invalidation in another process, or never be there.
-PER_PROCESS: Final = (LocMemCache, DummyCache)
 
 # What is removed from these does not come back: they have no snapshots, and no replicas take over.
 FORGETFUL: Final = (DatabaseCache, FileBasedCache, BaseMemcachedCache)
 
 PROBE_SECONDS: Final = 10.0
-
-# So many threads read at the same moment, each for itself. Those beyond are read for together.
-READERS: Final = 12
-READ_AT_ONCE: Final = 100
-
-
-@dataclass(frozen=True, slots=True)
-class _Backend:
-    """What is known of an alias; `twin` None: the alias itself is used.
-
-    `direct`: a shorter way to read from the twin, where there is one.
-    """
-
-    params: object
-    twin: BaseCache | None
-    direct: Direct | None
-    is_per_process: bool
-    is_database: bool
 
 
 class WrongReply(Exception):
@@ -75,53 +47,52 @@ class WrongReply(Exception):
 
 
 def backend() -> BaseCache | None:
-    """The cache that holds the hot copies; None when none is configured, or it is per process.
-
-    Where there is one, it is a private twin of what the alias names (see `backends`).
-    """
-    alias = settings.cache
-    return None if alias is None else _cache(alias, _known(alias))
+    """The cache that holds the hot copies; None when none is configured, or it is per process."""
+    known = aliases.known()
+    return None if known is None else known.cache
 
 
 def read(key: str) -> bytes | None:
     """The sealed copy under `key`, or None."""
-    alias = settings.cache
-    if alias is None:
+    known = aliases.known()
+    if known is None:
         return None
-    known = _known(alias)
-    try:
-        turn = _readers.pop()
-    except IndexError:
-        must_be_up(Tier.HOT, Use.READ)
-        return _gathering.look_up(key).result(POOL_SECONDS)
-    try:
-        if known.direct is not None:
-            return _counted(Use.READ, known.direct.get, key)
-        return _read_through(_cache(alias, known), key)
-    finally:
-        _readers.append(turn)
+    now = epochs.current or epoch()
+    name = now.copies + key
+    if known.own is not None:
+        data = _counted(Use.READ, known.own.get, name)
+    else:
+        data = _asked(Use.READ, lambda cache: cache.get(name))
+    # (a connection that was opened for it may have found another server)
+    return data if isinstance(data, bytes) and epochs.current is now else None
 
 
 def ask(key: str) -> Awaitable[bytes | None] | None:
     """`read` on the running event loop; None where only a thread can do it."""
-    alias = settings.cache
-    direct = None if alias is None else _known(alias).direct
-    reply = None if direct is None else direct.ask_on_loop(key)
+    known, now = aliases.known(), epochs.current
+    if known is None or now is None or known.is_database:
+        return None
+    name = now.copies + key
+    if known.own is None:
+        future = asyncio.wrap_future(known.submit(lambda cache: cache.get(name)))
+        return _awaited(asyncio.wait_for(future, aliases.OTHERS_SECONDS))
+    reply = known.own.ask_on_loop(name)
     return None if reply is None else _awaited(reply)
 
 
-async def _awaited(reply: Awaitable[T]) -> T:
+async def _awaited(reply: Awaitable[Any]) -> bytes | None:
     its = breakers[Tier.HOT, Use.READ]
     mark = its.mark
-    result = await reply
+    data = await reply
     its.succeeded(mark)
-    return result
+    return data if isinstance(data, bytes) else None
 
 
 def epoch() -> Epoch:
     """The epoch of the copies. Raises what the tier raises, what the database raises."""
-    if epochs.current is None:
-        backends.connect(backend())
+    known = aliases.known()
+    if epochs.current is None and known is not None and known.own is not None:
+        known.own.connect()  # (so that the epoch lists its servers)
     return epochs.ensure()
 
 
@@ -132,10 +103,10 @@ def write(key: str, data: bytes, fresh_for: float | None) -> None:
 
 def read_many(keys: Collection[str]) -> dict[str, bytes]:
     """The sealed copies that are there, in one round trip."""
-    if backend() is None or not keys:
+    if aliases.known() is None or not keys:
         return {}
     now = epoch()
-    names = {now.name_of(key): key for key in keys}
+    names = {now.copies + key: key for key in keys}
     found = values(names)
     return {names[name]: data for name, data in found.items() if epochs.current is now}
 
@@ -145,17 +116,25 @@ def write_many(copies: Mapping[str, tuple[bytes, float | None]], now: Epoch | No
 
     One round trip for all that stay equally long, as most do: for ``HOT_TTL``.
     """
-    cache = backend()
-    if cache is None:
+    if aliases.known() is None:
         return
     now = now or epoch()
     by_timeout: defaultdict[int, dict[str, bytes]] = defaultdict(dict)
     for key, (data, fresh_for) in copies.items():
-        by_timeout[_whole(_bounded(fresh_for))][now.name_of(key)] = data
+        by_timeout[_whole(_bounded(fresh_for))][now.copies + key] = data
     for timeout, named in by_timeout.items():
-        refused = _placed(cache, Use.WRITE, partial(cache.set_many, named, timeout))
+        refused = _asked(Use.WRITE, partial(_set_many, named, timeout, time.monotonic()))
         # What is still there of these is of older answers.
         drop(refused or ())
+
+
+def _set_many(
+    named: dict[str, bytes], timeout: int, began: float, cache: BaseCache
+) -> list[str] | None:
+    refused = cache.set_many(named, timeout)
+    if not aliases.is_own(cache) and time.monotonic() - began > aliases.OTHERS_SECONDS:
+        cache.delete_many(list(named))  # (nobody waits any more: these may have been invalidated)
+    return refused
 
 
 def delete(keys: Collection[str], living: Collection[str] | None = None) -> None:
@@ -163,7 +142,7 @@ def delete(keys: Collection[str], living: Collection[str] | None = None) -> None
 
     None: those that the database knows of.
     """
-    if backend() is None or not keys:
+    if aliases.known() is None or not keys:
         return
     if living is None:
         living = epochs.living()
@@ -188,41 +167,29 @@ def delete_all() -> None:
 
 def add(name: str, token: bytes, seconds: float) -> bool:
     """Keep `token` under `name` for `seconds`, unless something is there; whether it was kept."""
-    cache = backend()
-    if cache is None:
-        return False
-    return bool(_placed(cache, Use.WRITE, lambda: cache.add(name, token, _whole(seconds))))
+    return bool(_asked(Use.WRITE, lambda cache: cache.add(name, token, _whole(seconds))))
 
 
 def put(name: str, value: bytes, seconds: float) -> None:
     """Keep `value` under `name` for `seconds`."""
-    cache = backend()
-    if cache is not None:
-        _placed(cache, Use.WRITE, lambda: cache.set(name, value, _whole(seconds)))
+    _asked(Use.WRITE, lambda cache: cache.set(name, value, _whole(seconds)))
 
 
 def values(names: Collection[str]) -> dict[str, bytes]:
     """What is there under `names`, in one round trip."""
-    cache = backend()
-    if cache is None or not names:
-        return {}
-    found = _placed(cache, Use.READ, lambda: cache.get_many(list(names)))
-    return {name: value for name, value in found.items() if isinstance(value, bytes)}
+    found = _asked(Use.READ, lambda cache: cache.get_many(list(names))) if names else None
+    return {name: value for name, value in (found or {}).items() if isinstance(value, bytes)}
 
 
 def touch(name: str, seconds: float) -> bool:
     """Keep what is under `name` for `seconds` from now; whether something is there."""
-    cache = backend()
-    if cache is None:
-        return False
-    return bool(_placed(cache, Use.WRITE, lambda: cache.touch(name, _whole(seconds))))
+    return bool(_asked(Use.WRITE, lambda cache: cache.touch(name, _whole(seconds))))
 
 
 def drop(names: Collection[str]) -> None:
     """Remove what is under `names`."""
-    cache = backend()
-    if cache is not None and names:
-        _placed(cache, Use.WRITE, lambda: cache.delete_many(list(names)))
+    if names:
+        _asked(Use.WRITE, lambda cache: cache.delete_many(list(names)))
 
 
 def probe_reading() -> None:
@@ -241,79 +208,41 @@ def probe() -> None:
 
 def may_bring_back() -> bool:
     """Whether a server may come back with what was removed, and nobody would notice."""
-    cache = backend()
-    if cache is None or isinstance(cache, FORGETFUL):
+    known = aliases.known()
+    if known is None or (isinstance(known.cache, FORGETFUL) and not _fails_over(known.cache)):
         return False
-    return epochs.hides_servers() or not backends.is_checked(cache)
+    return known.own is None or epochs.hides_servers()
+
+
+def _fails_over(cache: BaseCache) -> bool:
+    """Whether another server may be asked in the place of one that fails, and is back later."""
+    return isinstance(cache, BaseMemcachedCache) and len(list(cache.client_servers)) > 1
+
+
+def patience() -> float:
+    """So many seconds the tier may take for one question."""
+    with suppress(Exception):  # (what is wrong with the settings is told when it is asked)
+        known = aliases.known()
+        if known is not None and not known.is_database:
+            return aliases.OTHERS_SECONDS if known.own is None else known.own.patience
+    return database.READ_SECONDS
 
 
 def is_shared() -> bool:
     """Whether all processes see one hot tier that is quick: not Django's database cache."""
-    alias = settings.cache
-    if alias is None:
-        return False
-    known = _known(alias)
-    return not (known.is_per_process or known.is_database)
+    known = aliases.known()
+    return known is not None and not known.is_database
 
 
 def is_in_database() -> bool:
     """Whether the copies are rows of Django's database cache."""
-    alias = settings.cache
-    return alias is not None and _known(alias).is_database
+    known = aliases.known()
+    return known is not None and known.is_database
 
 
 def is_locked() -> bool:
     """Whether writing a copy would wait for the caller's own transaction (SQLite)."""
     return is_in_database() and transactions.caller_is_the_writer()
-
-
-def _read_through(cache: BaseCache | None, key: str) -> bytes | None:
-    if cache is None:
-        return None
-    now = epoch()
-    data = _placed(cache, Use.READ, lambda: cache.get(now.name_of(key)))
-    # (a connection that was opened for it may have found another server)
-    return data if isinstance(data, bytes) and epochs.current is now else None
-
-
-def _cache(alias: str, known: _Backend) -> BaseCache | None:
-    if known.twin is not None:
-        return known.twin
-    return None if known.is_per_process else caches[alias]
-
-
-def _known(alias: str) -> _Backend:
-    known = _backends.get(alias)
-    # Settings that were overridden are other objects.
-    if known is not None and known.params is of_project("CACHES").get(alias):
-        return known
-    with _lock:
-        known = _backends.get(alias)
-        if known is None or known.params is not django_settings.CACHES.get(alias):
-            _forget(alias)
-            known = _backends[alias] = _look_at(alias)
-        return known
-
-
-def _look_at(alias: str) -> _Backend:
-    cache = caches[alias]
-    params: dict[str, Any] = django_settings.CACHES[alias]
-    twin = backends.twin_of(params)
-    return _Backend(
-        params,
-        twin,
-        direct_to(twin) if twin is not None else None,
-        isinstance(cache, PER_PROCESS),
-        isinstance(cache, DatabaseCache),
-    )
-
-
-def _forget(alias: str) -> None:
-    old = _backends.pop(alias, None)
-    if old is not None and old.direct is not None:
-        old.direct.close()
-    if old is not None and old.twin is not None:
-        backends.close(old.twin)
 
 
 def _bounded(fresh_for: float | None) -> float:
@@ -325,12 +254,10 @@ def _whole(seconds: float) -> int:
     return math.ceil(seconds)
 
 
-def _placed(cache: BaseCache, use: Use, work: Callable[[], T]) -> T:
-    # Django's database cache asks a database as well, and may not do so in the caller's
-    # transaction either.
-    if isinstance(cache, DatabaseCache):
-        return _counted(use, lambda: database.run(work))
-    return _counted(use, work)
+def _asked(use: Use, work: Callable[[BaseCache], T]) -> T | None:
+    """What `work` does with the cache; None where there is none."""
+    known = aliases.known()
+    return None if known is None else _counted(use, known.run, work)
 
 
 def _counted(use: Use, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -343,19 +270,6 @@ def _counted(use: Use, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
     its.succeeded(mark)
     return result
 
-
-def _start_anew() -> None:
-    """At the start, and in a forked child: no connection is used on both sides of a fork."""
-    global _backends, _lock, _readers
-    _backends, _lock, _readers = {}, threading.Lock(), deque(range(READERS))
-    _gathering.start_anew()
-
-
-_backends: dict[str, _Backend]
-_lock: threading.Lock
-_readers: deque[int]
-_gathering: Final = Gathering(read_many, database.run_behind, READ_AT_ONCE)
-now_and_in_children(_start_anew)
 
 recovery.tried_by(Tier.HOT, Use.READ, probe_reading)
 recovery.tried_by(Tier.HOT, Use.WRITE, probe)

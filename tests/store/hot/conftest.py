@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.backends import (
-    DJANGO_REDIS,
-)
+from tests.support.backends import OWN, parameters
 from tests.support.servers import RedisServer, require
 
 
@@ -34,13 +32,10 @@ def _all_is_well(request: pytest.FixtureRequest) -> Iterator[None]:
 def use(settings: Any, redis: RedisServer) -> Callable[..., None]:
     """Make the alias ``hot`` of these parameters the hot tier."""
 
-    def use_alias(backend_path: str, options: dict[str, Any] | None = None, **more: Any) -> None:
-        name = "SERIALIZER" if backend_path == DJANGO_REDIS else "serializer"
-        params: dict[str, Any] = {
-            "BACKEND": backend_path,
-            "LOCATION": redis.url,
-            "OPTIONS": {name: "llmcache.serializers.BytesSerializer", **(options or {})},
-        }
+    def use_alias(
+        backend_path: str = OWN, options: dict[str, Any] | None = None, **more: Any
+    ) -> None:
+        params = parameters(backend_path, redis.url, **(options or {}))
         settings.CACHES = {**settings.CACHES, "hot": params | more}
         settings.LLMCACHE = {"CACHE": "hot"}
 

@@ -1,4 +1,4 @@
-"""The private twins of the cache backends: the same server, and timeouts of their own."""
+"""The backend of llmcache, and the alias that names it."""
 
 from __future__ import annotations
 
@@ -9,208 +9,137 @@ from typing import Any
 
 import pytest
 from django.core.cache import caches
-from django_redis.pool import ConnectionFactory  # type: ignore[import-untyped]
-from redis import BlockingConnectionPool, Redis
+from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from llmcache.backends.pool import CONNECTIONS
 from llmcache.breakers import NoneIsFree
-from llmcache.store.hot import backends, epochs
+from llmcache.store.hot import epochs
 from llmcache.store.hot import tier as hot
-from tests.support.backends import (
-    DJANGO_REDIS,
-    REDIS,
-    both,
-)
+from tests.support.copies import pool
+from tests.support.patience import BOUND, KEY, seconds_to_fail
 from tests.support.servers import RedisServer
-from tests.support.twins import BOUND, KEY, pools, seconds_to_fail
 
 pytestmark = pytest.mark.django_db
 
 
 def connection() -> Any:
     """One as the hot tier would open it."""
-    hot.read(KEY)
-    return pools()[0].make_connection()
+    return pool().make_connection()
 
 
 def timeouts(options: dict[str, Any]) -> tuple[float, float]:
     return options["socket_timeout"], options["socket_connect_timeout"]
 
 
-# The twin and the alias
+# The backend and the alias
 
 
 def own_names(key: str, prefix: str, version: int) -> str:
     return f"{version}/{prefix}/{key}"
 
 
-@both
-def test_both_have_the_same_keys(
-    use: Callable[..., None], redis: RedisServer, backend_path: str
+def test_what_the_alias_is_asked_is_what_the_tier_has(
+    use: Callable[..., None], redis: RedisServer
 ) -> None:
-    use(backend_path, KEY_PREFIX="site", VERSION=3, KEY_FUNCTION=f"{__name__}.own_names")
+    use(KEY_PREFIX="site", VERSION=3, KEY_FUNCTION=f"{__name__}.own_names")
     hot.write(KEY, b"copy", None)
-    name = epochs.ensure().name_of(KEY)
+    name = epochs.ensure().copies + KEY
     assert caches["hot"].get(name) == b"copy"
     with Redis.from_url(redis.url) as client:
         assert client.exists(f"3/site/{name}")
+    caches["hot"].clear()
+    assert hot.read(KEY) is None
 
 
-@both
-def test_the_alias_stays_as_it_is(use: Callable[..., None], backend_path: str) -> None:
-    use(backend_path)
-    hot.read(KEY)
-    caches["hot"].get(KEY)
-    theirs = _pool_of(caches["hot"])
-    assert theirs not in pools()
-    assert _timeouts_of(theirs) == (5, 5)
-    assert timeouts(pools()[0].connection_kwargs) == (0.1, 0.1)
+async def test_the_alias_can_be_awaited(use: Callable[..., None]) -> None:
+    use()
+    await caches["hot"].aset("name", b"7", 60)
+    assert await caches["hot"].aget("name") == b"7"
+    assert await caches["hot"].aget("name", version=2) is None
+    assert await caches["hot"].aget_many(["name", "other"]) == {"name": b"7"}
 
 
-@pytest.mark.parametrize(
-    ("backend_path", "join"),
-    [
-        (REDIS, list),
-        (REDIS, ",".join),
-        (REDIS, ";".join),
-        (DJANGO_REDIS, list),
-        (DJANGO_REDIS, ",".join),
-    ],
-)
+@pytest.mark.parametrize("value", ["text", 7, None, {"a": 1}])
+def test_only_bytes_are_kept(use: Callable[..., None], value: object) -> None:
+    use(options={"SERIALIZER": "django_redis.serializers.pickle.PickleSerializer"})
+    with pytest.raises(TypeError, match="stores bytes"):
+        caches["hot"].set("name", value)
+
+
+@pytest.mark.parametrize("value", [b"7", b"", b"\x80\x04K\x01."], ids=["number", "none", "pickle"])
+def test_bytes_come_back_as_they_are(use: Callable[..., None], value: bytes) -> None:
+    """(django-redis makes numbers of what looks like one.)"""
+    use()
+    hot.put("name", value, 60)
+    assert hot.values(["name"]) == {"name": value}
+    assert caches["hot"].get("name") == value
+
+
+@pytest.mark.parametrize("join", [list, ",".join])
 def test_reads_go_where_was_written(
-    use: Callable[..., None], redis: RedisServer, backend_path: str, join: Callable[..., Any]
+    use: Callable[..., None], redis: RedisServer, join: Callable[..., Any]
 ) -> None:
     """The second location is in the place of a replica that lags: it has nothing yet."""
-    use(backend_path, LOCATION=join([redis.url, redis.url.replace("/0", "/7")]))
+    use(LOCATION=join([redis.url, redis.url.replace("/0", "/7")]))
     hot.write(KEY, b"copy", None)
     assert hot.read(KEY) == b"copy"
     assert hot.read_many([KEY]) == {KEY: b"copy"}
     hot.delete([KEY])
 
 
-@both
-def test_two_aliases_with_one_url_have_their_own_timeouts(
-    use: Callable[..., None], redis: RedisServer, settings: Any, backend_path: str
-) -> None:
-    """django-redis keeps one pool for both."""
-    use(backend_path, LOCATION=redis.url.replace("/0", "/5"))
-    slow = {**settings.CACHES["hot"]}
-    names = ("SOCKET_TIMEOUT", "SOCKET_CONNECT_TIMEOUT")
-    if backend_path == REDIS:
-        names = ("socket_timeout", "socket_connect_timeout")
-    slow["OPTIONS"] = slow["OPTIONS"] | dict.fromkeys(names, 7)
-    settings.CACHES = {**settings.CACHES, "slow": slow}
-    caches["slow"].get(KEY)
-    hot.read(KEY)
-    assert timeouts(pools()[0].connection_kwargs) == (0.1, 0.1)
-    assert timeouts(_pool_of(caches["slow"]).connection_kwargs) == (7, 7)
-
-    settings.LLMCACHE = {"CACHE": "slow"}
-    hot.read(KEY)
-    assert timeouts(pools()[0].connection_kwargs) == (0.1, 0.1)
+def test_timeouts_are_short_unless_it_is_said(use: Callable[..., None], redis: RedisServer) -> None:
+    use()
+    assert timeouts(pool().connection_kwargs) == (0.1, 0.1)
+    # (of an alias with the same URL)
+    use(options={"SOCKET_TIMEOUT": 0.7, "SOCKET_CONNECT_TIMEOUT": 0.02})
+    assert timeouts(pool().connection_kwargs) == (0.7, 0.02)
+    assert hot.patience() == pytest.approx(2.82)
+    use(LOCATION=f"{redis.url}?socket_timeout=0.9&socket_connect_timeout=0.01")
+    assert timeouts(pool().connection_kwargs) == (0.9, 0.01)
+    assert hot.patience() == pytest.approx(3.61)
 
 
-def _pool_of(cache: Any) -> Any:
-    client = cache.client if hasattr(cache, "client") else cache._cache
-    return getattr(client.get_client(write=False), "connection_pool")  # noqa: B009
-
-
-def _timeouts_of(pool: Any) -> tuple[float, float]:
-    made = pool.make_connection()
-    return made.socket_timeout, made.socket_connect_timeout
-
-
-@pytest.mark.parametrize(
-    ("backend_path", "options"),
-    [
-        (REDIS, {"socket_timeout": 0.02, "socket_connect_timeout": 0.03}),
-        (DJANGO_REDIS, {"SOCKET_TIMEOUT": 0.02, "SOCKET_CONNECT_TIMEOUT": 0.03}),
-    ],
-    ids=["redis", "django-redis"],
-)
-def test_shorter_timeouts_stay(
-    use: Callable[..., None], backend_path: str, options: dict[str, float]
-) -> None:
-    use(backend_path, options)
-    assert _timeouts_of(_pool_of(hot.backend())) == (0.02, 0.03)
-
-
-@both
-def test_timeouts_in_the_url_are_bounded_too(
-    use: Callable[..., None], redis: RedisServer, backend_path: str
-) -> None:
-    use(backend_path, LOCATION=f"{redis.url}?socket_timeout=9&socket_connect_timeout=0.01")
-    assert _timeouts_of(_pool_of(hot.backend())) == (0.1, 0.01)
-
-
-RETRIES = {"retry": Retry(NoBackoff(), 5), "retry_on_timeout": True, "retry_on_error": [OSError]}
-
-
-@pytest.mark.parametrize(
-    ("backend_path", "options"),
-    [(REDIS, RETRIES), (DJANGO_REDIS, {"CONNECTION_POOL_KWARGS": RETRIES}), (REDIS, {})],
-    ids=["redis", "django-redis", "as they come"],
-)
-def test_nothing_is_tried_again(
-    use: Callable[..., None], backend_path: str, options: dict[str, Any]
-) -> None:
-    use(backend_path, options)
+def test_nothing_is_tried_again(use: Callable[..., None]) -> None:
+    retries = {"retry": Retry(NoBackoff(), 5), "retry_on_timeout": True}
+    use(options={"CONNECTION_POOL_KWARGS": retries | {"retry_on_error": [OSError]}})
     assert connection().retry.get_retries() == 0
 
 
-@pytest.mark.parametrize(
-    ("backend_path", "options"),
-    [
-        (REDIS, {"pool_class": "redis.BlockingConnectionPool", "max_connections": 1}),
-        (REDIS, {"pool_class": BlockingConnectionPool, "max_connections": 1}),
-        (
-            DJANGO_REDIS,
-            {
-                "CONNECTION_POOL_CLASS": "redis.BlockingConnectionPool",
-                "CONNECTION_POOL_KWARGS": {"max_connections": 1, "timeout": 30},
-            },
-        ),
-    ],
-    ids=["redis", "redis by class", "django-redis"],
-)
-def test_nobody_waits_long_for_a_connection(
-    use: Callable[..., None], backend_path: str, options: dict[str, Any]
-) -> None:
-    use(backend_path, options)
+def test_nobody_waits_long_for_a_connection(use: Callable[..., None]) -> None:
+    use(options={"CONNECTION_POOL_KWARGS": {"max_connections": 1, "timeout": 0.2}})
     hot.read(KEY)
-    taken = pools()[0].get_connection()
-    with pytest.raises(NoneIsFree):
-        hot.read(KEY)
-    pools()[0].release(taken)
+    taken = pool().get_connection()
+    for work in (lambda: hot.read(KEY), lambda: hot.write(KEY, b"copy", None)):
+        with pytest.raises(NoneIsFree):
+            work()
+    pool().release(taken)
     assert hot.read(KEY) is None
 
 
-@pytest.mark.parametrize(
-    ("backend_path", "options"),
-    [
-        (REDIS, {"socket_conect_timeout": 1}),
-        (REDIS, {"socket_conect_timeout": 1, "pool_class": "redis.BlockingConnectionPool"}),
-        (DJANGO_REDIS, {"CONNECTION_POOL_KWARGS": {"socket_conect_timeout": 1}}),
-    ],
-    ids=["redis", "redis by class", "django-redis"],
-)
-def test_an_unknown_option_is_the_same_error_each_time(
-    use: Callable[..., None], backend_path: str, options: dict[str, Any]
-) -> None:
+def test_who_waits_is_given_what_another_one_releases(use: Callable[..., None]) -> None:
+    use(options={"CONNECTION_POOL_KWARGS": {"max_connections": 2, "timeout": 30}})
+    hot.write(KEY, b"copy", None)
+    taken = [pool().get_connection() for _ in range(2)]
+    with ThreadPoolExecutor(8) as executor:
+        reading = [executor.submit(hot.read, KEY) for _ in range(8)]
+        for each_taken in taken:
+            pool().release(each_taken)
+        assert {future.result(10) for future in reading} == {b"copy"}
+
+
+def test_an_unknown_option_is_the_same_error_each_time(use: Callable[..., None]) -> None:
     """Each connection that could not be made took a place in the pool along."""
-    use(backend_path, options)
-    for _ in range(backends.CONNECTIONS + 20):
+    use(options={"CONNECTION_POOL_KWARGS": {"socket_conect_timeout": 1}})
+    for _ in range(CONNECTIONS + 20):
         with pytest.raises(TypeError, match="socket_conect_timeout"):
             hot.read(KEY)
 
 
-@both
-def test_a_process_of_many_threads_has_connections_for_all(
-    use: Callable[..., None], backend_path: str
-) -> None:
+def test_a_process_of_many_threads_has_connections_for_all(use: Callable[..., None]) -> None:
     """redis-py would refuse the hundred and first; here they take turns, and do not storm."""
-    use(backend_path)
+    use()
     hot.write(KEY, b"for all", None)
     start = threading.Barrier(threads := 200)
 
@@ -220,35 +149,7 @@ def test_a_process_of_many_threads_has_connections_for_all(
 
     with ThreadPoolExecutor(threads) as executor:
         assert set(executor.map(read, range(threads))) == {b"for all"}
-    assert len(pools()[0]._connections) <= backends.CONNECTIONS
-
-
-def test_a_limit_of_their_own_stays(use: Callable[..., None]) -> None:
-    use(REDIS, {"max_connections": 7})
-    hot.read(KEY)
-    assert pools()[0].max_connections == 7
-
-
-def test_a_connection_factory_of_their_own_is_used(use: Callable[..., None]) -> None:
-    use(DJANGO_REDIS, {"CONNECTION_FACTORY": f"{__name__}.OwnFactory"})
-    hot.read(KEY)
-    assert _timeouts_of(pools()[0]) == (0.1, 0.1)
-    assert connection().client_name == "theirs"
-
-
-def test_a_connection_factory_for_all_aliases_is_used(
-    use: Callable[..., None], settings: Any
-) -> None:
-    settings.DJANGO_REDIS_CONNECTION_FACTORY = f"{__name__}.OwnFactory"
-    use(DJANGO_REDIS)
-    assert connection().client_name == "theirs"
-
-
-class OwnFactory(ConnectionFactory):  # type: ignore[misc]
-    """One that gives each connection a name."""
-
-    def make_connection_params(self, url: str) -> Any:
-        return super().make_connection_params(url) | {"client_name": "theirs"}
+    assert len(pool()._available_connections) <= CONNECTIONS
 
 
 @pytest.mark.parametrize("everywhere", [True, False])
@@ -257,37 +158,16 @@ def test_what_fails_is_not_ignored(
 ) -> None:
     """django-redis would let a failed delete look done."""
     settings.DJANGO_REDIS_IGNORE_EXCEPTIONS = everywhere
-    use(DJANGO_REDIS, {} if everywhere else {"IGNORE_EXCEPTIONS": True})
+    use(options={} if everywhere else {"IGNORE_EXCEPTIONS": True})
     redis.stop()
     for work in (lambda: hot.delete([KEY]), lambda: hot.read(KEY), lambda: hot.read_many([KEY])):
         assert seconds_to_fail(work) < BOUND
 
 
-def test_sentinels_are_asked_briefly_and_once(use: Callable[..., None]) -> None:
-    use(
-        DJANGO_REDIS,
-        {
-            "CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory",
-            "SENTINELS": [("127.0.0.1", 1)],
-            "CLIENT_CLASS": "django_redis.client.SentinelClient",
-        },
-        LOCATION="redis://service/0",
-    )
+def test_sentinels_are_asked_briefly_and_for_the_primary(use: Callable[..., None]) -> None:
+    use(options={"SENTINELS": [("127.0.0.1", 1)]}, LOCATION="redis://service/0")
     assert seconds_to_fail(lambda: hot.read(KEY)) < BOUND
-    [sentinel] = pools()[0].sentinel_manager.sentinels
+    [sentinel] = pool().sentinel_manager.sentinels
     assert timeouts(sentinel.connection_pool.connection_kwargs) == (0.1, 0.1)
     assert sentinel.get_retry().get_retries() == 0
-
-
-def test_sentinels_are_asked_for_the_primary_alone(use: Callable[..., None]) -> None:
-    """Of one location that client makes two: to write to the primary, and read from a replica."""
-    use(
-        DJANGO_REDIS,
-        {
-            "CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory",
-            "SENTINELS": [("127.0.0.1", 1)],
-            "CLIENT_CLASS": "django_redis.client.SentinelClient",
-        },
-        LOCATION="redis://service/0",
-    )
-    assert _pool_of(hot.backend()).is_master
+    assert pool().is_master

@@ -1,4 +1,4 @@
-"""A Redis Cluster as the hot tier, by django-redis with the client of redis-py."""
+"""A Redis Cluster as the hot tier."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import llmcache
 from llmcache import breakers, store
 from llmcache.models import CacheEntry
 from llmcache.outcomes import Tier
-from llmcache.store.hot import backends, epochs
+from llmcache.store.hot import epochs
 from llmcache.store.hot import tier as hot
 from llmcache.store.records import Found
 from llmcache.store.rows import late_answers
 from project.standin.server import StandIn
-from tests.support.backends import DJANGO_REDIS, use
+from tests.support.backends import DJANGO_REDIS, OWN, use
 from tests.support.clients import CALL, make_client
 from tests.support.entries import draft
 from tests.support.servers import ClusterNode, join_cluster, require
@@ -60,7 +60,7 @@ def nodes(cluster: list[ClusterNode], settings: Any) -> list[ClusterNode]:
 
 def use_cluster(settings: Any, nodes: list[ClusterNode]) -> None:
     urls = ",".join(node.url for node in nodes)
-    use(settings, DJANGO_REDIS, urls, REDIS_CLIENT_CLASS="redis.cluster.RedisCluster")
+    use(settings, OWN, urls, REDIS_CLIENT_CLASS="redis.cluster.RedisCluster")
 
 
 def operator(node: ClusterNode) -> Any:
@@ -140,7 +140,8 @@ def test_what_moves_to_another_node_meanwhile_is_removed(
     """From a node that is not looked at yet, to one that was."""
     fill()
     CacheEntry.objects.all()._raw_delete("default")
-    first, *_, last = backends.pools_of(hot.backend())  # type: ignore[arg-type]
+    cache: Any = hot.backend()
+    first, *_, last = cache.pools()
     asked: list[Any] = []
     source, target = (Redis(connection_pool=pool) for pool in (last, first))
     name = source.scan(count=1000)[1][0]
@@ -243,14 +244,14 @@ def test_a_client_that_nobody_told_of_could_bring_copies_back(
 def test_the_check_asks_no_node(settings: Any) -> None:
     use(
         settings,
-        DJANGO_REDIS,
+        OWN,
         "redis://192.0.2.1:7000",
         REDIS_CLIENT_CLASS="redis.cluster.RedisCluster",
     )
     assert not [each for each in run_checks() if each.id == "llmcache.E007"]
     use(
         settings,
-        DJANGO_REDIS,
+        OWN,
         "redis://192.0.2.1:7000?unknown=1",
         REDIS_CLIENT_CLASS="redis.cluster.RedisCluster",
     )

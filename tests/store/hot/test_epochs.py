@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.core.cache.backends.redis import RedisCache, RedisCacheClient
 from django.db import connections, transaction
 from redis import Redis
 
@@ -17,12 +16,12 @@ import llmcache
 from llmcache import breakers, store
 from llmcache.models import Epoch
 from llmcache.outcomes import Tier
-from llmcache.store.hot import backends, epochs
+from llmcache.store.hot import aliases, epochs
 from llmcache.store.hot import tier as hot
 from llmcache.store.records import Found
 from llmcache.store.rows import late_answers
 from project.standin.server import StandIn
-from tests.support.backends import DJANGO_REDIS, REDIS, unreachable, use
+from tests.support.backends import DJANGO_REDIS, OWN, REDIS, unreachable, use
 from tests.support.clients import CALL, make_client
 from tests.support.entries import draft
 from tests.support.returns import KEYS, fill, tier
@@ -30,19 +29,6 @@ from tests.support.servers import RedisServer, require
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.redis, pytest.mark.django_db(transaction=True)]
-
-
-class OwnClient(RedisCacheClient):
-    """One that opens connections past its pool, as a client of a cluster does."""
-
-    def get_client(self, key: Any = None, *, write: bool = False) -> Any:
-        return Redis.from_url(self._servers[0])  # type: ignore[attr-defined]
-
-
-class OwnCache(RedisCache):
-    def __init__(self, server: Any, params: dict[str, Any]) -> None:
-        super().__init__(server, params)
-        self._class = OwnClient
 
 
 class Lasting(RedisServer):
@@ -56,12 +42,12 @@ class Lasting(RedisServer):
         return Redis.from_url(self.url)
 
 
-@pytest.fixture(params=[REDIS, DJANGO_REDIS], ids=["redis", "django-redis"])
-def server(request: pytest.FixtureRequest, settings: Any) -> Iterator[Lasting]:
+@pytest.fixture
+def server(settings: Any) -> Iterator[Lasting]:
     """The hot tier on a server of one's own."""
     require(RedisServer)
     with Lasting("--save", "3600 1000000") as redis:
-        use(settings, request.param, redis.url)
+        use(settings, OWN, redis.url)
         yield redis
 
 
@@ -106,7 +92,7 @@ def test_nor_to_a_coroutine(server: Lasting) -> None:
 
 
 @pytest.mark.usefixtures("server")
-def test_a_line_of_an_earlier_epoch_is_not_used_on_a_loop() -> None:
+def test_a_connection_of_an_earlier_epoch_is_not_used_on_a_loop() -> None:
     async def look() -> list[Tier | None]:
         before = await atier()
         epochs.learn({"another:6379": "a server that came back"})
@@ -140,7 +126,7 @@ def test_another_process_that_knows_the_old_epoch_reads_no_old_copy(server: Last
     """It has not heard of the restart, nor of the new epoch that this process has begun."""
     fill()
     server.operator().save()
-    old, lines = epochs.current, hot._known("hot")
+    old, connections_of_old = epochs.current, hot.backend()
     assert tier() is Tier.HOT
     llmcache.invalidate(keys=KEYS)
     server.restart()
@@ -150,8 +136,8 @@ def test_another_process_that_knows_the_old_epoch_reads_no_old_copy(server: Last
     assert new is not None
     assert old.name != new.name
     epochs.current = old  # (as it is in that process, whose connections have broken)
-    hot._backends.clear()
-    assert hot._known("hot") is not lines
+    aliases._aliases.clear()
+    assert hot.backend() is not connections_of_old
     assert tier() is None
     assert epochs.current.name == new.name
 
@@ -182,7 +168,7 @@ def test_an_invalidation_reaches_the_copies_of_who_is_late(server: Lasting) -> N
     llmcache.invalidate(keys=KEYS)
     cache = hot.backend()
     assert cache is not None
-    assert cache.get_many([old.name_of(key) for key in KEYS]) == {}
+    assert cache.get_many([old.copies + key for key in KEYS]) == {}
 
 
 def test_who_is_late_makes_no_copies(server: Lasting) -> None:
@@ -194,7 +180,7 @@ def test_who_is_late_makes_no_copies(server: Lasting) -> None:
     assert tier() is Tier.DURABLE
     cache = hot.backend()
     assert cache is not None
-    assert cache.get_many([old.name_of(key) for key in KEYS]) == {}
+    assert cache.get_many([old.copies + key for key in KEYS]) == {}
     assert epochs.ensure().name != old.name
     assert [tier(), tier()] == [Tier.DURABLE, Tier.HOT]
 
@@ -214,7 +200,7 @@ def test_a_row_that_is_lost_is_made_anew(server: Lasting) -> None:
 def test_a_replica_that_takes_over_without_the_last_removals(settings: Any) -> None:
     require(RedisServer)
     with Lasting() as first, Lasting("--replicaof", "127.0.0.1", str(first.port)) as second:
-        use(settings, REDIS, first.url)
+        use(settings, OWN, first.url)
         fill()
         wait_until(lambda: second.operator().dbsize() >= len(KEYS))
         second.operator().replicaof("no", "one")
@@ -251,12 +237,11 @@ def test_within_a_transaction_nobody_waits_for_a_new_epoch(server: Lasting) -> N
     assert tier() is None
 
 
-@pytest.mark.parametrize("backend_path", [REDIS, DJANGO_REDIS], ids=["redis", "django-redis"])
-def test_a_server_that_does_not_say_who_it_is(settings: Any, backend_path: str) -> None:
+def test_a_server_that_does_not_say_who_it_is(settings: Any) -> None:
     """It could come back unnoticed: whatever is invalidated is pending for as long as a copy."""
     require(RedisServer)
     with RedisServer("--rename-command", "INFO", "") as redis:
-        use(settings, backend_path, redis.url)
+        use(settings, OWN, redis.url)
         fill()
         assert tier() is Tier.HOT
         result = llmcache.invalidate(keys=KEYS[:1])
@@ -266,10 +251,11 @@ def test_a_server_that_does_not_say_who_it_is(settings: Any, backend_path: str) 
         assert breakers.is_up(Tier.HOT)
 
 
-def test_a_client_of_ones_own_could_speak_to_anybody(settings: Any) -> None:
+@pytest.mark.parametrize("backend_path", [REDIS, DJANGO_REDIS], ids=["redis", "django-redis"])
+def test_another_library_could_speak_to_anybody(settings: Any, backend_path: str) -> None:
     require(RedisServer)
     with RedisServer() as redis:
-        use(settings, f"{__name__}.OwnCache", redis.url)
+        use(settings, backend_path, redis.url)
         fill()
         assert tier() is Tier.HOT
         assert llmcache.invalidate(keys=KEYS).pending == ("hot",)
@@ -290,9 +276,8 @@ def test_a_hit_costs_no_second_question(server: Lasting) -> None:
 def test_a_connection_that_was_not_checked_is_closed(
     server: Lasting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = hot.backend()
-    assert cache is not None
-    [pool] = backends.pools_of(cache)
+    cache: Any = hot.backend()
+    [pool] = cache.pools()
 
     def fail(servers: Any = None) -> None:
         raise epochs.EpochUnknown
@@ -303,5 +288,5 @@ def test_a_connection_that_was_not_checked_is_closed(
         pool.get_connection()
     monkeypatch.undo()
     connection = pool.get_connection()
-    assert epochs.is_checked(connection)
+    assert connection.approved is epochs.current
     pool.release(connection)

@@ -22,9 +22,9 @@ from llmcache.store.hot import epochs
 from llmcache.store.hot import tier as hot
 from llmcache.usage import hits
 from project.standin.server import StandIn
-from tests.support.backends import REDIS
+from tests.support.backends import OWN, parameters
 from tests.support.clients import CALL, make_client
-from tests.support.copies import KEYS, at_hand, copy_of, direct
+from tests.support.copies import KEYS, at_hand, copy_of, pool
 from tests.support.entries import KEY, draft, tier_of
 from tests.support.servers import RedisServer, require
 
@@ -40,10 +40,8 @@ def redis() -> Iterator[RedisServer]:
 
 @pytest.fixture(autouse=True)
 def _hot(settings: Any, redis: RedisServer) -> None:
-    """A copy for each key, and a line at hand."""
-    options = {"serializer": "llmcache.serializers.BytesSerializer"}
-    params = {"BACKEND": REDIS, "LOCATION": redis.url, "OPTIONS": options}
-    settings.CACHES = {**settings.CACHES, "hot": params}
+    """A copy for each key, and a connection at hand."""
+    settings.CACHES = {**settings.CACHES, "hot": parameters(OWN, redis.url)}
     settings.LLMCACHE = {"CACHE": "hot"}
     for key in KEYS:
         hot.write(key, copy_of(key), None)
@@ -60,28 +58,23 @@ async def read_all(keys: list[str]) -> list[Any]:
     return await asyncio.gather(*map(read, keys), return_exceptions=True)
 
 
-def in_use() -> int:
-    found = direct()
-    assert found is not None
-    pool: Any = found._pool
-    return int(pool.max_connections - pool.pool.qsize())
+def opened() -> int:
+    return int(pool()._created_connections)
 
 
-def test_each_gets_its_own_reply_on_one_line() -> None:
+def test_each_gets_its_own_reply_on_one_connection() -> None:
     keys = random.Random(1).choices([*KEYS, "f" * 64], k=2_000)
     expected = [None if key == "f" * 64 else copy_of(key) for key in keys]
     assert asyncio.run(read_all(keys)) == expected
-    assert in_use() == len(at_hand()) == 1
+    assert opened() == len(at_hand()) == 1
     assert hot.read(KEYS[3]) == copy_of(KEYS[3])
 
 
-def test_without_a_line_at_hand_a_thread_has_to_do_it() -> None:
+def test_without_a_connection_at_hand_a_thread_has_to_do_it() -> None:
     async def ask() -> object:
         return hot.ask(KEYS[0])
 
-    found = direct()
-    assert found is not None
-    found.close()
+    pool().disconnect()
     assert asyncio.run(ask()) is None
 
 
@@ -99,7 +92,7 @@ def test_more_is_asked_than_the_kernel_takes_at_once() -> None:
 
 def test_an_error_is_for_who_asked(redis: RedisServer) -> None:
     with Redis.from_url(redis.url) as operator:
-        name = f":1:{epochs.ensure().name_of(KEYS[1])}"
+        name = f":1:{epochs.ensure().copies}{KEYS[1]}"
         operator.delete(name)
         operator.lpush(name, "no string")
         first, second, third = asyncio.run(read_all(KEYS[:3]))
@@ -131,16 +124,16 @@ def test_a_server_that_does_not_answer_costs_its_timeout(redis: RedisServer) -> 
     finally:
         redis.resume()
     assert {type(result) for result in results} == {RedisTimeoutError}
-    assert at_hand() == []
+    assert not any(connection.is_connected for connection in at_hand())
     assert [hot.read(key) for key in KEYS[5:]] == [copy_of(key) for key in KEYS[5:]]
 
 
-def test_lines_that_the_server_has_closed_are_given_up(redis: RedisServer) -> None:
+def test_connections_that_the_server_has_closed_are_given_up(redis: RedisServer) -> None:
     with Redis.from_url(redis.url) as operator:
         operator.client_kill_filter(_type="normal", skipme=True)
     results = asyncio.run(read_all(KEYS[:5]))
     assert all(isinstance(result, RedisError) for result in results)
-    assert at_hand() == []
+    assert not any(connection.is_connected for connection in at_hand())
     assert hot.read(KEYS[0]) == copy_of(KEYS[0])
     assert asyncio.run(read_all(KEYS)) == [copy_of(key) for key in KEYS]
 
@@ -148,7 +141,7 @@ def test_lines_that_the_server_has_closed_are_given_up(redis: RedisServer) -> No
 def test_loops_that_end_leave_nothing_behind() -> None:
     for _ in range(20):
         asyncio.run(read_all(KEYS[:3]))
-    assert in_use() == len(at_hand()) == 1
+    assert opened() == len(at_hand()) == 1
 
 
 def test_a_loop_that_is_closed_in_the_middle_leaves_no_reply_behind() -> None:
@@ -159,7 +152,7 @@ def test_a_loop_that_is_closed_in_the_middle_leaves_no_reply_behind() -> None:
         asyncio.run(leave())
     hot.read(KEYS[0])
     assert asyncio.run(read_all(KEYS)) == [copy_of(key) for key in KEYS]
-    assert in_use() == len(at_hand()) == 1
+    assert opened() == len(at_hand()) == 1
 
 
 # Through the store and the client

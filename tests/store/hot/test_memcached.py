@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.core.cache import caches
 
 import llmcache
 from llmcache import breakers
 from llmcache.models import CacheEntry
 from llmcache.outcomes import Tier
-from llmcache.store.hot import backends
 from llmcache.store.hot import tier as hot
 from project.standin.server import StandIn
 from tests.support.clients import CALL, make_client
@@ -33,7 +32,6 @@ def server(settings: Any) -> Iterator[MemcachedServer]:
             "LOCATION": [server.url],
             "OPTIONS": {"timeout": 0.05, "connect_timeout": 3, "no_delay": True},
         }
-        params["OPTIONS"]["ignore_exc"] = True
         settings.CACHES = {**settings.CACHES, "hot": params}
         settings.LLMCACHE = {"CACHE": "hot"}
         yield server
@@ -50,21 +48,21 @@ def tier(client: Any) -> Tier | None:
     return calls[0].tier
 
 
-def test_it_is_asked_through_a_twin(server: MemcachedServer, settings: Any) -> None:
+def test_it_is_used_as_it_is(server: MemcachedServer) -> None:
     hot.write(KEY, b"sealed", None)
     assert hot.read(KEY) == b"sealed"
-    twin: Any = hot.backend()
-    options = twin._cache.default_kwargs
-    assert (options["timeout"], options["connect_timeout"]) == (0.05, backends.SECONDS)
-    assert options["no_delay"] is True
-    # It raises what fails, each time, and asks no other server instead.
-    assert twin._cache.ignore_exc is False
-    # One client serves all threads.
-    assert twin._cache.use_pooling is True
-    alias: Any = caches["hot"]
-    assert alias._cache.default_kwargs["connect_timeout"] == 3
-    settings.CACHES = {**settings.CACHES, "hot": {**settings.CACHES["hot"]}}
-    assert hot.backend() is not twin
+    assert hot.may_bring_back() is False
+
+
+def test_one_that_hangs_keeps_nobody_waiting(server: MemcachedServer, settings: Any) -> None:
+    del settings.CACHES["hot"]["OPTIONS"]  # (it waits for ever)
+    hot.write(KEY, b"sealed", None)
+    server.pause()
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        hot.read(KEY)
+    assert time.monotonic() - started < 1.5
+    server.resume()
     assert hot.read(KEY) == b"sealed"
 
 

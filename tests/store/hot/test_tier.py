@@ -9,16 +9,13 @@ from typing import Any
 import pytest
 from django.core.cache import InvalidCacheBackendError
 
+from llmcache import backends
 from llmcache.store.hot import tier as hot
-from tests.support.backends import (
-    ALL_HOT_TIERS,
-    REDIS,
-    Backend,
-    backend_parameters,
-)
-from tests.support.twins import KEY, OTHER_KEY
+from tests.support.backends import ALL_HOT_TIERS, Backend, backend_parameters
+from tests.support.patience import KEY, OTHER_KEY
 
 pytestmark = pytest.mark.django_db
+
 
 # What it does, on every backend
 
@@ -54,7 +51,8 @@ class TestNames:
         self, backend: Backend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hot.write_many({KEY: (b"old", None), OTHER_KEY: (b"old", None)})
-        monkeypatch.setattr(hot.backend(), "set_many", lambda named, timeout: [*named][:1])
+        refuses = lambda cache, named, timeout: [*named][:1]  # noqa: E731
+        monkeypatch.setattr(type(hot.backend()), "set_many", refuses)
         hot.write_many({KEY: (b"new", None), OTHER_KEY: (b"new", None)})
         assert hot.read_many([KEY, OTHER_KEY]) == {OTHER_KEY: b"old"}
 
@@ -88,7 +86,7 @@ def test_an_alias_that_is_not_there_is_an_error(settings: Any) -> None:
 def test_a_tier_that_forgets_at_once_is_found_out(
     use: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(REDIS)
-    monkeypatch.setattr(hot.backend(), "get_many", lambda names: {})
+    use()
+    monkeypatch.setattr(backends.RedisCache, "get_many", lambda cache, names: {})
     with pytest.raises(hot.WrongReply):
         hot.probe()

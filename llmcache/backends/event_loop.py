@@ -1,8 +1,8 @@
 """Questions to Redis on an event loop: asked and answered there, without another thread.
 
-The connections are those that threads use too (see `sockets`). A loop borrows one while anything is
-asked, and sends the questions of all its coroutines on it, one after the other, without waiting for
-the replies in between. So nothing is opened on a loop, and nothing is left behind by one that ends.
+The connections are those that threads use too. A loop borrows one while anything is asked, and
+sends the questions of all its coroutines on it, one after the other, without waiting for the
+replies in between. So nothing is opened on a loop, and nothing is left behind by one that ends.
 
 No turn of the loop belongs to the cache alone: of many replies that come at once, some are handed
 out in each.
@@ -13,35 +13,90 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from redis import ConnectionError as RedisConnectionError
+from redis import InvalidResponse, ResponseError
 from redis import TimeoutError as RedisTimeoutError
 
-from llmcache.store.hot.sockets import SocketLine
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from llmcache.backends.pool import Pool
 
 # Of the replies that are there, so many are handed out in one turn of the loop. Who gets one goes
 # on in the next, and restores an answer: some tens of microseconds each.
 REPLIES_PER_TURN: Final = 16
 READ_BYTES: Final = 65_536
 FULL_SECONDS: Final = 0.001
+HAS_HIREDIS: Final = find_spec("hiredis") is not None
+NOT_ALL: Final = object()
 
 Loop = asyncio.AbstractEventLoop
 
 
-class LoopLine:
-    """A line while a loop has it. `give_back` is told the line, and whether it is of use still."""
+class Loops:
+    """What event loops have borrowed of a pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._borrowed: WeakKeyDictionary[Any, Borrowed] = WeakKeyDictionary()
+
+    def ask(self, question: bytes) -> asyncio.Future[bytes | None] | None:
+        """A future of the reply; None where no connection is at hand that can be used here."""
+        loop = asyncio.get_running_loop()
+        borrowed = self._borrowed.get(loop)
+        if borrowed is None or not borrowed.is_open:
+            borrowed = self._borrow(loop)
+        elif not self._pool.approval.holds(borrowed.connection):
+            return None  # (a thread will find out what is to be asked now)
+        return None if borrowed is None else borrowed.ask(loop, question)
+
+    def _borrow(self, loop: Loop) -> Borrowed | None:
+        self._sweep()
+        connection = self._pool.take_open() if HAS_HIREDIS else None
+        if connection is None:
+            return None
+        try:
+            # (TLS is left to a thread)
+            if type(connection._sock) is socket.socket:  # noqa: SLF001
+                borrowed = self._borrowed[loop] = Borrowed(loop, connection, self._take_back)
+                return borrowed
+        except NotImplementedError:  # a loop that watches no sockets (of Windows)
+            pass
+        self._pool.release(connection)
+        return None
+
+    def _sweep(self) -> None:
+        """Take back what loops had that were closed in the middle of it."""
+        for loop, borrowed in list(self._borrowed.items()):
+            if loop.is_closed():
+                del self._borrowed[loop]
+                if borrowed.is_open:
+                    borrowed.connection.disconnect()
+                    self._pool.release(borrowed.connection)
+
+    def _take_back(self, connection: Any, is_well: bool) -> None:
+        if not is_well:
+            # The server may have closed it while nobody used it, and then the others too.
+            connection.disconnect()
+            self._pool.disconnect()
+        self._pool.release(connection)
+
+
+class Borrowed:
+    """A connection while a loop has it. `give_back` is told whether it is of use still."""
 
     def __init__(
-        self, loop: Loop, line: SocketLine, give_back: Callable[[SocketLine, bool], object]
+        self, loop: Loop, connection: Any, give_back: Callable[[Any, bool], object]
     ) -> None:
-        self.line = line
+        import hiredis
+
+        self.connection = connection
         self._give_back = give_back
-        self._seconds = float(line.connection.socket_timeout)
-        self._fd = line.sock.fileno()
+        self._seconds = float(connection.socket_timeout)
+        self._sock: socket.socket = connection._sock  # noqa: SLF001
+        self._reader = hiredis.Reader(notEnoughData=NOT_ALL)
         # Those who wait, in the order of their questions, and since when.
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._heard = 0.0
@@ -49,9 +104,11 @@ class LoopLine:
         self._replies: deque[Any] = deque()
         self._is_handing_out = False
         self._is_watched = False
-        self.is_open = True
-        # (no reference to the loop is kept here, for one that is over and still has a line)
+        # (no reference to the loop is kept here, for one that is over and still has this)
+        self._fd = self._sock.fileno()
         loop.add_reader(self._fd, self._read, loop)
+        self._sock.setblocking(False)
+        self.is_open = True
 
     def ask(self, loop: Loop, question: bytes) -> asyncio.Future[Any]:
         """A future of the reply."""
@@ -77,7 +134,7 @@ class LoopLine:
 
     def _send(self, loop: Loop, data: bytes) -> None:
         try:
-            sent = self.line.sock.send(data, socket.MSG_DONTWAIT)
+            sent = self._sock.send(data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
@@ -91,7 +148,7 @@ class LoopLine:
 
     def _read(self, loop: Loop) -> None:
         try:
-            data = self.line.sock.recv(READ_BYTES, socket.MSG_DONTWAIT)
+            data = self._sock.recv(READ_BYTES)
         except BlockingIOError:
             return
         except OSError as error:
@@ -102,12 +159,26 @@ class LoopLine:
             return
         self._heard = loop.time()
         try:
-            self._replies.extend(self.line.replies(data))
+            self._replies.extend(self._complete_with(data))
         except Exception as error:  # noqa: BLE001 - whoever waits has it raised
             self._fail(loop, error)
             return
         if not self._is_handing_out:
             self._hand_out(loop)
+
+    def _complete_with(self, data: bytes) -> list[Any]:
+        """All replies that are complete by now; errors of the server are among them."""
+        import hiredis
+
+        found: list[Any] = []
+        try:
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not NOT_ALL:
+                is_error = isinstance(reply, Exception)
+                found.append(ResponseError(str(reply)) if is_error else reply)
+        except hiredis.ProtocolError as error:
+            raise InvalidResponse(str(error)) from error
+        return found
 
     def _hand_out(self, loop: Loop) -> None:
         self._is_handing_out = False
@@ -152,4 +223,5 @@ class LoopLine:
         if self.is_open:
             self.is_open = False
             loop.remove_reader(self._fd)
-            self._give_back(self.line, is_well)
+            self._sock.settimeout(self._seconds)
+            self._give_back(self.connection, is_well)
