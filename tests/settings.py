@@ -61,6 +61,7 @@ DIRECTORY = Path(
 # The models that tests ask speak no TLS. To read all certificates of the machine for each client
 # that is made would take as long as all else in many a test.
 os.environ["SSL_CERT_DIR"] = str(DIRECTORY)
+os.environ.pop("SSL_CERT_FILE", None)  # (it would be preferred)
 
 
 def _database(url: str) -> dict[str, Any]:
