@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import signal
 
 import pytest
 from _pytest.nodeid import coerce_node_id
@@ -31,6 +32,8 @@ left_out: list[str] = []
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     options = early_config.known_args_namespace
+    # (a shell may have them ignore Ctrl-C, and then what they start and interrupt would, too)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if IS_WORKER:
         os.environ.pop("LLMCACHE_TEST_DIRECTORY", None)
     elif options.numprocesses:

@@ -46,6 +46,9 @@ def of_the_source() -> dict[str, int]:
     return {
         "lines": sum(lines.values()),
         "lines of the longest file": max(lines[path] for path in own),
+        "lines of the longest file of the tests": max(
+            path.read_text().count("\n") for path in (ROOT / "tests").rglob("*.py")
+        ),
         "modules on top": folders.count(PACKAGE),
         "modules of the fullest folder": max(
             folders.count(folder) for folder in folders if folder != PACKAGE
