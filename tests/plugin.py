@@ -10,9 +10,11 @@ import os
 import random
 import re
 import signal
+from typing import Any
 
 import pytest
 from _pytest.nodeid import coerce_node_id
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from tests.support import servers
 
@@ -56,6 +58,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where an object is in memory is no part of a test's name: all workers have to agree on it."""
     for item in items:
         item._id = coerce_node_id(re.sub(r" at 0x[0-9a-f]+", "", item.nodeid))
+
+
+class FileByFile(LoadFileScheduling):  # type: ignore[misc]
+    """Hands files to workers; a test that ends its worker is not run again, to end the next one."""
+
+    def remove_node(self, node: Any) -> str | None:
+        units = self.assigned_work[node]
+        for scope, unit in units.items():
+            for name, is_done in unit.items():
+                if not is_done:
+                    unit[name] = True
+                    if all(unit.values()):
+                        del units[scope]
+                    super().remove_node(node)
+                    return str(name)
+        super().remove_node(node)
+        return None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileByFile | None:
+    return FileByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
