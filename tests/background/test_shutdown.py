@@ -219,6 +219,7 @@ threading.Thread(target=act).start()""",
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", LAST_ACTS)
 def test_where_no_thread_can_be_started_nothing_is_lost(
     site: Path, when: str, capfd: pytest.CaptureFixture[str]
@@ -237,6 +238,7 @@ while any(each.name.startswith('llmcache w') for each in threading.enumerate()):
 DatabaseWrapper.get_new_connection = lambda *_: threading.Event().wait()"""
 
 
+@pytest.mark.slow
 def test_a_process_ends_although_its_database_hangs(site: Path) -> None:
     run(site, HANGS)
     assert written(site)[0] == 1

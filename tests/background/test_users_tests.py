@@ -195,6 +195,7 @@ class Tests(TestCase):
 """
 
 
+@pytest.mark.slow
 def test_a_database_in_memory_is_left_to_the_test(tmp_path: Path) -> None:
     """As Django makes one for tests where the site is on SQLite."""
     (tmp_path / "site_settings.py").write_text(SETTINGS)

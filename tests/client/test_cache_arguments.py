@@ -98,6 +98,7 @@ class TestMistyped:
             make_client(model).create(**CALL, cache=None)
         assert outcomes(calls) == ["miss", "hit"]
 
+    @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore")  # (of the code of LiteLLM)
     @pytest.mark.parametrize("of", ["completion", "acompletion", "Router"])
     def test_litellms_argument_of_that_name_is_litellms(self, of: str) -> None:

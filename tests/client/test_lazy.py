@@ -187,6 +187,7 @@ def test_what_is_asked_again_may_be_the_first_use(model: StandIn) -> None:
     assert len(model.calls) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refresh", [None, "llmcache.tasks.refresh_later"])
 def test_the_admin_imports_neither_instructor_nor_an_sdk_nor_celery(refresh: str | None) -> None:
     """Nor do the checks of a site that hands refreshes over, which names Celery itself."""
@@ -227,6 +228,7 @@ print(json.dumps([name for name in unwanted if name in sys.modules]))
     assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
+@pytest.mark.slow
 def test_a_lazy_client_imports_no_sdk_but_that_of_instructor_itself() -> None:
     program = """
 import sys

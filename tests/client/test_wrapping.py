@@ -359,6 +359,7 @@ def test_hooks_of_the_client_hear_of_calls_to_the_model(model: StandIn, client: 
     assert len(heard) == 1
 
 
+@pytest.mark.slow
 def test_a_client_made_before_django_is_set_up(model: StandIn) -> None:
     program = f"""
 import llmcache

@@ -85,6 +85,7 @@ def broken_contracts(copy: Path) -> list[str]:
     return re.findall(r"^.+ BROKEN", complaints(copy, "lint-imports", "--no-cache"), re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "line", "contract"),
     [
@@ -104,12 +105,14 @@ def test_the_layers_are_watched(copy: Path, module: str, line: str, contract: st
     assert any(contract in name for name in broken_contracts(copy))
 
 
+@pytest.mark.slow
 def test_that_no_test_is_imported_is_watched(copy: Path) -> None:
     with (copy / "tests" / "support" / "waiting.py").open("a") as source:
         source.write("\nfrom tests.test_conf import test_the_defaults\n")
     assert any("No test is imported" in name for name in broken_contracts(copy))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", ["from django.core.cache import caches", "import django.core.cache"]
 )

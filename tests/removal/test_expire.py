@@ -122,6 +122,7 @@ def test_two_runs_at_once(database: str) -> None:
     assert sum(removed) + expire.expire_entries() == 60
 
 
+@pytest.mark.slow
 def test_many_rows(database: str) -> None:
     """Some windows and batches, by two runs at once: each row once, and no fresh one."""
     scale.fill(database, 12_000, first=1000, tag="t")

@@ -91,6 +91,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_what_keeps_failing_is_told_once_a_minute_and_how_often(
     model: StandIn,

@@ -114,6 +114,7 @@ def test_an_invalidation_is_done_where_the_queue_is_not_there(
     assert not CacheEntry.objects.exists()
 
 
+@pytest.mark.slow
 def test_the_app_works_without_celery() -> None:
     program = """
 import sys
