@@ -33,6 +33,7 @@ from redis import Redis
 from llmcache.backends import connecting
 from llmcache.backends.event_loop import Loops
 from llmcache.backends.pool import Approval, Guard, Pool
+from llmcache.backends.quick import ask
 from llmcache.serializers import BytesSerializer
 
 # For a connection, and for each reply.
@@ -156,16 +157,6 @@ class RedisCache(TheirCache):  # type: ignore[misc]
         for _ in range(2 if self._pool is None else 1):
             for pool in self.pools(anew=True):
                 remove_from(Redis(connection_pool=pool), pattern)
-
-
-def ask(connection: Any, question: bytes) -> Any:
-    """The reply; where there is none, the connection is closed: it may come later."""
-    try:
-        connection.send_packed_command((question,))
-        return connection.read_response(disable_decoding=True)
-    except BaseException:
-        connection.disconnect()
-        raise
 
 
 def remove_from(server: Any, pattern: str) -> None:

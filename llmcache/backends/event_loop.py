@@ -14,7 +14,6 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -23,14 +22,13 @@ from redis import InvalidResponse, ResponseError
 from redis import TimeoutError as RedisTimeoutError
 
 from llmcache.backends.pool import Pool
+from llmcache.backends.quick import NOT_ALL
 
 # Of the replies that are there, so many are handed out in one turn of the loop. Who gets one goes
 # on in the next, and restores an answer: some tens of microseconds each.
 REPLIES_PER_TURN: Final = 16
 READ_BYTES: Final = 65_536
 FULL_SECONDS: Final = 0.001
-HAS_HIREDIS: Final = find_spec("hiredis") is not None
-NOT_ALL: Final = object()
 
 Loop = asyncio.AbstractEventLoop
 
@@ -54,12 +52,11 @@ class Loops:
 
     def _borrow(self, loop: Loop) -> Borrowed | None:
         self._sweep()
-        connection = self._pool.take_open() if HAS_HIREDIS else None
+        connection = self._pool.take_open()
         if connection is None:
             return None
         try:
-            # (TLS is left to a thread)
-            if type(connection._sock) is socket.socket:  # noqa: SLF001
+            if connection.reader is not None:
                 borrowed = self._borrowed[loop] = Borrowed(loop, connection, self._take_back)
                 return borrowed
         except NotImplementedError:  # a loop that watches no sockets (of Windows)
@@ -90,13 +87,12 @@ class Borrowed:
     def __init__(
         self, loop: Loop, connection: Any, give_back: Callable[[Any, bool], object]
     ) -> None:
-        import hiredis
-
         self.connection = connection
         self._give_back = give_back
         self._seconds = float(connection.socket_timeout)
         self._sock: socket.socket = connection._sock  # noqa: SLF001
-        self._reader = hiredis.Reader(notEnoughData=NOT_ALL)
+        self._reader = connection.reader
+        self._timeout = self._sock.gettimeout()
         # Those who wait, in the order of their questions, and since when.
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._heard = 0.0
@@ -223,5 +219,5 @@ class Borrowed:
         if self.is_open:
             self.is_open = False
             loop.remove_reader(self._fd)
-            self._sock.settimeout(self._seconds)
+            self._sock.settimeout(self._timeout)
             self._give_back(self.connection, is_well)

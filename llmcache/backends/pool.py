@@ -11,6 +11,7 @@ from redis import ConnectionPool, RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.sentinel import SentinelConnectionPool
 
+from llmcache.backends import quick
 from llmcache.breakers import NoneIsFree
 
 # Each is in use for a tiny part of a millisecond, and more threads take turns. If a thousand of
@@ -74,6 +75,7 @@ class Approval:
         """What is done with a connection each time when it was opened."""
         (theirs or type(connection).on_connect)(connection)
         self.get(connection)
+        quick.prepare(connection)
 
 
 class Pool(ConnectionPool):
@@ -125,7 +127,10 @@ class Pool(ConnectionPool):
     def release(self, connection: Any) -> None:
         if connection.pid != self.pid:  # (a fork's parent has it)
             return
-        self._available_connections.append(connection)
+        if connection.is_connected:
+            self._available_connections.append(connection)
+        else:  # those that are open are taken first
+            self._available_connections.insert(0, connection)
         if self._waiting:
             with self._freed:
                 self._freed.notify()

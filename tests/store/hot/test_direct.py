@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -122,7 +123,8 @@ def test_who_is_interrupted_leaves_no_reply_behind(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(connection._parser, "read_response", interrupted)
+        reader = SimpleNamespace(feed=interrupted)
+        patch.setattr(connection, "reader", reader)
         with pytest.raises(KeyboardInterrupt):
             hot.read(KEYS[1])
     assert not connection.is_connected
@@ -185,7 +187,7 @@ def test_nonsense_is_an_error(monkeypatch: pytest.MonkeyPatch, use: Callable[...
     use()
     hot.read(KEYS[0])
     [connection] = at_hand()
-    connection._parser._reader.feed(b"nonsense\r\n")
+    connection.reader.feed(b"nonsense\r\n")
     with pytest.raises(InvalidResponse):
         hot.read(KEYS[0])
     assert hot.read(KEYS[1]) == copy_of(KEYS[1])
