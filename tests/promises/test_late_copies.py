@@ -109,7 +109,8 @@ def test_the_copy_of_what_was_replaced_goes_although_the_row_stays(
 
     monkeypatch.setattr(batches, "windows", replace_in_between)
     old = hot.read(KEYS[0])
-    result = llmcache.invalidate(everything=True)
+    # (not everything: that removes all copies at its end)
+    result = llmcache.invalidate(namespace="tests")
     assert (result.entries, result.pending) == (7, ())
     assert old is not None
     assert hot.read(KEYS[0]) is None
@@ -124,7 +125,8 @@ def test_an_invalidation_ends_after_the_copies_that_another_is_removing(backend:
     for window in batches.windows(lambda rows: rows, newest):
         assert [batch.removed for batch in batches.remove(window.seen, Pace(100))] == [8]
     assert hot.read(KEYS[0]) is not None
-    assert llmcache.invalidate(everything=True).pending == ()
+    # (not everything: that removes all copies at its end)
+    assert llmcache.invalidate(namespace="tests").pending == ()
     assert hot.read_many(KEYS) == {}
 
 
