@@ -145,7 +145,7 @@ def _closed() -> Iterator[None]:
 def unwatched(monkeypatch: pytest.MonkeyPatch, _closed: None) -> list[Tier]:
     """Tiers whose circuits were opened, and that nobody tries."""
     begun: list[Tier] = []
-    monkeypatch.setattr(recovery, "begin", lambda tier, use: begun.append(tier))
+    monkeypatch.setattr(recovery, "start", lambda tier, use: begun.append(tier))
     return begun
 
 

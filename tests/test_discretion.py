@@ -266,14 +266,14 @@ class TestALogHoldsNoContent:
 @database
 class TestRowsForPeople:
     def test_a_run_of_a_task(self) -> None:
-        with pytest.raises(ValueError, match=CANARY), task_runs.noted("reading"):
+        with pytest.raises(ValueError, match=CANARY), task_runs.recorded("reading"):
             raise ValueError(CANARY)
         assert CANARY not in TaskRun.objects.get().error
 
     def test_an_outage(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(outages, "is_up", lambda tier: False)
         error = OperationalError(f"({CANARY})")
-        outages.note(Tier.HOT, Use.WRITE, timezone.now(), error)
+        outages.record(Tier.HOT, Use.WRITE, timezone.now(), error)
         assert [row.error for row in outages.current()] == ["(write) OperationalError"]
 
 

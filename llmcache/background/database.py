@@ -283,7 +283,7 @@ def _close_if_gone(connection: BaseDatabaseWrapper) -> None:
         connection.close()
 
 
-def _note_opened(connection: BaseDatabaseWrapper, **_: Any) -> None:
+def _remember(connection: BaseDatabaseWrapper, **_: Any) -> None:
     _opened[id(connection)] = connection
 
 
@@ -349,5 +349,5 @@ _writer: Workers
 now_and_in_children(_start_anew)
 around_forks(_part, _go_on)
 at_exit(finish)
-connection_created.connect(_note_opened)
+connection_created.connect(_remember)
 connection_created.connect(_bound_waiting)

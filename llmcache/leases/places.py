@@ -102,12 +102,12 @@ def _free(place: Place, key: str, token: str, ending: Ending, ends: float) -> No
 def _in_a_moment(place: Place, work: Callable[[], object]) -> None:
     """Have work done a little later; no thread that others need waits for that."""
 
-    def begin() -> None:
+    def start() -> None:
         with failing_safe(place.tier, "free a lease in"):
             database.run_behind(work, tier=place.tier)
 
     # (no more threads: the process ends, and the lease by itself)
-    scheduler.later(FREE_PAUSE, begin)
+    scheduler.later(FREE_PAUSE, start)
 
 
 def _is_worth_asking(place: Place, *uses: Use) -> bool:

@@ -19,7 +19,7 @@ from llmcache.store.rows import columns, locks, waiting
 from llmcache.store.rows import tier as durable
 
 
-class Begun(NamedTuple):
+class Started(NamedTuple):
     """The audit row of an invalidation, and the newest entry that there was when it began.
 
     That is a primary key, which the database reads from the row where it needs it.
@@ -29,15 +29,15 @@ class Begun(NamedTuple):
     newest: Any
 
 
-def begin(criteria: dict[str, Any], by: str, *, total: int | None = None) -> Begun:
+def start(criteria: dict[str, Any], by: str, *, total: int | None = None) -> Started:
     """Write down that an invalidation begins; with a `total`, so that others can carry it on.
 
     From here on, no answer that fits `criteria` and was asked for before is stored any more; what
     was being stored is, since this waits for it.
     """
-    pk = persistently(partial(_begin, criteria, by, total))
+    pk = persistently(partial(_start, criteria, by, total))
     waiting.forget(criteria)
-    return Begun(pk, Subquery(invalidations().filter(pk=pk).values("newest")))
+    return Started(pk, Subquery(invalidations().filter(pk=pk).values("newest")))
 
 
 def finish(pk: int, pending: Collection[Tier], *, entries: int | None = None) -> bool:
@@ -50,7 +50,7 @@ def finish(pk: int, pending: Collection[Tier], *, entries: int | None = None) ->
 
 def finish_without_copies(pk: int, *, entries: int | None = None) -> bool:
     """`finish` with nothing pending; False, and nothing written, where copies are still to go."""
-    row = invalidations().filter(~Exists(evictions.notes()), pk=pk)
+    row = invalidations().filter(~Exists(evictions.pending()), pk=pk)
     return _finish(row, (), entries)
 
 
@@ -65,7 +65,7 @@ def _finish(row: Any, pending: Collection[Tier], entries: int | None) -> bool:
     return bool(persistently(partial(row.filter(finished_at=None).update, **facts)))
 
 
-def _begin(criteria: dict[str, Any], by: str, total: int | None) -> int:
+def _start(criteria: dict[str, Any], by: str, total: int | None) -> int:
     alias = transactions.database_alias()
     with transaction.atomic(using=alias):
         locks.alone(alias)

@@ -48,7 +48,7 @@ def claim(pk: int, *, as_worker: bool) -> str | None:
     return token if claimed else None
 
 
-def note(pk: int, token: str, batch: Batch, reached: int) -> bool:
+def record(pk: int, token: str, batch: Batch, reached: int) -> bool:
     """Count a batch, and write down up to which primary key all is removed.
 
     Whether its carrier still is the one who has shown `token`.

@@ -46,7 +46,7 @@ class Removal:
         """
         for batch in self._of_rows():
             self.entries += batch.removed
-            self.pending |= evictions.evict_when_committed(batch.keys, batch.noted)
+            self.pending |= evictions.evict_when_committed(batch.keys, batch.recorded)
             self._had_rows.update(batch.keys)
             yield batch
 
@@ -64,14 +64,14 @@ class Removal:
         Also of rows that others have removed: mostly there are none, and one statement will do.
         """
         is_noted = False
-        with failing_safe(Tier.DURABLE, "note an invalidation in"):
+        with failing_safe(Tier.DURABLE, "record an invalidation in"):
             if not self.pending and not evictions.may_come_back():
                 is_noted = audit.finish_without_copies(pk, entries=entries)
         if is_noted:
             return True
         if not _all_copies_are_gone():
             self.pending.add(Tier.HOT)
-        with failing_safe(Tier.DURABLE, "note an invalidation in"):
+        with failing_safe(Tier.DURABLE, "record an invalidation in"):
             return audit.finish(pk, self.pending, entries=entries)
         return False
 

@@ -58,7 +58,7 @@ def expire_entries(
     now = timezone.now()
     if dry_run:
         return _count(now, None if max_batches is None else batch_size * max_batches)
-    with task_runs.noted(task_runs.EXPIRE_ENTRIES) as run:
+    with task_runs.recorded(task_runs.EXPIRE_ENTRIES) as run:
         for rows in islice(_remove(now, batch_size), max_batches):
             run.done += rows
         housekeeping.remove(now, audit_before=now - AUDIT_KEPT, usage_before=now - USAGE_KEPT)

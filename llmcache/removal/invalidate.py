@@ -184,8 +184,8 @@ def _remove(
     audited: int | None = None
     removal = Removal(criteria, selections)
     with failing_safe(Tier.DURABLE, "remove from", troubles):
-        audited, removal.newest = audit.begin(criteria.described(), by)
-        teller.begin(selections)
+        audited, removal.newest = audit.start(criteria.described(), by)
+        teller.start(selections)
         for _ in removal.carry_out():
             teller.tell(removal.entries)
         removal.end()
@@ -217,7 +217,7 @@ class _Teller:
         self._total = 0
         self._told: Result[object] = Result()
 
-    def begin(self, selections: Sequence[Selection]) -> None:
+    def start(self, selections: Sequence[Selection]) -> None:
         if self._progress is not None:
             self._total = sum(map(count, selections))
 

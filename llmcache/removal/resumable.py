@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 PAUSE_SECONDS: Final = 1.0
 
 
-def begin(criteria: Criteria, by: str) -> int:
+def start(criteria: Criteria, by: str) -> int:
     """Count what an invalidation is to remove, and write it down; its primary key.
 
     The criteria name no keys. Raises what the database raises; then nothing has begun.
     """
     total = count_entries(criteria)
-    return audit.begin(criteria.described(), by, total=total).pk
+    return audit.start(criteria.described(), by, total=total).pk
 
 
 def carry_on(pk: int, *, seconds: float = math.inf, as_worker: bool = False) -> str:
@@ -48,7 +48,7 @@ def carry_on(pk: int, *, seconds: float = math.inf, as_worker: bool = False) -> 
         if token is not None:
             _carry(pk, token, time.monotonic() + seconds)
     if token is not None:
-        with failing_safe(Tier.DURABLE, "note an invalidation in", troubles):
+        with failing_safe(Tier.DURABLE, "record an invalidation in", troubles):
             claims.release(pk, token)
     return "; ".join(map(str, troubles))
 
@@ -71,7 +71,7 @@ def _carry(pk: int, token: str, until: float) -> None:
     criteria = Criteria.of(row.criteria)
     removal = Removal(criteria, [criteria.select], row.newest or 0, row.reached)
     for batch in removal.carry_out():
-        is_mine = claims.note(pk, token, batch, removal.reached)
+        is_mine = claims.record(pk, token, batch, removal.reached)
         if not is_mine or time.monotonic() > until:
             return
     removal.end()

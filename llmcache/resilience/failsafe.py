@@ -92,7 +92,7 @@ def reporting(tier: Tier, operation: str, troubles: list[Reason] | None = None) 
     try:
         yield
     except Exception as error:  # noqa: BLE001 - as above
-        _note(tier, operation, error, troubles)
+        _record(tier, operation, error, troubles)
 
 
 @overload
@@ -233,13 +233,13 @@ def _failed(
 ) -> None:
     use = _use(operation)
     breaker = breakers.get((tier, use))
-    _note(tier, operation, error, troubles)
+    _record(tier, operation, error, troubles)
     is_its_fault = not (isinstance(error, NOT_THE_TIERS_FAULT) or lasts(error))
     if breaker and is_its_fault and breaker.failed(error, mark):
-        recovery.begin(tier, use)
+        recovery.start(tier, use)
 
 
-def _note(tier: Tier, operation: str, error: Exception, troubles: list[Reason] | None) -> None:
+def _record(tier: Tier, operation: str, error: Exception, troubles: list[Reason] | None) -> None:
     if ends_the_task(error):
         raise error
     # That the circuit is open was said when it was opened.

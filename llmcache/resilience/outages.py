@@ -38,13 +38,13 @@ def process() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"[-LONGEST_NAME:]
 
 
-def note(tier: Tier, use: Use, since: datetime, error: Exception) -> None:
+def record(tier: Tier, use: Use, since: datetime, error: Exception) -> None:
     """Say that this process does not read, or not write, `tier`, and has not since then.
 
     Of the durable tier nothing is said: the rows are what is missing.
     """
     if tier is Tier.HOT:
-        _write(partial(_note, tier, since, f"({use}) {without_content(error)}"))
+        _write(partial(_record, tier, since, f"({use}) {without_content(error)}"))
 
 
 def forget(tier: Tier) -> None:
@@ -64,7 +64,7 @@ def sweep() -> None:
     _rows().filter(seen_at__lte=timezone.now() - GONE_AFTER).delete()
 
 
-def _note(tier: Tier, since: datetime, error: str) -> None:
+def _record(tier: Tier, since: datetime, error: str) -> None:
     sweep()
     # (this may have had to wait)
     if not is_up(tier):

@@ -31,7 +31,7 @@ logger = logging.getLogger("llmcache")
 OF_THE_TIERS: Final = {"LLMCACHE", "CACHES", "DATABASES", "DATABASE_ROUTERS"}
 
 
-def begin(tier: Tier, use: Use) -> None:
+def start(tier: Tier, use: Use) -> None:
     """A breaker of `tier` has opened: try the tier in the background until it is well again."""
     side, its, since = (tier, use), breakers.breakers[tier, use], timezone.now()
 
@@ -45,7 +45,7 @@ def begin(tier: Tier, use: Use) -> None:
 def distrust(tier: Tier, error: Exception) -> None:
     """Do not read `tier` before what is to be done first is done: it could not be just now."""
     if breakers.breakers[tier, Use.READ].distrust(error):
-        begin(tier, Use.READ)
+        start(tier, Use.READ)
 
 
 def tried_by(tier: Tier, use: Use, probe: Callable[[], object]) -> None:
@@ -72,7 +72,7 @@ def _is_well(side: Side, its: Breaker, since: datetime) -> bool:
         _bring_back(*side)
     except Exception as error:  # noqa: BLE001 - a probe is for what fails
         its.probe_failed(error)
-        outages.note(*side, since, error)
+        outages.record(*side, since, error)
         breakers.run_hooks_of_failure(*side)
         return False
     has_closed = its.probe_succeeded()
@@ -98,7 +98,7 @@ def _tell(side: Side, its: Breaker, since: datetime) -> None:
             use,
             without_content(error),
         )
-        outages.note(tier, use, since, error)
+        outages.record(tier, use, since, error)
     state = State.CLOSED if error is None else State.OPEN
     signals.send(signals.tier_changed, tier, tier=tier, use=str(use), state=str(state), error=error)
     # (who was told may have asked a database)

@@ -49,8 +49,8 @@ def _amend(pk: int, change: Callable[[CacheEntry], int | None]) -> set[Tier] | N
     )
     if done is None:
         return None
-    key, noted = done
-    return evictions.evict_when_committed([key], noted)
+    key, recorded = done
+    return evictions.evict_when_committed([key], recorded)
 
 
 def _change_locked(
@@ -72,7 +72,7 @@ def _retime(row: CacheEntry, *, ttl: float | None, pinned: bool) -> int | None:
         stale_until=None if ends is None else ends + _stale_window(row),
         pinned=pinned,
     )
-    return evictions.note([row.key])
+    return evictions.record([row.key])
 
 
 def _stale_window(row: CacheEntry) -> timedelta:

@@ -56,7 +56,7 @@ class Batch(NamedTuple):
     """What one transaction has done.
 
     It removed `removed` of the rows that it `locked`, and held them for `seconds`, until the end of
-    its commit. The hot copies under `keys` are to go; `noted` is the note about them. Unless
+    its commit. The hot copies under `keys` are to go; `recorded` is the note about them. Unless
     `are_parts`, no entry was made of others by then.
     """
 
@@ -64,7 +64,7 @@ class Batch(NamedTuple):
     locked: int
     seconds: float
     keys: Sequence[str] = ()
-    noted: int | None = None
+    recorded: int | None = None
     are_parts: bool = True
 
 
@@ -78,7 +78,7 @@ class Pace:
     def __post_init__(self) -> None:
         self.rows = min(self.rows, self.most)
 
-    def note(self, rows: int, seconds: float) -> None:
+    def record(self, rows: int, seconds: float) -> None:
         """A batch locked so many rows, for so long."""
         if not rows:
             # What another run has removed, or holds, says nothing of the next batch.
@@ -208,7 +208,7 @@ def _in_batches(
     while done < len(rows):
         some = rows[done : done + pace.rows]
         batch = persistently(partial(remove_batch, some))
-        pace.note(batch.locked, batch.seconds)
+        pace.record(batch.locked, batch.seconds)
         done += len(some)
         yield batch
 
@@ -230,12 +230,12 @@ def _remove_locked(rows: Any, seen: Mapping[int, str] | None, keys: Sequence[str
         # Also those of rows that stay: what took the row of an older answer may have no copy yet,
         # and until it has, the older one's is there.
         keys = keys or [key for _, key, *_ in there]
-        noted = evictions.note(keys)
+        recorded = evictions.record(keys)
         removed = durable.delete([pk for pk, _, at, _ in there if seen is None or at == seen[pk]])
         # (where there are other writers, one may be adding some)
         has_others = connections[alias].features.has_select_for_update
         are_parts = has_others or any(some for *_, some in there)
-    return Batch(removed, len(there), time.monotonic() - started, keys, noted, are_parts)
+    return Batch(removed, len(there), time.monotonic() - started, keys, recorded, are_parts)
 
 
 def _remove_outlived(now: datetime, ids: Sequence[int]) -> Batch:

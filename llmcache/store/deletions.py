@@ -1,6 +1,6 @@
 """Entries that others remove or change by Django's ORM, and tables that are emptied: copies go too.
 
-What is deleted by a QuerySet, an instance or a cascade is noted in the same transaction, and its
+What is deleted by a QuerySet, an instance or a cascade is recorded in the same transaction, and its
 copies go when that is committed. So it is with `save`. SQL, `update` and `bulk_update` send no
 signal: there the copies live until ``HOT_TTL``, unless `invalidate` is told the keys.
 
@@ -63,15 +63,17 @@ def _saved(instance: Any, created: bool, using: str, **_: Any) -> None:
 
 
 def _evict(keys: list[str], using: str) -> None:
-    with reporting(Tier.DURABLE, "note an eviction in"):
+    with reporting(Tier.DURABLE, "record an eviction in"):
         if using != transactions.database_alias():
             return
         for start in range(0, len(keys), KEYS_PER_NOTE):
             some = keys[start : start + KEYS_PER_NOTE]
             # (a savepoint: what fails here is not to undo what the caller does)
             with transaction.atomic(using=using):
-                noted = evictions.note(some)
-            transaction.on_commit(partial(evictions.evict, some, noted), using=using, robust=True)
+                recorded = evictions.record(some)
+            transaction.on_commit(
+                partial(evictions.evict, some, recorded), using=using, robust=True
+            )
 
 
 def _flushed(using: str, **more: Any) -> None:
@@ -80,6 +82,6 @@ def _flushed(using: str, **more: Any) -> None:
     epochs.forget()
     if not database.may_put_off():
         return
-    with failing_safe(Tier.DURABLE, "note an eviction in"):
+    with failing_safe(Tier.DURABLE, "record an eviction in"):
         if using == transactions.database_alias():
             evictions.evict_without_rows(evictions.ALL)

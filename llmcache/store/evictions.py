@@ -59,7 +59,7 @@ class EvictionsLeft(Exception):
     """There are hot copies that an invalidation has removed the rows of."""
 
 
-def note(keys: Collection[str], *, are_arriving: bool = False) -> int | None:
+def record(keys: Collection[str], *, are_arriving: bool = False) -> int | None:
     """Write down that the hot copies under `keys` are to go; None when there is no hot tier.
 
     To be called in the transaction that removes the rows, when they are locked: no copy is made
@@ -71,7 +71,7 @@ def note(keys: Collection[str], *, are_arriving: bool = False) -> int | None:
     now = timezone.now()
     arrives = now + ARRIVAL if are_arriving else None
     until = (arrives or now) + longest_life()
-    row = notes().create(keys=list(keys), created_at=now, until=until, arrives_until=arrives)
+    row = pending().create(keys=list(keys), created_at=now, until=until, arrives_until=arrives)
     return int(row.pk)
 
 
@@ -94,30 +94,30 @@ def longest_life() -> timedelta:
     return timedelta(seconds=math.ceil(settings.hot_ttl))
 
 
-def evict(keys: Collection[str], noted: int | None) -> bool:
+def evict(keys: Collection[str], recorded: int | None) -> bool:
     """Remove the hot copies under `keys` and cross off the note; whether the copies are gone.
 
     If they are not, this process tries again, behind its callers, until they are.
     """
-    if noted is None:
+    if recorded is None:
         local.drop(keys)
         return True
     if not remove_copies(keys):
         finish_in_background()
         return False
-    with failing_safe(Tier.DURABLE, "note an eviction in"):
-        _cross_off(noted)
+    with failing_safe(Tier.DURABLE, "record an eviction in"):
+        _cross_off(recorded)
     return True
 
 
-def evict_when_committed(keys: Collection[str], noted: int | None) -> set[Tier]:
+def evict_when_committed(keys: Collection[str], recorded: int | None) -> set[Tier]:
     """`evict`, now or when the caller's transaction ends; the tiers that are not done by then."""
-    work = partial(evict, keys, noted)
+    work = partial(evict, keys, recorded)
     if not transactions.caller_is_the_writer():
         return set() if work() else {Tier.HOT}
     # A lookup meanwhile may bring the copies back, since others still see the rows.
     transaction.on_commit(work, using=transactions.database_alias(), robust=True)
-    if noted is None or (not hot.is_locked() and remove_copies(keys)):
+    if recorded is None or (not hot.is_locked() and remove_copies(keys)):
         return {Tier.DURABLE}
     return {Tier.DURABLE, Tier.HOT}
 
@@ -133,10 +133,10 @@ def evict_without_rows(keys: Collection[str]) -> set[Tier]:
         return {Tier.HOT}
     if remove_copies(keys):
         return set()
-    noted = None
-    with failing_safe(Tier.DURABLE, "note an eviction in"):
-        noted = database.run_removal(partial(note, keys), patience=database.WRITE_SECONDS)
-    if noted is not None:
+    recorded = None
+    with failing_safe(Tier.DURABLE, "record an eviction in"):
+        recorded = database.run_removal(partial(record, keys), patience=database.WRITE_SECONDS)
+    if recorded is not None:
         finish_in_background()
     return {Tier.HOT}
 
@@ -197,7 +197,7 @@ def finish_all_evictions() -> bool:
 
 def finish_in_background() -> None:
     """Try again and again until none is left. A second call changes nothing."""
-    _retry.begin()
+    _retry.start()
 
 
 def _before_copies_are_trusted() -> None:
@@ -215,7 +215,7 @@ def _while_it_takes_nothing() -> None:
 
 def _finish() -> tuple[int, bool]:
     done, reached, are_all = 0, 0, True
-    with failing_safe(Tier.DURABLE, "note an eviction in"):
+    with failing_safe(Tier.DURABLE, "record an eviction in"):
         # Without a hot tier there is nothing to be done, and nothing that could be trusted.
         while _has_hot_tier() and (found := database.run(partial(_after, reached))):
             for reached, keys, arrives_until in found:
@@ -230,13 +230,13 @@ def _finish() -> tuple[int, bool]:
     return done, False
 
 
-def _cross_off(noted: int) -> None:
-    work = notes().filter(pk=noted).delete
+def _cross_off(recorded: int) -> None:
+    work = pending().filter(pk=recorded).delete
     database.run_removal(work, patience=database.WRITE_SECONDS)
 
 
 def _after(reached: int) -> list[tuple[int, list[str], datetime | None]]:
-    rows = notes().filter(pk__gt=reached).order_by("pk")
+    rows = pending().filter(pk__gt=reached).order_by("pk")
     return list(rows.values_list("pk", "keys", "arrives_until")[:NOTES_PER_QUERY])
 
 
@@ -246,7 +246,7 @@ def _has_hot_tier() -> bool:
     return True  # there is one, and it may hold copies, but its settings are broken
 
 
-def notes() -> Any:
+def pending() -> Any:
     """What is written down of copies that are to go."""
     alias = transactions.database_alias()
     return apps.get_model("llmcache", "PendingEviction").objects.using(alias)
@@ -261,7 +261,7 @@ class _Retry:
         self._is_running = False
         self._is_wanted = False
 
-    def begin(self) -> None:
+    def start(self) -> None:
         with self._lock:
             self._is_wanted = True
             if not self._is_running:

@@ -27,7 +27,7 @@ from llmcache.outcomes import Tier
 if TYPE_CHECKING:
     from llmcache.store.records import Found
 
-# What is noted before the other tiers are asked: until when a copy of what they say may live
+# What is recorded before the other tiers are asked: until when a copy of what they say may live
 # (`time.monotonic`), and how often something had been removed by then.
 Snapshot = tuple[float, int]
 

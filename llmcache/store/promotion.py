@@ -56,7 +56,7 @@ def _copy(rows: dict[str, tuple[bytes, datetime | None]], now: Epoch) -> bool:
             hot.write_many(_copies(rows), now)
         except Exception as error:
             if evictions.may_arrive(error):
-                evictions.note(rows, are_arriving=True)
+                evictions.record(rows, are_arriving=True)
                 evictions.finish_in_background()
             raise
 
@@ -65,9 +65,11 @@ def _copy(rows: dict[str, tuple[bytes, datetime | None]], now: Epoch) -> bool:
 
 def _take_back(keys: Collection[str]) -> None:
     """The rows were not held to the end: somebody may have removed them before the copies came."""
-    with reporting(Tier.DURABLE, "note an eviction in"):
+    with reporting(Tier.DURABLE, "record an eviction in"):
         # (on another connection than the one that may just have been lost)
-        database.later(partial(reporting_all, lambda: evictions.evict(keys, evictions.note(keys))))
+        database.later(
+            partial(reporting_all, lambda: evictions.evict(keys, evictions.record(keys)))
+        )
 
 
 def _takes_copies() -> bool:
@@ -115,19 +117,19 @@ class OlderCopy:
     """
 
     key: str
-    noted: int | None = None
+    recorded: int | None = None
 
     def remove(self) -> None:
         # (A cache in the database would take part in the transaction, and could spoil it.)
         may_go = breakers.is_up(Tier.HOT) and not hot.is_in_database()
         is_gone = may_go and evictions.remove_copies([self.key])
-        self.noted = None if is_gone else evictions.note([self.key])
+        self.recorded = None if is_gone else evictions.record([self.key])
 
     def is_gone(self) -> bool:
         """Whether it is, now that the row is committed; else somebody is at it."""
-        if self.noted is None:
+        if self.recorded is None:
             return True
         if breakers.is_up(Tier.HOT):
-            return evictions.evict([self.key], self.noted)
+            return evictions.evict([self.key], self.recorded)
         evictions.finish_in_background()
         return False

@@ -38,7 +38,7 @@ def copy_of(draft: Draft) -> Found | None:
 
 
 def generation() -> int | None:
-    """What is to be noted before a question is asked, and told to `save` (see `late_answers`)."""
+    """What is to be known before a question is asked, and told to `save` (see `late_answers`)."""
     return attempt(Tier.DURABLE, "read", partial(database.run, late_answers.generation))
 
 
@@ -122,7 +122,7 @@ def _remove_parts(draft: Draft) -> None:
     keys = [draft.key, *draft.parts]
     doomed = [*persistently(partial(parts.below, keys)), *draft.parts, draft.key]
     for batch in batches.remove_keys(doomed, batches.Pace(most=KEYS_PER_QUERY)):
-        evictions.evict_when_committed(batch.keys, batch.noted)
+        evictions.evict_when_committed(batch.keys, batch.recorded)
 
 
 def _write_patiently(

@@ -26,7 +26,7 @@ def expire_entries(batch_size: int = expire.BATCH_ROWS, max_batches: int | None 
 @shared_task(name="llmcache.finish_evictions", ignore_result=True)
 def finish_evictions() -> int:
     """Remove the hot copies that invalidations could not reach; schedule it every minute."""
-    with task_runs.noted(task_runs.FINISH_EVICTIONS) as run:
+    with task_runs.recorded(task_runs.FINISH_EVICTIONS) as run:
         run.done = evictions.finish_evictions()
     return run.done
 

@@ -80,7 +80,7 @@ class Flusher:
         if self._lock.acquire(blocking=False):
             try:
                 if self.is_asleep:
-                    self._begin()
+                    self._start()
             finally:
                 self._lock.release()
 
@@ -98,7 +98,7 @@ class Flusher:
             return database.run(work, patience=seconds, writing=True)
         return False
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         with reporting(Tier.DURABLE, self._operation):
             self._database = transactions.database_name()
             if database.may_put_off():

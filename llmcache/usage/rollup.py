@@ -127,7 +127,7 @@ def roll_up_usage() -> int:
     Raises:
         django.db.DatabaseError: when the database cannot do it.
     """
-    with task_runs.noted(task_runs.ROLL_UP_USAGE) as run:
+    with task_runs.recorded(task_runs.ROLL_UP_USAGE) as run:
         run.done = add_up_days(first_day_of_hours())
         count_namespaces()
         history.forget_old_days()

@@ -33,7 +33,7 @@ class Run:
 
 
 @contextmanager
-def noted(task: str) -> Iterator[Run]:
+def recorded(task: str) -> Iterator[Run]:
     """Write down that `task` was run in the block, and what the block raised."""
     run, started_at, started = Run(), timezone.now(), time.perf_counter()
     error = ""

@@ -120,7 +120,7 @@ def subject():
     request = asking_with(image("image/png", PNG)) | {"parameters": {}}
     entry = store("entry", request=request, answer={"secret": "x"})
     proposals.keep(draft("entry", age=-5, answer={"secret": "y"}), 0, "jo")
-    return entry, resumable.begin(Criteria(namespace="nobody"), "jo")
+    return entry, resumable.start(Criteria(namespace="nobody"), "jo")
 
 
 def state_of():

@@ -218,17 +218,17 @@ def watching_locks(found: list[float]) -> Iterator[None]:
     """Collect how long each batch held its locks: from its first statement to its commit."""
     from llmcache.store.batches import Pace
 
-    note = Pace.note
+    note = Pace.record
 
     def note_and_keep(self: Pace, rows: int, seconds: float) -> None:
         found.append(seconds)
         note(self, rows, seconds)
 
-    Pace.note = note_and_keep  # type: ignore[method-assign]
+    Pace.record = note_and_keep  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Pace.note = note  # type: ignore[method-assign]
+        Pace.record = note  # type: ignore[method-assign]
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:

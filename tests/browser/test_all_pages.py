@@ -110,14 +110,14 @@ def of_the_form(entry: CacheEntry) -> str:
 
 
 def of_progress(entry: CacheEntry) -> str:
-    pk = resumable.begin(Criteria(namespace="support"), "jo")
+    pk = resumable.start(Criteria(namespace="support"), "jo")
     later = timezone.now() + timedelta(hours=1)
     Invalidation.objects.update(entries=12, total=31, carrier="a worker", carried_until=later)
     return f"{AUDIT}/{pk}/change/"
 
 
 def of_a_result(entry: CacheEntry) -> str:
-    pk = resumable.begin(Criteria(namespace="support", tags=frozenset({"hardware"})), "jo")
+    pk = resumable.start(Criteria(namespace="support", tags=frozenset({"hardware"})), "jo")
     resumable.carry_on(pk)
     return f"{AUDIT}/{pk}/change/"
 

@@ -91,8 +91,8 @@ def test_an_outage_is_a_row_of_its_process(database: str, unwatched: Any) -> Non
     for _ in range(FAILURES):
         its = breakers.breakers[Tier.HOT, Use.READ]
         its.failed(error, its.mark)
-    outages.note(Tier.HOT, Use.READ, since, error)
-    outages.note(Tier.HOT, Use.READ, since, error)
+    outages.record(Tier.HOT, Use.READ, since, error)
+    outages.record(Tier.HOT, Use.READ, since, error)
     [told] = status()["outages"]
     assert (told["process"], told["tier"]) == (outages.process(), "hot")
     assert told["error"] == "(read) ConnectionRefusedError 111"
@@ -102,7 +102,7 @@ def test_an_outage_is_a_row_of_its_process(database: str, unwatched: Any) -> Non
 
 
 def test_what_is_over_is_not_noted(database: str, unwatched: Any) -> None:
-    outages.note(Tier.HOT, Use.READ, timezone.now(), OSError())
+    outages.record(Tier.HOT, Use.READ, timezone.now(), OSError())
     assert status()["outages"] == []
 
 
@@ -117,5 +117,5 @@ def test_processes_that_are_gone_are_swept_up(database: str) -> None:
 
 def test_a_database_that_is_down_keeps_nobody(database: str) -> None:
     with unreachable(database):
-        outages.note(Tier.HOT, Use.READ, timezone.now(), OSError())
+        outages.record(Tier.HOT, Use.READ, timezone.now(), OSError())
         outages.forget(Tier.HOT)

@@ -125,8 +125,8 @@ GUARDS: Final = (
         "what another process has stored is served after its invalidation, where this one had "
         "skipped the hot tier and stored in its place",
         "llmcache/store/promotion.py",
-        "self.noted = None if is_gone else evictions.note([self.key])",
-        "self.noted = None",
+        "self.recorded = None if is_gone else evictions.record([self.key])",
+        "self.recorded = None",
         (
             "tests/promises/test_late_copies.py"
             "::test_a_copy_that_others_have_made_while_the_tier_had_a_rest_here",
@@ -158,8 +158,8 @@ GUARDS: Final = (
         "the note of an eviction",
         "with the hot tier down, nobody knows which copies are still to go",
         "llmcache/store/batches.py",
-        "noted = evictions.note(keys)",
-        "noted = None",
+        "recorded = evictions.record(keys)",
+        "recorded = None",
         ("tests/store/test_evictions.py::test_with_the_hot_tier_down_it_is_written_down",),
     ),
     Guard(
@@ -192,7 +192,7 @@ GUARDS: Final = (
         "the place where a failure stops",
         "a tier that fails fails the call",
         "llmcache/resilience/failsafe.py",
-        "    _note(tier, operation, error, troubles)\n    is_its_fault",
+        "    _record(tier, operation, error, troubles)\n    is_its_fault",
         "    raise error\n    is_its_fault",
         ("tests/promises/test_trouble.py::test_the_hot_tier_is_down",),
     ),

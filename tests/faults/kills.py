@@ -63,7 +63,7 @@ POINTS: Final = (
     Point("after the commit, before the hot copy", ("llmcache.store.promotion.promote",)),
     Point("after the hot copy", ("llmcache.store.promotion.promote",), after=True),
     Point("before the lease is given back", ("llmcache.leases.acquisition.Lease.end",)),
-    Point("after the audit row", ("llmcache.removal.audit.begin",), after=True),
+    Point("after the audit row", ("llmcache.removal.audit.start",), after=True),
     Point("before the removal is committed", ("llmcache.store.rows.tier.delete",), after=True),
     Point("between the rows and the hot copies", ("llmcache.store.evictions.evict",)),
     Point("after the hot copies", ("llmcache.store.evictions._cross_off",)),

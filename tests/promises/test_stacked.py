@@ -68,7 +68,7 @@ REMOVALS: dict[str, Callable[[], Any]] = {
     "selected": lambda: invalidate_selected(durable.entries().filter(namespace="outside")),
     "command": lambda: call_command("llmcache_invalidate", "--tag", "document:1", "--yes"),
     "instalments": lambda: resumable.carry_to_its_end(
-        resumable.begin(Criteria(tags=frozenset({"document:1"})), "")
+        resumable.start(Criteria(tags=frozenset({"document:1"})), "")
     ),
 }
 
@@ -200,7 +200,7 @@ def test_who_is_killed_between_the_batches_leaves_what_finds_the_rest(
     backend: Backend, model: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     title(1), sentence(1), page(1)  # (each knows the next one only)
-    pk = resumable.begin(Criteria(tags=frozenset({"page:1"})), "")
+    pk = resumable.start(Criteria(tags=frozenset({"page:1"})), "")
     monkeypatch.setattr(engine, "BATCH_ROWS", 1)
     monkeypatch.setattr(batches, "FEWEST_ROWS", 1)
     monkeypatch.setattr(batches, "FIRST_ROWS", 1)

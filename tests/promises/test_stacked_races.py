@@ -165,14 +165,14 @@ def is_above(criteria: Criteria) -> bool:
 def test_nothing_of_before_is_served(
     backend: Backend, criteria: Criteria, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate, begin = Gate(), audit.begin
+    gate, start = Gate(), audit.start
 
     def begin_and_open(*arguments: Any) -> Any:
-        begun = begin(*arguments)
+        begun = start(*arguments)
         gate.open()
         return begun
 
-    monkeypatch.setattr(audit, "begin", begin_and_open)
+    monkeypatch.setattr(audit, "start", begin_and_open)
     until = time.monotonic() + SECONDS
     with ThreadPoolExecutor(8) as pool:
         readers = [pool.submit(read_on, until, gate) for _ in range(6)]

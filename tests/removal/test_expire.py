@@ -159,17 +159,17 @@ def test_what_else_has_outlived_its_use(database: str) -> None:
 def test_a_batch_is_as_large_as_its_time_allows() -> None:
     pace = batches.Pace(most=5000)
     assert pace.rows == 500
-    pace.note(500, 0.06)
+    pace.record(500, 0.06)
     assert pace.rows == 250
-    pace.note(250, 0.016)
+    pace.record(250, 0.016)
     assert pace.rows == 312
-    pace.note(0, 0.001)
+    pace.record(0, 0.001)
     assert pace.rows == 312
     for _ in range(20):
-        pace.note(pace.rows, 9.9)
+        pace.record(pace.rows, 9.9)
     assert pace.rows == batches.FEWEST_ROWS
     for _ in range(20):
-        pace.note(pace.rows, 0.0)
+        pace.record(pace.rows, 0.0)
     assert pace.rows == 5000
     assert batches.Pace(most=2).rows == 2
 

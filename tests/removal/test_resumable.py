@@ -17,7 +17,7 @@ from llmcache.models import Invalidation, PendingEviction
 from llmcache.reasons import ReasonCode
 from llmcache.removal import audit, claims, engine, invalidate, resumable
 from llmcache.removal.criteria import Criteria
-from llmcache.removal.resumable import begin, carry_on, carry_to_its_end
+from llmcache.removal.resumable import carry_on, carry_to_its_end
 from llmcache.store import batches, evictions
 from llmcache.store.hot import tier as hot
 from llmcache.store.rows import late_answers
@@ -48,7 +48,7 @@ def facts() -> tuple[int, bool, str]:
 def test_it_is_carried_on_until_it_is_done(backend: Backend) -> None:
     fill(namespace={0: "other"})
     served()
-    pk = begin(Criteria(namespace="tests"), "jo")
+    pk = resumable.start(Criteria(namespace="tests"), "jo")
     assert (the_row().total, facts()) == (7, (0, False, ""))
     for removed in (3, 6, 7):
         assert carry_on(pk, seconds=0) == ""
@@ -64,7 +64,7 @@ def test_it_is_carried_on_until_it_is_done(backend: Backend) -> None:
 @places
 def test_at_one_go(backend: Backend) -> None:
     fill()
-    pk = begin(ALL, "")
+    pk = resumable.start(ALL, "")
     assert carry_to_its_end(pk) == ""
     assert facts() == (8, True, "")
     assert served() == set()
@@ -87,7 +87,7 @@ def test_criteria_come_back_from_what_is_written_down(criteria: Criteria) -> Non
 def test_what_was_asked_before_and_comes_meanwhile_is_not_stored() -> None:
     since = late_answers.generation()
     fill()
-    pk = begin(ALL, "")
+    pk = resumable.start(ALL, "")
     carry_on(pk, seconds=0)
     assert store.save(draft(KEYS[0]), since) == ReasonCode.INVALIDATED()
     assert store.save(draft("f" * 64), late_answers.generation()) is None
@@ -100,7 +100,7 @@ def test_what_was_asked_before_and_comes_meanwhile_is_not_stored() -> None:
 class TestCarriers:
     def test_another_one_is_left_alone(self) -> None:
         fill()
-        pk = begin(ALL, "")
+        pk = resumable.start(ALL, "")
         token = claims.claim(pk, as_worker=False)
         assert token is not None
         carry_on(pk)
@@ -112,7 +112,7 @@ class TestCarriers:
 
     def test_one_that_is_gone_is_taken_over_from(self) -> None:
         fill()
-        pk = begin(ALL, "")
+        pk = resumable.start(ALL, "")
         claims.claim(pk, as_worker=False)
         Invalidation.objects.update(carried_until=timezone.now() - timedelta(seconds=1))
         carry_on(pk)
@@ -120,7 +120,7 @@ class TestCarriers:
 
     def test_a_worker_that_was_told_is_waited_for(self) -> None:
         fill()
-        pk = begin(ALL, "")
+        pk = resumable.start(ALL, "")
         claims.reserve(pk)
         carry_on(pk)
         assert facts() == (0, False, "")
@@ -130,14 +130,14 @@ class TestCarriers:
     def test_a_worker_that_does_not_come_is_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(claims, "RESERVATION", timedelta())
         fill()
-        pk = begin(ALL, "")
+        pk = resumable.start(ALL, "")
         claims.reserve(pk)
         carry_on(pk)
         assert facts() == (8, True, "")
 
     def test_who_was_taken_over_from_stops(self, monkeypatch: pytest.MonkeyPatch) -> None:
         fill()
-        pk = begin(ALL, "")
+        pk = resumable.start(ALL, "")
         remove = batches.remove
 
         def lose_the_claim(*args: Any) -> Iterator[Any]:
@@ -153,7 +153,7 @@ class TestCarriers:
 def test_two_at_once(database: str) -> None:
     """Each believes the other one gone: nothing is removed twice, counted twice, or left."""
     fill()
-    pk = begin(ALL, "")
+    pk = resumable.start(ALL, "")
     claim = claims.claim
     barrier = threading.Barrier(2, timeout=20)
 
@@ -190,7 +190,7 @@ class TestHotCopies:
         self, backend: Backend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         fill()
-        pk = begin(ALL, "")
+        pk = resumable.start(ALL, "")
         with monkeypatch.context() as patch:
             patch.setattr(evictions, "evict", lambda *_: True)
             carry_on(pk, seconds=0)
@@ -204,7 +204,7 @@ class TestHotCopies:
         self, backend: Backend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         fill()
-        pk = begin(ALL, "")
+        pk = resumable.start(ALL, "")
 
         def fail(*_: Any) -> None:
             raise ConnectionError("down")
@@ -219,7 +219,7 @@ class TestHotCopies:
 @pytest.mark.django_db
 def test_trouble_is_told_and_it_can_be_carried_on(monkeypatch: pytest.MonkeyPatch) -> None:
     fill()
-    pk = begin(ALL, "")
+    pk = resumable.start(ALL, "")
 
     def fail(*_: Any) -> int:
         raise ConnectionError("the database is away")
@@ -243,7 +243,7 @@ def test_it_is_signalled_once_when_it_is_done() -> None:
     signals.entries_invalidated.connect(listen)
     try:
         fill(namespace={1: "n"})
-        pk = begin(Criteria(namespace="n"), "")
+        pk = resumable.start(Criteria(namespace="n"), "")
         for _ in range(3):
             carry_on(pk, seconds=0)
     finally:
@@ -254,7 +254,7 @@ def test_it_is_signalled_once_when_it_is_done() -> None:
 @pytest.mark.django_db
 def test_those_that_are_not_done_in_instalments_are_left_alone() -> None:
     fill()
-    begun = audit.begin({"everything": True}, "")
+    begun = audit.start({"everything": True}, "")
     assert carry_to_its_end(begun.pk) == carry_to_its_end(12345) == ""
     assert facts() == (0, False, "")
     assert invalidate.count_entries(ALL) == 8

@@ -364,12 +364,12 @@ def test_a_database_that_is_down_is_told(database: str) -> None:
 
 @transactional
 def test_a_run_that_fails_is_noted() -> None:
-    with pytest.raises(ZeroDivisionError), task_runs.noted("division"):
+    with pytest.raises(ZeroDivisionError), task_runs.recorded("division"):
         _ = 1 / 0
     row = TaskRun.objects.get()
     assert (row.task, row.done) == ("division", 0)
     assert row.error.startswith("ZeroDivisionError in test_a_run_that_fails_is_noted (")
-    with task_runs.noted("division") as run:
+    with task_runs.recorded("division") as run:
         run.done = 3
     row = TaskRun.objects.get()
     assert (row.done, row.error) == (3, "")

@@ -250,7 +250,7 @@ def test_what_another_process_could_not_remove_is_not_read_either(
     wait_until(lambda: getattr(look_up(), "tier", None) == Tier.HOT)
     with Redis.from_url(redis.url) as operator:
         operator.replicaof("127.0.0.1", 1)
-        evictions.note([KEY])  # as another process does when it cannot remove them
+        evictions.record([KEY])  # as another process does when it cannot remove them
         for _ in range(FAILURES):
             attempt(Tier.HOT, "write", partial(hot.write, KEY, b"copy", None))
         wait_until(lambda: not breakers.is_up(Tier.HOT, Use.READ))

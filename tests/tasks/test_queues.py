@@ -244,7 +244,7 @@ with llmcache.capture() as calls:
     work()
     client.create(**call, cache_mode="only-if-cached")
 print([str(call.outcome) for call in calls])
-tasks.invalidate_later(resumable.begin(Criteria(namespace="default"), "jo"))
+tasks.invalidate_later(resumable.start(Criteria(namespace="default"), "jo"))
 work()
 print(CacheEntry.objects.count(), [str(result.status) for result in DBTaskResult.objects.all()])
 """

@@ -35,8 +35,8 @@ for number, ttl in enumerate([-60, -60, 60]):
 
 BEGIN_TO_INVALIDATE = """
 from llmcache.removal.criteria import Criteria
-from llmcache.removal.resumable import begin
-print(begin(Criteria(namespace="tests"), "jo"))
+from llmcache.removal.resumable import start
+print(start(Criteria(namespace="tests"), "jo"))
 """
 
 ASK_AND_EXPIRE = """

@@ -141,7 +141,7 @@ def _confirmed(
     if preview.entries > agreed + max(agreed, SAMPLE_ROWS) // TOLERATED:
         messages.warning(request, _("There are more than you have agreed to. Look again."))
         return _page(admin, request, form, preview)
-    pk = resumable.begin(criteria, request.user.get_username())
+    pk = resumable.start(criteria, request.user.get_username())
     log(request.user, claims.find(pk), ADDITION, _("Began to invalidate."))
     trouble = ""
     if preview.entries <= FEW or not _hand_over(pk):

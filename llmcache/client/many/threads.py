@@ -43,13 +43,13 @@ class Threads:
         while waiting or self._running:
             # A flow notes when it asks, so it starts when it may. A hit waits for nobody.
             while waiting and (waiting[0].is_found or len(self._running) < self._concurrency):
-                self._begin(waiting.popleft())
+                self._start(waiting.popleft())
             if self._running:
                 done, _ = wait(self._running, return_when=FIRST_COMPLETED)
                 for future in done:
                     self._go_on(future)
 
-    def _begin(self, group: Group) -> None:
+    def _start(self, group: Group) -> None:
         answering = _answering(self._batch, group)
         self._until_asking(group, answering, partial(next, answering))
 

@@ -130,7 +130,7 @@ def learn(servers: Mapping[str, str] | None = None) -> Epoch:
         return _adopt(_standing() or Epoch(token_hex(8), servers or {}))
     if database.runs_here() and connections[transactions.database_alias()].in_atomic_block:
         raise EpochUnknown("a new epoch cannot begin within a transaction")
-    return _adopt(database.run(partial(_begin, servers or {})))
+    return _adopt(database.run(partial(_start, servers or {})))
 
 
 def stands(epoch: Epoch) -> bool:
@@ -178,7 +178,7 @@ def _adopt(epoch: Epoch) -> Epoch:
     return epoch
 
 
-def _begin(servers: Mapping[str, str]) -> Epoch:
+def _start(servers: Mapping[str, str]) -> Epoch:
     """Each statement stands alone: another process sees the row before anybody uses its epoch."""
     with locks.impatient(transactions.database_alias(), LOCK_SECONDS):
         for _ in range(ATTEMPTS):

@@ -23,7 +23,7 @@ UNDER_WAY: Final = timedelta(hours=1)
 
 
 def generation() -> int:
-    """How many invalidations have begun so far, to be noted before a question is asked."""
+    """How many invalidations have begun so far, to be recorded before a question is asked."""
     [[newest]] = _read("max(id)", "")
     return int(newest or 0)
 

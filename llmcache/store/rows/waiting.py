@@ -10,7 +10,7 @@ from llmcache.background.forks import now_and_in_children
 from llmcache.store.records import Draft
 from llmcache.store.rows import late_answers
 
-#: What waits, by its key: the draft, and the generation noted before its question was asked.
+#: What waits, by its key: the draft, and the generation recorded before its question was asked.
 drafts: Final[dict[str, tuple[Draft, int | None]]] = {}
 
 

@@ -146,7 +146,7 @@ def test_processes_that_find_it_at_once_agree(server: Lasting) -> None:
     servers = [{f"host-{number}:6379": str(number)} for number in range(8)]
 
     def learn(listed: dict[str, str]) -> str:
-        found = epochs._begin(listed)
+        found = epochs._start(listed)
         connections.close_all()
         return found.name
 
