@@ -22,7 +22,7 @@ from tests.support.decorated import anything, asked, note, outcomes
 from tests.support.paths import ROOT
 from tests.support.ticket import Ticket
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class TestArguments:
@@ -243,6 +243,7 @@ print(calls[0].outcome, calls[0].reason)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_another_interpreter_finds_the_entry_and_another_script_does_not(tmp_path: Path) -> None:
     database = tmp_path / "db.sqlite3"

@@ -25,7 +25,7 @@ from tests.support.decorated import (
 )
 from tests.support.ticket import Ticket
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class TestFunctions:

@@ -11,7 +11,7 @@ from llmcache.store.rows import tier as durable
 from tests.support.decorated import asked, aspell, note, outcomes, spell, told, trouble
 from tests.support.ticket import Ticket
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @llmcache.cached

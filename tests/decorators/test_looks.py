@@ -35,7 +35,7 @@ from tests.support.decorated import (
 from tests.support.paths import ROOT
 from tests.support.ticket import Ticket
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 # What it looks like
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 import llmcache
 from tests.support.decorated import Extractor, Plain, asked, note, outcomes
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Validated(BaseModel):

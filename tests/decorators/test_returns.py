@@ -17,7 +17,7 @@ import llmcache
 from llmcache.store.rows import tier as durable
 from tests.support.decorated import asked, note, outcomes, told, unresolved, untyped
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @llmcache.cached

@@ -27,7 +27,7 @@ from tests.support.backends import Backend, backend_parameters
 from tests.support.clients import CALL, make_client
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 # Cancelling
 

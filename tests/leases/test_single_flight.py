@@ -24,7 +24,7 @@ from tests.support.asking import ask_in_threads, outcomes
 from tests.support.backends import Backend
 from tests.support.clients import CALL, make_client
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 async def ask_in_tasks(client: Any, number: int) -> list[str]:
@@ -87,6 +87,7 @@ def test_an_answer_that_came_after_the_lookup_is_found(
     assert durable.entries().get().hits == 2
 
 
+@pytest.mark.slow
 def test_what_does_not_validate_is_asked_for_once(
     model: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
