@@ -244,7 +244,6 @@ print(calls[0].outcome, calls[0].reason)
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_another_interpreter_finds_the_entry_and_another_script_does_not(tmp_path: Path) -> None:
     database = tmp_path / "db.sqlite3"
     script = tmp_path / "script.py"
