@@ -6,6 +6,7 @@ import gc
 import warnings
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from django.apps import apps
@@ -16,7 +17,6 @@ from redis import ConnectionPool
 from llmcache import breakers, discretion
 from llmcache.outcomes import Tier
 from llmcache.resilience import failsafe, recovery
-from llmcache.store.hot import aliases
 from llmcache.usage import hits, ledger
 from project.standin.server import StandIn
 from tests.support.backends import (
@@ -94,14 +94,24 @@ def _ignored_garbage(request: pytest.FixtureRequest) -> Iterator[None]:
             gc.collect()
 
 
+_pools: WeakSet[ConnectionPool] = WeakSet()
+_make_pool = ConnectionPool.__init__
+
+
+def _make_known_pool(pool: ConnectionPool, *args: Any, **kwargs: Any) -> None:
+    _make_pool(pool, *args, **kwargs)
+    _pools.add(pool)
+
+
+ConnectionPool.__init__ = _make_known_pool  # type: ignore[assignment, method-assign]
+
+
 @pytest.fixture(autouse=True)
-def _close_others() -> Iterator[None]:
-    """What threads have opened through other libraries is not left to whoever collects garbage."""
+def _close_connections() -> Iterator[None]:
+    """What a test has opened to Redis is not left to whoever collects garbage."""
     yield
-    if aliases._others._there:
-        for each in gc.get_objects():
-            if issubclass(type(each), ConnectionPool):
-                each.disconnect()
+    for pool in list(_pools):
+        pool.disconnect()
 
 
 @pytest.fixture(autouse=True)
