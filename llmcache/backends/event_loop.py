@@ -66,12 +66,14 @@ class Loops:
 
     def _sweep(self) -> None:
         """Take back what loops had that were closed in the middle of it."""
-        for loop, borrowed in list(self._borrowed.items()):
-            if loop.is_closed():
-                del self._borrowed[loop]
-                if borrowed.is_open:
-                    borrowed.connection.disconnect()
-                    self._pool.release(borrowed.connection)
+        for reference in self._borrowed.keyrefs():  # (others borrow, and sweep, on their threads)
+            loop = reference()
+            if loop is None or not loop.is_closed():
+                continue
+            borrowed = self._borrowed.pop(loop, None)
+            if borrowed is not None and borrowed.is_open:
+                borrowed.connection.disconnect()
+                self._pool.release(borrowed.connection)
 
     def _take_back(self, connection: Any, is_well: bool) -> None:
         if not is_well:

@@ -20,6 +20,9 @@ CONNECTIONS: Final = 32
 # So long a thread waits for its turn.
 WAIT_SECONDS: Final = 1.0
 
+# What a connection is approved for while it is being opened: nothing is `current` that is this.
+NOT_YET: Final = object()
+
 OURS: Final[dict[str, Any]] = {
     # Nothing is tried twice.
     "retry": None,
@@ -145,11 +148,16 @@ class Pool(ConnectionPool):
     def prepare(self, connection: Any) -> None:
         """Have it open and approved. Raises what redis-py and the guard raise."""
         try:
-            if connection.is_connected and connection.can_read():
-                connection.disconnect()  # (a reply that nobody has read)
+            # (opened in part, by who was interrupted; or a reply that nobody has read)
+            if connection.is_connected and (
+                connection.approved is NOT_YET or connection.can_read()
+            ):
+                connection.disconnect()
         except (RedisError, OSError):
             connection.disconnect()  # The server has closed it while nobody used it.
-        connection.connect()
+        if not connection.is_connected:
+            connection.approved, connection.reader = NOT_YET, None
+            connection.connect()
         if not self.approval.holds(connection):
             self.approval.get(connection)
 

@@ -37,11 +37,12 @@ def prepare(connection: Any) -> None:
         and socket.socket.__module__ == "socket"
         and not connection.health_check_interval
     ):
-        connection.reader = hiredis.Reader(notEnoughData=NOT_ALL)
         bound = struct.pack("ll", *divmod(int(seconds * 1_000_000), 1_000_000))
-        sock.settimeout(None)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, bound)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, bound)
+        sock.settimeout(None)
+        # (last: who is interrupted before leaves it to redis-py)
+        connection.reader = hiredis.Reader(notEnoughData=NOT_ALL)
 
 
 def ask(connection: Any, question: bytes) -> Any:
