@@ -70,6 +70,15 @@ class Scheduler:
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._thread is None, FORK_SECONDS)
 
+    def end(self) -> None:
+        """Before the process ends: have no thread, unless something is planned after this.
+
+        (What is told to a process that its end has come, is told to some that go on.)
+        """
+        self.stop()
+        with self._changed:
+            self._is_stopped = False
+
     def part(self) -> None:
         """Before a fork: have no thread, as far as what is under way allows."""
         self.stop()
@@ -147,4 +156,4 @@ def _start_anew() -> None:
 _scheduler: Scheduler
 now_and_in_children(_start_anew)
 around_forks(lambda: _scheduler.part(), lambda: _scheduler.go_on())
-at_exit(lambda: _scheduler.stop())
+at_exit(lambda: _scheduler.end())

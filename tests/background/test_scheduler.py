@@ -162,6 +162,15 @@ def test_nothing_is_done_once_it_was_stopped(its: Scheduler) -> None:
     assert its._thread is None
 
 
+def test_after_the_end_it_does_what_is_planned_anew(its: Scheduler) -> None:
+    done: list[Any] = []
+    its.later(LONG, noting(done, "before"))
+    its.end()
+    assert its._thread is None
+    its.later(0.0, noting(done, "after"))
+    until(lambda: done == ["after"])
+
+
 def ours() -> list[str]:
     return [each.name for each in threading.enumerate() if each.name == "llmcache scheduler"]
 
