@@ -8,6 +8,7 @@ from typing import Any
 from instructor import Instructor
 
 from llmcache.background import database
+from llmcache.client.call.arguments import sent
 from llmcache.client.call.reading import read_request
 from llmcache.client.call.request import ClientRequest
 from llmcache.client.wrapping import CachedCreate
@@ -75,5 +76,7 @@ def _request_of(
         )
     # The defaults of `Instructor.create`.
     call = client.handle_kwargs({"context": None, "strict": True, **arguments})
+    # (what a validator writes into the context is not for the caller)
+    call, _ = sent(call, call.keys() - {"context"})
     # (a twin of the origin: to look at a call is not to make one in its namespace)
     return read_request(replace(create_fn.origin), response_model, call)

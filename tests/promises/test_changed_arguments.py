@@ -256,7 +256,28 @@ class TestTheContext:
             for context in contexts:
                 client.create(**call(response_model=Noting, context=context))
         assert [str(each.outcome) for each in calls] == ["miss", "hit"]
-        assert all(context["seen"] for context in contexts)
+        # Once for each call, as without a cache: what looks at the answer as well has a copy.
+        contexts.append({"seen": []})
+        llmcache.explain(client, **call(response_model=Noting, context=contexts[2]))
+        assert [len(context["seen"]) for context in contexts] == [1, 1, 0]
+
+    def test_a_validator_may_refuse_what_it_has_seen_there(self, model: StandIn) -> None:
+        class Once(Noting):
+            @field_validator("title")
+            @classmethod
+            def refuse_known(cls, value: str, info: ValidationInfo) -> str:
+                if info.context is not None and value in info.context["known"]:
+                    raise ValueError("known already")
+                if info.context is not None:
+                    info.context["known"].append(value)
+                return value
+
+        client = make_client(model)
+        with llmcache.capture() as calls:
+            for _ in range(2):
+                context: dict[str, Any] = {"seen": [], "known": []}
+                client.create(**call(response_model=Once, context=context))
+        assert [str(each.outcome) for each in calls] == ["miss", "hit"]
 
     def test_also_when_the_answer_is_asked_for_again(self, model: StandIn) -> None:
         class Twice(Noting):

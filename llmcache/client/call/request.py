@@ -67,6 +67,8 @@ class ClientRequest(BaseRequest):
     shape: Shape | StreamShape | None = None
     # What no copy was sent of, once it is sent.
     uncopied: Set[str] | None = None
+    # As it was before anybody asked; and its form before the last attempt.
+    context: Any = None
     seen_context: bytes | None = None
     seen_sent: list[bytes | None] | None = None
     seen_response: bytes | None = None
@@ -144,7 +146,7 @@ class ClientRequest(BaseRequest):
         if shape is None:
             raise TypeError("the call is no stream")
         if not shape.last_only:
-            return shape.encode_item(item, self._parsing)
+            return shape.encode_item(item, self._comparing)
         # Encoded when it turns out to be the last: that runs the model's validators.
         self.last_item = copy.deepcopy(item)
         return b""
@@ -158,6 +160,8 @@ class ClientRequest(BaseRequest):
         # A copy is sent, so whatever the caller changes from now on changes nothing. The context
         # is the caller's own: a validator may write into it.
         self.refusal = CHANGED
+        if self.arguments.get("context") is not None:
+            self.context = self._copied(self.arguments["context"])
         self.arguments, self.uncopied = sent(self.arguments, self.origin.not_copied)
         if self.is_as_keyed():
             self.refusal = None
@@ -219,6 +223,18 @@ class ClientRequest(BaseRequest):
         return Parsing(
             client.provider, client.mode, arguments.get("context"), arguments.get("strict")
         )
+
+    @property
+    def _comparing(self) -> Parsing:
+        """`_parsing` beside the call: a validator that writes into the context has a copy."""
+        client, context = self.origin.client, self.context
+        if context is not None:
+            context = self._copied(context)
+        return Parsing(client.provider, client.mode, context, self.arguments.get("strict"))
+
+    @staticmethod
+    def _copied(context: Any) -> Any:
+        return sent({"context": context}, frozenset())[0]["context"]
 
     def why_changed(self) -> Reason | None:
         # Of a context that is only told where nobody could tell before a validator wrote into it.
@@ -288,8 +304,8 @@ class ClientRequest(BaseRequest):
             raise TypeError("the answer is no stream")
         if completion is None:
             raise NotStorable(ReasonCode.UNSEEN())
-        self._admit(as_read(self.shape, answer, completion, self._parsing), completion)
-        return self.shape.encode(answer, completion, self._parsing)
+        self._admit(as_read(self.shape, answer, completion, self._comparing), completion)
+        return self.shape.encode(answer, completion, self._comparing)
 
     def recorded(self, recording: Recording) -> StoredAnswer:
         shape, watch = self.stream, self.watch
@@ -299,14 +315,14 @@ class ClientRequest(BaseRequest):
             raise NotStorable(refusal)
         stored = shape.encode(self._encoded_items(recording, shape))
         if settings.admit is not None:
-            self._admit(shape.decode(stored, self._parsing), None)
+            self._admit(shape.decode(stored, self._comparing), None)
         return stored
 
     def _encoded_items(self, recording: Recording, shape: StreamShape) -> list[bytes]:
         items = recording.items()
         if not items:
             raise NotStorable(ReasonCode.EMPTY_STREAM())
-        return [shape.encode_item(self.last_item, self._parsing)] if shape.last_only else items
+        return [shape.encode_item(self.last_item, self._comparing)] if shape.last_only else items
 
     def _admit(self, answer: Any, completion: Any) -> None:
         if refusal := why_not_admitted(answer, completion):
