@@ -181,7 +181,7 @@ def test_rows_that_another_run_holds_are_left_to_it(
 ) -> None:
     """And do not count for how many the next batch takes, which would be more and more."""
     noted: list[int] = []
-    monkeypatch.setattr(batches.Pace, "note", lambda _, rows, seconds: noted.append(rows))
+    monkeypatch.setattr(batches.Pace, "record", lambda _, rows, seconds: noted.append(rows))
     fill()
     held = durable.entries().filter(key=f"{0:064x}").select_for_update()
     released, locked = threading.Event(), threading.Event()

@@ -29,10 +29,15 @@ from tests.support.removal import KEYS, fill, served
 from tests.support.ticket import Ticket
 
 
+def pending_on(backend: Backend) -> tuple[Tier, ...]:
+    """Of a Redis behind another library, nobody sees that it came back with what was removed."""
+    return (Tier.HOT,) if backend.cache == "django-redis" else ()
+
+
 def test_by_key(backend: Backend) -> None:
     fill()
     result = llmcache.invalidate(keys=[KEYS[0], KEYS[3], "f" * 64])
-    assert (result.entries, result.pending) == (2, ())
+    assert (result.entries, result.pending) == (2, pending_on(backend))
     assert served() == {1, 2, 4, 5, 6, 7}
 
 
@@ -90,7 +95,7 @@ def test_more_than_a_batch(backend: Backend, monkeypatch: pytest.MonkeyPatch) ->
 def test_from_a_coroutine(backend: Backend) -> None:
     fill(tags={2: frozenset({"t"})})
     result = asyncio.run(llmcache.ainvalidate(tags=["t"]))
-    assert (result.entries, result.pending) == (1, ())
+    assert (result.entries, result.pending) == (1, pending_on(backend))
     assert served() == set(range(8)) - {2}
 
 
