@@ -132,8 +132,8 @@ def read_criteria(**criteria: Unpack[InvalidationCriteria]) -> Criteria:
     )
     if (read == Criteria()) is not (criteria.get("everything") is True):
         raise InvalidArgument(
-            "invalidate() takes criteria, or everything=True to remove all entries of all "
-            "namespaces; one of the two."
+            "invalidate() takes criteria, or everything=True (--everything) to remove all entries "
+            "of all namespaces; one of the two."
         )
     return read
 
