@@ -33,6 +33,8 @@ OURS: Final[dict[str, Any]] = {
     # Copies in the client would outlive an invalidation.
     "cache": None,
     "cache_config": None,
+    # Copies are bytes.
+    "decode_responses": False,
     # Two round trips less for each connection: telling the server what library this is.
     "driver_info": None,
 }

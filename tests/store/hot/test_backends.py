@@ -77,6 +77,12 @@ def test_bytes_come_back_as_they_are(use: Callable[..., None], value: bytes) -> 
     assert caches["hot"].get("name") == value
 
 
+def test_also_where_the_clients_would_decode_them(use: Callable[..., None]) -> None:
+    use(OPTIONS={"CONNECTION_POOL_KWARGS": {"decode_responses": True}})
+    hot.write(KEY, b"copy", None)
+    assert (hot.read(KEY), hot.read_many([KEY])) == (b"copy", {KEY: b"copy"})
+
+
 @pytest.mark.parametrize("join", [list, ",".join])
 def test_reads_go_where_was_written(
     use: Callable[..., None], redis: RedisServer, join: Callable[..., Any]
