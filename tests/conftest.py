@@ -12,11 +12,12 @@ import pytest
 from django.apps import apps
 from django.core.management.commands import flush
 from django.db.models.signals import post_migrate
-from redis import ConnectionPool
+from redis.connection import AbstractConnection
 
 from llmcache import breakers, discretion
 from llmcache.outcomes import Tier
 from llmcache.resilience import failsafe, recovery
+from llmcache.store.hot import aliases
 from llmcache.usage import hits, ledger
 from project.standin.server import StandIn
 from tests.support.backends import (
@@ -80,8 +81,18 @@ def _leave_no_garbage() -> Iterator[None]:
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
+        _end_threads_of_other_caches()
         gc.collect()
     gc.freeze()
+
+
+def _end_threads_of_other_caches() -> None:
+    """Each has sockets of the libraries of these caches, which nobody closes."""
+    there = list(aliases._others._there)
+    aliases._others.pause(1)
+    for thread in there:
+        thread.join(1)
+    aliases._others.resume()
 
 
 @pytest.fixture(autouse=True)
@@ -94,24 +105,27 @@ def _ignored_garbage(request: pytest.FixtureRequest) -> Iterator[None]:
             gc.collect()
 
 
-_pools: WeakSet[ConnectionPool] = WeakSet()
-_make_pool = ConnectionPool.__init__
+_connections: WeakSet[AbstractConnection] = WeakSet()
+_make_connection = AbstractConnection.__init__
 
 
-def _make_known_pool(pool: ConnectionPool, *args: Any, **kwargs: Any) -> None:
-    _make_pool(pool, *args, **kwargs)
-    _pools.add(pool)
+def _make_known_connection(connection: AbstractConnection, *args: Any, **kwargs: Any) -> None:
+    _make_connection(connection, *args, **kwargs)
+    _connections.add(connection)
 
 
-ConnectionPool.__init__ = _make_known_pool  # type: ignore[assignment, method-assign]
+AbstractConnection.__init__ = _make_known_connection  # type: ignore[assignment, method-assign]
 
 
 @pytest.fixture(autouse=True)
 def _close_connections() -> Iterator[None]:
-    """What a test has opened to Redis is not left to whoever collects garbage."""
+    """What a test has opened to Redis is not left to whoever collects garbage.
+
+    Also what it has left in use, as those of an event loop that is closed.
+    """
     yield
-    for pool in list(_pools):
-        pool.disconnect()
+    for connection in list(_connections):
+        connection.disconnect()
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from redis import ConnectionPool, RedisError
+from redis._parsers import Encoder
+from redis.connection import PythonRespSerializer
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.sentinel import SentinelConnectionPool
 
@@ -23,6 +25,7 @@ WAIT_SECONDS: Final = 1.0
 # What a connection is approved for while it is being opened: nothing is `current` that is this.
 NOT_YET: Final = object()
 
+_ENCODER: Final[Any] = Encoder("utf-8", "strict", False)  # type: ignore[no-untyped-call]
 OURS: Final[dict[str, Any]] = {
     # Nothing is tried twice.
     "retry": None,
@@ -35,6 +38,9 @@ OURS: Final[dict[str, Any]] = {
     "cache_config": None,
     # Copies are bytes.
     "decode_responses": False,
+    # That of hiredis may end the process where a signal raises (a time limit of Celery's) while it
+    # is at work.
+    "command_packer": PythonRespSerializer(6000, _ENCODER.encode),
     # Two round trips less for each connection: telling the server what library this is.
     "driver_info": None,
 }
