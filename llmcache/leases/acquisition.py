@@ -140,6 +140,9 @@ def _contend(
         if stored is not None:
             found, generation = stored
             if not _is_served(flight, found, refused):
+                # (not known where a copy was found first, or the rows were too busy to tell)
+                if generation is None:
+                    generation = yield store.generation
                 return _held(flight, place, token, generation)
             _give_back(place, flight.key, token, Ending.STORED)
             return found  # type: ignore[no-any-return]

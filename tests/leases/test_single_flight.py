@@ -14,15 +14,17 @@ import llmcache
 from llmcache import store
 from llmcache.background import database as placement
 from llmcache.codec.envelope import ANSWER, seal
-from llmcache.leases import (
-    places,
-)
+from llmcache.leases import Ending, Lease, aacquire, acquire, places
+from llmcache.store.hot import tier as hot
+from llmcache.store.records import Found
 from llmcache.store.rows import tier as durable
 from llmcache.usage import hits
 from project.standin.server import StandIn
 from tests.support.asking import ask_in_threads, outcomes
 from tests.support.backends import Backend
 from tests.support.clients import CALL, make_client
+from tests.support.entries import KEY, draft
+from tests.support.servers import RedisServer, require
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -146,3 +148,21 @@ def test_waiters_hold_no_connection(model: StandIn, settings: Any) -> None:
         thread.join()
     assert all(connection.connection is None for connection in opened)
     assert len(model.calls) == 1
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_who_asks_in_the_place_of_a_copy_that_is_refused_knows_the_generation(
+    settings: Any, is_async: bool
+) -> None:
+    require(RedisServer)
+    settings.LLMCACHE = {"CACHE": "redis"}
+    llmcache.invalidate(tags=["any"])
+    hot.write(KEY, draft().payload, None)
+    refused = store.lookup(KEY)
+    assert isinstance(refused, Found)
+    lease = asyncio.run(aacquire(KEY, 1, refused)) if is_async else acquire(KEY, 1, refused)
+    assert isinstance(lease, Lease)
+    lease.end(Ending.RELEASED)
+    assert lease.generation is not None
+    assert lease.generation == store.generation()
