@@ -20,6 +20,7 @@ from llmcache.store.rows import tier as durable
 from llmcache.usage import hits
 from project.standin.server import StandIn
 from tests.support.backends import Backend
+from tests.support.entries import damaged
 from tests.support.explanation import (
     CALL,
     MESSAGES,
@@ -142,7 +143,7 @@ class TestOutcome:
 
     def test_a_damaged_entry(self, client: Any, caplog: pytest.LogCaptureFixture) -> None:
         client.create(**CALL)
-        durable.entries().update(payload=bytes(durable.entries().get().payload)[:-1] + b"?")
+        durable.entries().update(payload=damaged(durable.entries().get().payload))
         with caplog.at_level(logging.WARNING, "llmcache"):
             explanation = llmcache.explain(client, **CALL)
         assert explanation.outcome == "miss"

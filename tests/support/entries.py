@@ -32,6 +32,12 @@ def draft(key: str = KEY, body: bytes = b"answer", ttl: float | None = 60, **col
     return Draft(key=key, payload=payload, **(defaults | columns))
 
 
+def damaged(data: Any) -> bytes:
+    """The bytes of a column with another last byte, whatever that was."""
+    whole = bytes(data)
+    return whole[:-1] + bytes([whole[-1] ^ 1])
+
+
 def body_of(found: Found | Missing) -> bytes | None:
     return found.body if isinstance(found, Found) else None
 

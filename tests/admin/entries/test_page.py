@@ -17,6 +17,7 @@ from tests.support.admin import (
     store_asking,
     text_of,
 )
+from tests.support.entries import damaged
 
 
 @pytest.mark.django_db
@@ -101,7 +102,7 @@ class TestPage:
     @pytest.mark.parametrize("damage", ["payload", "request"])
     def test_says_what_cannot_be_read(self, admin_client, damage):
         entry = store(request={"messages": [{"role": "user", "content": "Hi."}]}, answer={"a": "b"})
-        durable.entries().update(**{damage: bytes(getattr(entry, damage))[:-1] + b"?"})
+        durable.entries().update(**{damage: damaged(getattr(entry, damage))})
         text = text_of(admin_client.get(page_of(entry)))
         assert "cannot be read: the checksum does not match." in text
         assert ("User Hi." in text) == (damage == "payload")
