@@ -31,16 +31,14 @@ def state(entry: CacheEntry) -> str:
     return "expired" if entry.is_expired else "fresh"
 
 
-def age(moment: datetime) -> str:
+def age(moment: datetime, *, said: str = "%(time)s") -> str:
     if timezone.now() - moment < MINUTE:
         return _("just now")
-    return timesince(moment, depth=1)
+    return said % {"time": timesince(moment, depth=1)}
 
 
 def ago(moment: datetime) -> str:
-    if timezone.now() - moment < MINUTE:
-        return _("just now")
-    return _("%(time)s ago") % {"time": timesince(moment, depth=1)}
+    return age(moment, said=_("%(time)s ago"))
 
 
 def expiry(entry: CacheEntry) -> str:
@@ -60,15 +58,11 @@ def expiry(entry: CacheEntry) -> str:
 def hits(entry: CacheEntry) -> str:
     """How often an entry was served, and how often a day, once it is a day old."""
     days = (timezone.now() - entry.created_at) / timedelta(days=1)
+    served = formatting.count(entry.hits)
     if days < 1 or not entry.hits:
-        return number(entry.hits)
+        return served
     a_day = number_format(round(entry.hits / days, 1), 1, force_grouping=True)
-    return _("%(hits)s, about %(a_day)s a day") % {"hits": number(entry.hits), "a_day": a_day}
-
-
-def number(count: int) -> str:
-    """With the separators of thousands that the language has."""
-    return number_format(count, force_grouping=True)
+    return _("%(hits)s, about %(a_day)s a day") % {"hits": served, "a_day": a_day}
 
 
 def money(cost: int | None) -> str:

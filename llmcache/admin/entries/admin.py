@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
@@ -10,9 +9,8 @@ from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import filesizeformat
-from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.formats import localize
 from django.utils.html import format_html
@@ -20,25 +18,34 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from llmcache.admin import drawings, phrases
-from llmcache.admin.base import EntriesAdmin, EntryPage
-from llmcache.admin.entries import amend, ask_again, export, image_page, search, selected
+from llmcache.admin.base import ASK_AGAIN, CONTENT, EXPORT, INVALIDATE, EntriesAdmin, RowPage
+from llmcache.admin.entries import amend, ask_again, export, search, selected
 from llmcache.admin.entries.changelist import ORDERS, CappedPaginator, EntryList
 from llmcache.admin.entries.content import read_answer, read_question
 from llmcache.admin.entries.filters import FILTERS
 from llmcache.admin.entries.forms import TagsForm, TimeForm
 from llmcache.admin.entries.nearest import read_neighbour
-from llmcache.admin.entries.selected import Survey
 from llmcache.admin.health import Health
 from llmcache.models import CacheEntry, CacheEntryQuerySet
 from llmcache.store.rows import tier as durable
 from llmcache.usage import history
 
-PAGES: Final = (*ask_again.PAGES, *amend.PAGES, *export.PAGES, *image_page.PAGES)
+ASKS: Final = (CONTENT, ASK_AGAIN)
+
+PAGES: Final = (
+    RowPage("invalidate", selected.invalidate_one, (INVALIDATE,), ("GET", "POST")),
+    RowPage("ask_again", ask_again.ask, ASKS),
+    RowPage("proposal", ask_again.decide, ASKS, ("GET", "POST")),
+    RowPage("pin", amend.pin, (INVALIDATE,)),
+    RowPage("unpin", amend.unpin, (INVALIDATE,)),
+    RowPage("time", amend.set_time, (INVALIDATE,)),
+    RowPage("tags", amend.set_tags, (INVALIDATE,)),
+    RowPage("export", export.download, (CONTENT, EXPORT), ("GET",)),
+    RowPage("image", export.show_image, (CONTENT,), ("GET",), path="/<int:number>/"),
+)
 
 # Of what an entry was made of, so many are linked.
 PARTS_SHOWN: Final = 20
-
-PERMISSION: Final = "llmcache.{}_cacheentry"
 
 
 class CacheEntryAdmin(EntriesAdmin):
@@ -63,25 +70,14 @@ class CacheEntryAdmin(EntriesAdmin):
     # These give the list its search box; `search` says what it does.
     search_fields = ("key", "namespace")
     actions = ("invalidate_selected",)
+    pages = PAGES
 
     class Media:
         css = {"all": ("llmcache/admin.css", "llmcache/charts.css")}
 
-    # Who may do what
-
-    def has_content_permission(self, request: HttpRequest) -> bool:
-        """To read prompts and answers."""
-        return request.user.has_perm(PERMISSION.format("view_content"))
-
     def has_invalidate_permission(self, request: HttpRequest) -> bool:
-        """To remove, and to say how long and under which tags what stays is kept."""
-        return request.user.has_perm(PERMISSION.format("invalidate"))
-
-    def has_ask_again_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm(PERMISSION.format("ask_again"))
-
-    def has_export_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm(PERMISSION.format("export"))
+        """As the action of the list needs it."""
+        return request.user.has_perm(INVALIDATE)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Only what the filters offer.
@@ -103,14 +99,15 @@ class CacheEntryAdmin(EntriesAdmin):
         paginator = CappedPaginator(*args, **kwargs)
         term = request.GET.get(SEARCH_VAR, "").strip()
         paginator.is_search = bool(term)
-        may_read = self.has_content_permission(request)
-        paginator.is_of_words = bool(term) and search.is_of_words(term, may_read=may_read)
+        paginator.is_of_words = bool(term) and search.is_of_words(
+            term, may_read=request.user.has_perm(CONTENT)
+        )
         return paginator
 
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str
     ) -> tuple[CacheEntryQuerySet, bool]:
-        may_read = self.has_content_permission(request)
+        may_read = request.user.has_perm(CONTENT)
         return search.find(queryset, search_term, may_read=may_read), False
 
     @admin.display(description=gettext_lazy("key"), ordering="key")
@@ -153,6 +150,15 @@ class CacheEntryAdmin(EntriesAdmin):
         context = {} if wanted else {"health": Health.read()}
         return super().changelist_view(request, {**context, **(extra_context or {})})
 
+    @admin.action(
+        permissions=["invalidate"],
+        description=gettext_lazy("Invalidate selected %(verbose_name_plural)s"),
+    )
+    def invalidate_selected(
+        self, request: HttpRequest, queryset: CacheEntryQuerySet
+    ) -> HttpResponse | None:
+        return selected.invalidate(self, request, queryset, back_url=request.get_full_path())
+
     # The page of an entry
 
     def changeform_view(
@@ -169,7 +175,9 @@ class CacheEntryAdmin(EntriesAdmin):
         entry = self.get_object(request, unquote(object_id))
         if entry is None:
             return self.gone(request)
-        facts = {
+        may_read = request.user.has_perm(CONTENT)
+        tags = sorted(entry.tags.values_list("tag", flat=True))
+        context = {
             "title": _("Answer %(key)s") % {"key": entry},
             "entry": entry,
             "state": phrases.state(entry),
@@ -182,94 +190,17 @@ class CacheEntryAdmin(EntriesAdmin):
             "days": history.DAYS,
             "digests": sorted(entry.part_digests.items()),
             "parts": _parts_of(entry),
-            "neighbour": read_neighbour(entry, with_content=self.has_content_permission(request)),
-        }
-        offered = {**self._buttons(request, entry), **self._content(request, entry)}
-        return self.page(request, "change_form", {**facts, **offered, **(extra_context or {})})
-
-    def _buttons(self, request: HttpRequest, entry: CacheEntry) -> dict[str, Any]:
-        """What may be done with the entry, and the forms for it."""
-        tags = sorted(entry.tags.values_list("tag", flat=True))
-        return {
+            "neighbour": read_neighbour(entry, with_content=may_read),
             "tags": tags,
-            "may_invalidate": self.has_invalidate_permission(request),
-            "may_ask_again": self.has_ask_again_permission(request),
-            "may_export": self.has_export_permission(request),
             "time_form": TimeForm(),
             "tags_form": TagsForm(initial={"tags": "\n".join(tags)}),
+            "may_read": may_read,
         }
-
-    def _content(self, request: HttpRequest, entry: CacheEntry) -> dict[str, Any]:
-        """What was asked and answered, for those who may read it."""
-        if not self.has_content_permission(request):
-            return {"may_read": False}
-        may_export = self.has_export_permission(request)
-        return {
-            "may_read": True,
-            "question": read_question(entry),
-            "answer": read_answer(entry),
-            "python_call": export.python_call(entry) if may_export else None,
-        }
-
-    # Invalidating
-
-    def get_urls(self) -> list[URLPattern]:
-        pages = [self._path("invalidate", "/", self.invalidate_view)]
-        pages += [self._path(page.name, page.path, self._guarded(page)) for page in PAGES]
-        return [*pages, *super().get_urls()]
-
-    def _path(self, name: str, rest: str, view: Callable[..., HttpResponse]) -> URLPattern:
-        full_name = f"{self.opts.app_label}_{self.opts.model_name}_{name}"
-        return path(
-            f"<path:object_id>/{name}{rest}", self.admin_site.admin_view(view), name=full_name
-        )
-
-    def _guarded(self, page: EntryPage) -> Callable[..., HttpResponse]:
-        """The view of a page, for those who may see it."""
-
-        def view(request: HttpRequest, object_id: str, **arguments: Any) -> HttpResponse:
-            needed = [getattr(self, f"has_{name}_permission") for name in ("view", *page.needs)]
-            if not all(may(request) for may in needed):
-                raise PermissionDenied
-            if request.method not in page.methods:
-                return HttpResponseNotAllowed(page.methods)
-            entry = self.get_object(request, unquote(object_id))
-            if entry is None:
-                return self.gone(request)
-            return page.respond(self, request, entry, **arguments)
-
-        return view
-
-    @admin.action(
-        permissions=["invalidate"],
-        description=gettext_lazy("Invalidate selected %(verbose_name_plural)s"),
-    )
-    def invalidate_selected(
-        self, request: HttpRequest, queryset: CacheEntryQuerySet
-    ) -> HttpResponse | None:
-        return self._invalidate(request, queryset, back_url=request.get_full_path())
-
-    def invalidate_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The way from the page of an entry."""
-        if not (self.has_view_permission(request) and self.has_invalidate_permission(request)):
-            raise PermissionDenied
-        entry = self.get_object(request, unquote(object_id))
-        if entry is None:
-            return self.gone(request)
-        rows = self.get_queryset(request).filter(pk=entry.pk)
-        asked = self._invalidate(request, rows, back_url=self.url(request, "change", entry.pk))
-        return asked or HttpResponseRedirect(self.url(request, "changelist"))
-
-    def _invalidate(
-        self, request: HttpRequest, rows: CacheEntryQuerySet, back_url: str
-    ) -> HttpResponse | None:
-        """Ask; once that was agreed to, do it, and return None."""
-        newest = selected.agreed(request)
-        if newest is not None:
-            selected.carry_out(request, rows.filter(pk__lte=newest))
-            return None
-        context = selected.question(request, Survey.of(rows))
-        return self.page(request, "invalidate_confirmation", {**context, "back_url": back_url})
+        if may_read:
+            context |= {"question": read_question(entry), "answer": read_answer(entry)}
+        if request.user.has_perms((CONTENT, EXPORT)):
+            context["python_call"] = export.python_call(entry)
+        return self.page(request, "change_form", {**context, **(extra_context or {})})
 
 
 def _moment(moment: datetime, words: str) -> str:

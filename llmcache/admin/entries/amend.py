@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from django.contrib import messages
 from django.contrib.admin.models import CHANGE
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 
-from llmcache.admin.base import EntriesAdmin, EntryPage, log
+from llmcache.admin.base import EntriesAdmin, log_line
 from llmcache.admin.entries.forms import TagsForm, TimeForm, first_error
 from llmcache.admin.entries.selected import STILL_PENDING
 from llmcache.conf import settings
@@ -74,14 +72,6 @@ def _retime(
 
 
 def _done(admin: EntriesAdmin, request: HttpRequest, entry: CacheEntry, said: str) -> HttpResponse:
-    log(request.user, entry, CHANGE, said)
+    log_line(request.user, entry, CHANGE, said).save()
     messages.success(request, said)
     return admin.back_to(request, entry)
-
-
-PAGES: Final = (
-    EntryPage("pin", pin, ("invalidate",)),
-    EntryPage("unpin", unpin, ("invalidate",)),
-    EntryPage("time", set_time, ("invalidate",)),
-    EntryPage("tags", set_tags, ("invalidate",)),
-)

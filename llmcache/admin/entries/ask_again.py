@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from django.contrib import messages
 from django.contrib.admin.models import CHANGE
@@ -11,26 +10,14 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
 from llmcache.admin import phrases
-from llmcache.admin.base import EntriesAdmin, EntryPage, log
-from llmcache.admin.entries.nearest import Line, diff_lines
+from llmcache.admin.base import EntriesAdmin, log_line
+from llmcache.admin.entries.content import CLOSED, open_answer
+from llmcache.admin.entries.nearest import diff_lines
 from llmcache.admin.entries.texts import parse
-from llmcache.codec.answers import StoredAnswer
-from llmcache.codec.envelope import ANSWER, unseal
-from llmcache.exceptions import CorruptEntry
 from llmcache.explanation.diff import difference
 from llmcache.models import CacheEntry, Proposal
 from llmcache.store import proposals
-from llmcache.store.records import Draft
 from llmcache.store.rows.columns import moment
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """Something that both answers have, in words."""
-
-    name: str
-    old: str
-    new: str
 
 
 def ask(admin: EntriesAdmin, request: HttpRequest, entry: CacheEntry) -> HttpResponse:
@@ -48,7 +35,8 @@ def ask(admin: EntriesAdmin, request: HttpRequest, entry: CacheEntry) -> HttpRes
         said = _("The model has answered, and the answer cannot be stored: %s.")
         return admin.refuse(request, entry, said % proposed)
     proposals.keep(proposed.draft, proposed.generation, request.user.get_username())
-    log(request.user, entry, CHANGE, _("Asked the model again; nothing is replaced yet."))
+    said = _("Asked the model again; nothing is replaced yet.")
+    log_line(request.user, entry, CHANGE, said).save()
     return HttpResponseRedirect(admin.url(request, "proposal", entry.pk))
 
 
@@ -73,7 +61,7 @@ def _decided(
     if refusal is not None:
         return admin.refuse(request, entry, _("Nothing was replaced: %s.") % refusal)
     said = _("Replaced by a new answer of the model.")
-    log(request.user, entry, CHANGE, said)
+    log_line(request.user, entry, CHANGE, said).save()
     messages.success(request, said)
     return admin.back_to(request, entry)
 
@@ -81,45 +69,29 @@ def _decided(
 def _comparison(entry: CacheEntry, proposal: Proposal) -> dict[str, Any]:
     draft = proposals.draft_of(proposal)
     old, new = _answer(entry.key, entry.payload), _answer(entry.key, draft.payload)
-    shown = difference(old, new, (_("old answer"), _("new answer")))
-    lines: tuple[Line, ...] = tuple(diff_lines(shown))
+    asked = entry.created_at, moment(draft.created)
     return {
         "title": _("A new answer for %(key)s") % {"key": entry},
         "entry": entry,
         "proposal": proposal,
         "ago": phrases.ago(proposal.created_at),
-        "lines": lines,
-        "facts": _facts(entry, draft),
+        "lines": [*diff_lines(difference(old, new, (_("old answer"), _("new answer"))))],
+        "facts": [
+            (_("Asked"), *(f"{each:%Y-%m-%d %H:%M:%S}" for each in asked)),
+            (_("Tokens in"), entry.input_tokens, draft.input_tokens),
+            (_("Tokens out"), entry.output_tokens, draft.output_tokens),
+            (_("Latency"), _seconds(entry.latency), _seconds(draft.latency)),
+        ],
     }
 
 
 def _answer(key: str, payload: Any) -> Any:
     """An answer as a value, or why it cannot be read."""
     try:
-        return parse(StoredAnswer.unpack(unseal(ANSWER, key, bytes(payload)).body).answer)
-    except CorruptEntry as error:
+        return parse(open_answer(key, payload).answer)
+    except CLOSED as error:
         return _("cannot be read: %(why)s") % {"why": error}
 
 
-def _facts(entry: CacheEntry, draft: Draft) -> list[Fact]:
-    asked = [entry.created_at, moment(draft.created)]
-    return [
-        Fact(_("Asked"), *(f"{each:%Y-%m-%d %H:%M:%S}" for each in asked)),
-        Fact(_("Tokens in"), _counted(entry.input_tokens), _counted(draft.input_tokens)),
-        Fact(_("Tokens out"), _counted(entry.output_tokens), _counted(draft.output_tokens)),
-        Fact(_("Latency"), _seconds(entry.latency), _seconds(draft.latency)),
-    ]
-
-
-def _counted(count: int | None) -> str:
-    return "–" if count is None else str(count)
-
-
-def _seconds(seconds: float | None) -> str:
-    return "–" if seconds is None else _("%(seconds).2f s") % {"seconds": seconds}
-
-
-PAGES: Final = (
-    EntryPage("ask_again", ask, ("content", "ask_again")),
-    EntryPage("proposal", decide, ("content", "ask_again"), methods=("GET", "POST")),
-)
+def _seconds(seconds: float | None) -> str | None:
+    return None if seconds is None else _("%(seconds).2f s") % {"seconds": seconds}

@@ -14,9 +14,10 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from llmcache.admin import phrases
+from llmcache.admin.base import CONTENT
 from llmcache.admin.entries import search
 from llmcache.admin.entries.filters import BY_VALUE
+from llmcache.reports import formatting
 
 # So many are counted and can be paged through. To count a million takes as long as to read them.
 MOST_COUNTED: Final = 10_000
@@ -49,7 +50,7 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
         rows: Any = self.object_list
         return int(rows.order_by().values("pk")[: MOST_COUNTED + 1].count())
 
-    @cached_property
+    @property
     def count(self) -> int:
         return min(self._counted, MOST_COUNTED)
 
@@ -89,12 +90,11 @@ class EntryList(ChangeList):
 
     def __init__(self, request: HttpRequest, *args: Any) -> None:
         super().__init__(request, *args)
-        model_admin: Any = self.model_admin
-        self.search_help_text = search.help_text(model_admin.has_content_permission(request))
+        self.search_help_text = search.help_text(request.user.has_perm(CONTENT))
 
     @property
     def count_in_words(self) -> str:
-        count = phrases.number(self.result_count)
+        count = formatting.count(self.result_count)
         if self.paginator.is_more:
             return _("more than %(count)s cache entries") % {"count": count}
         said = ngettext("%(count)s cache entry", "%(count)s cache entries", self.result_count)
@@ -107,25 +107,17 @@ class EntryList(ChangeList):
     def get_ordering(self, request: HttpRequest, queryset: Any) -> list[Any]:
         """By the first column that was asked for; all of an index point in one direction."""
         wanted = self.params.get(ORDER_VAR, "").partition(".")[0]
-        name = self._column(wanted.removeprefix("-"))
-        if name is None:
+        columns = {str(number): name for number, name in enumerate(self.list_display)}
+        name = columns.get(wanted.removeprefix("-"))
+        if name in ORDERS:
+            self.params[ORDER_VAR] = wanted
+        else:
             self.params.pop(ORDER_VAR, None)
             name, wanted = "age", "-"
-        else:
-            self.params[ORDER_VAR] = wanted
-        sign = "-" if wanted.startswith("-") else ""
-        return [sign + column for column in self._index(name)]
-
-    def _index(self, name: str) -> tuple[str, ...]:
-        """The columns of an index that has the rows in the order of a column of the list."""
+        order = ORDERS[str(name)]
         if name == "age":
             # Of one namespace, model or response model, its own index has them by age.
             filtered = [each.parameter_name for each in BY_VALUE]
-            return (*[each for each in filtered if each in self.params][:1], *ORDERS[name])
-        return ORDERS[name]
-
-    def _column(self, number: str) -> str | None:
-        """The name of a column that can be sorted by."""
-        columns = dict(enumerate(self.list_display))
-        name = columns.get(int(number)) if number.isdecimal() and len(number) < 4 else None
-        return name if isinstance(name, str) and name in ORDERS else None
+            order = (*[each for each in filtered if each in self.params][:1], *order)
+        sign = "-" if wanted.startswith("-") else ""
+        return [sign + column for column in order]

@@ -6,13 +6,12 @@ that cannot be opened is said to be so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
 
-from llmcache.admin.entries.conversation import Message, numbered, read_messages, system_message
+from llmcache.admin.entries.conversation import Message, Part, read_messages, system_message
 from llmcache.admin.entries.media import Image
 from llmcache.admin.entries.texts import Text, code, code_of, parse, words
 from llmcache.codec.answers import StoredAnswer
@@ -21,7 +20,8 @@ from llmcache.codec.envelope import ANSWER, REQUEST, unseal
 from llmcache.exceptions import CorruptEntry
 from llmcache.models import CacheEntry
 
-Readable = TypeVar("Readable")
+# Why a row cannot be opened: it is damaged, or sealed with a key that the settings do not name.
+CLOSED: Final = (CorruptEntry, ImproperlyConfigured, ValueError)
 
 # Parameters that are instructions to the model, and so belong to the conversation.
 INSTRUCTIONS: Final = ("system", "instructions")
@@ -42,15 +42,21 @@ class Unreadable:
 class Question:
     """What was asked. What was not sent is None."""
 
-    messages: tuple[Message, ...]
+    messages: list[Message]
     parameters: Text | None = None
     context: Text | None = None
     more: Text | None = None
 
+    def __post_init__(self) -> None:
+        for number, part in enumerate(self._images(), start=1):
+            part.number = number
+
     def image(self, number: int) -> Image | None:
         """The image with this number; None when there is none."""
-        parts = (part for message in self.messages for part in message.parts)
-        return next((part.image for part in parts if part.number == number), None)
+        return next((part.image for part in self._images() if part.number == number), None)
+
+    def _images(self) -> list[Part]:
+        return [part for message in self.messages for part in message.parts if part.image]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,62 +77,56 @@ class Answer:
     json: Text
     completion: Text | None
     usage: Text | None
-    is_list: bool = False
+    is_list: bool
+
+
+def open_request(entry: CacheEntry) -> Any:
+    """The stored request as a value; None when there is none. Raises what `CLOSED` names."""
+    if entry.request is None:
+        return None
+    return parse(unseal(REQUEST, entry.key, bytes(entry.request)).body)
+
+
+def open_answer(key: str, payload: Any) -> StoredAnswer:
+    """Raises what `CLOSED` names."""
+    return StoredAnswer.unpack(unseal(ANSWER, key, bytes(payload)).body)
 
 
 def read_question(entry: CacheEntry) -> Question | Unreadable | None:
     """What was asked; None when requests are not stored."""
-    request = entry.request
-    if request is None:
-        return None
-    return _opened(lambda: _question(unseal(REQUEST, entry.key, bytes(request)).body))
-
-
-def read_answer(entry: CacheEntry) -> Answer | Unreadable:
-    return _opened(lambda: _answer(unseal(ANSWER, entry.key, bytes(entry.payload)).body))
-
-
-def _opened(read: Callable[[], Readable]) -> Readable | Unreadable:
     try:
-        return read()
-    except (CorruptEntry, ImproperlyConfigured, ValueError) as error:
+        request = open_request(entry)
+    except CLOSED as error:
         return Unreadable(str(error))
-
-
-def _question(body: bytes) -> Question:
-    request = parse(body)
+    if entry.request is None:
+        return None
     if not isinstance(request, dict):
-        return Question((), more=_given(request))
-    parameters = _parameters(request)
-    instructions = tuple(
+        return Question([], more=_given(request))
+    parameters = request.pop("parameters", None) or {}
+    if not isinstance(parameters, dict):
+        parameters = {"parameters": parameters}
+    # (instructor was told this beside the parameters)
+    if (strict := request.pop("strict", None)) is not None:
+        parameters["strict"] = strict
+    instructions = [
         system_message(parameters.pop(name)) for name in INSTRUCTIONS if parameters.get(name)
-    )
+    ]
     return Question(
-        messages=numbered(instructions + read_messages(request.pop("messages", None))),
-        parameters=code(parameters) if parameters else None,
+        messages=instructions + read_messages(request.pop("messages", None)),
+        parameters=_given(parameters or None),
         context=_given(request.pop("context", None)),
         more=_given(request or None),
     )
 
 
-def _parameters(request: dict[str, Any]) -> dict[str, Any]:
-    """Takes the parameters out of `request`, with what instructor was told beside them."""
-    parameters = request.pop("parameters", None) or {}
-    strict = request.pop("strict", None)
-    if not isinstance(parameters, dict):
-        parameters = {"parameters": parameters}
-    return parameters if strict is None else {**parameters, "strict": strict}
-
-
-def _given(value: Any) -> Text | None:
-    return None if value is None else code(value)
-
-
-def _answer(body: bytes) -> Answer:
-    stored = StoredAnswer.unpack(body)
+def read_answer(entry: CacheEntry) -> Answer | Unreadable:
+    try:
+        stored = open_answer(entry.key, entry.payload)
+    except CLOSED as error:
+        return Unreadable(str(error))
     answer = parse(stored.answer)
     return Answer(
-        outline=_outline(answer),
+        outline=_fields(answer) if _size(answer) <= OUTLINE_FIELDS else (),
         json=code_of(stored.answer),
         completion=_dumped(stored.completion),
         usage=_dumped(stored.total_usage),
@@ -134,44 +134,31 @@ def _answer(body: bytes) -> Answer:
     )
 
 
+def _given(value: Any) -> Text | None:
+    return None if value is None else code(value)
+
+
 def _dumped(dumped: Dumped | None) -> Text | None:
     return code_of(dumped.data) if dumped else None
 
 
-def _outline(answer: Any) -> tuple[Field, ...]:
-    if not isinstance(answer, dict | list) or not _is_simple(answer):
-        return ()
-    return _fields(answer if isinstance(answer, dict) else _numbered(answer))
+def _size(value: Any, depth: int = 0) -> int:
+    """How many fields a value has in all; too many where it is too deep."""
+    if not isinstance(value, dict | list) or not value:
+        return 0
+    if depth == OUTLINE_DEPTH:
+        return OUTLINE_FIELDS + 1
+    inside = value.values() if isinstance(value, dict) else value
+    return len(value) + sum(_size(each, depth + 1) for each in inside)
 
 
-def _is_simple(value: Any) -> bool:
-    """Whether all of it lies within the bounds, level by level."""
-    level, fields = [value], 0
-    for _depth in range(OUTLINE_DEPTH + 1):
-        level = [inner for outer in level for inner in _inside(outer)]
-        fields += len(level)
-        if not level or fields > OUTLINE_FIELDS:
-            break
-    return not level
-
-
-def _inside(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
-
-
-def _fields(value: dict[str, Any]) -> tuple[Field, ...]:
-    return tuple(_field(name, inner) for name, inner in value.items())
+def _fields(value: Any) -> tuple[Field, ...]:
+    if isinstance(value, list):
+        value = {str(number): item for number, item in enumerate(value, start=1)}
+    return tuple(map(_field, value, value.values())) if isinstance(value, dict) else ()
 
 
 def _field(name: str, value: Any) -> Field:
-    if isinstance(value, dict) and value:
-        return Field(name, fields=_fields(value))
-    if isinstance(value, list) and value:
-        return Field(name, fields=_fields(_numbered(value)), is_list=True)
+    if isinstance(value, dict | list) and value:
+        return Field(name, fields=_fields(value), is_list=isinstance(value, list))
     return Field(name, words(value) if isinstance(value, str) else code(value))
-
-
-def _numbered(items: list[Any]) -> dict[str, Any]:
-    return {str(number): item for number, item in enumerate(items, start=1)}

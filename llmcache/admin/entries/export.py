@@ -1,4 +1,4 @@
-"""An entry to take away: as JSON, and as the call that would ask for it."""
+"""An entry to take away: as JSON, as the call that would ask for it, and its images."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from pprint import pformat
 from textwrap import indent
 from typing import Any, Final
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 
-from llmcache.admin.base import EntriesAdmin, EntryPage
+from llmcache.admin.base import EntriesAdmin
+from llmcache.admin.entries.content import (
+    CLOSED,
+    Question,
+    open_answer,
+    open_request,
+    read_question,
+)
 from llmcache.admin.entries.texts import parse
 from llmcache.codec.answers import StoredAnswer
-from llmcache.codec.completions import Dumped
-from llmcache.codec.envelope import ANSWER, REQUEST, unseal
-from llmcache.exceptions import CorruptEntry
 from llmcache.keys.request import SAMPLE
 from llmcache.models import CacheEntry
 
@@ -44,32 +48,43 @@ def download(admin: EntriesAdmin, request: HttpRequest, entry: CacheEntry) -> Ht
 
 def exported(entry: CacheEntry) -> dict[str, Any]:
     """All that is known of an entry. What cannot be opened is None, and ``unreadable`` says why."""
-    facts = {name: getattr(entry, name) for name in COLUMNS}
-    tags = sorted(entry.tags.values_list("tag", flat=True))
     request, answer, unreadable = None, StoredAnswer(b"null"), {}
     try:
-        request = request_of(entry)
-    except CorruptEntry as error:
+        request = open_request(entry)
+    except CLOSED as error:
         unreadable["request"] = str(error)
     try:
-        answer = StoredAnswer.unpack(unseal(ANSWER, entry.key, bytes(entry.payload)).body)
-    except CorruptEntry as error:
+        answer = open_answer(entry.key, entry.payload)
+    except CLOSED as error:
         unreadable["answer"] = str(error)
-    return facts | {
-        "tags": tags,
+    return {name: getattr(entry, name) for name in COLUMNS} | {
+        "tags": sorted(entry.tags.values_list("tag", flat=True)),
         "request": request,
         "answer": parse(answer.answer),
-        "completion": _dumped(answer.completion),
-        "usage": _dumped(answer.total_usage),
+        "completion": answer.completion and parse(answer.completion.data),
+        "usage": answer.total_usage and parse(answer.total_usage.data),
         "unreadable": unreadable,
     }
 
 
-def request_of(entry: CacheEntry) -> Any:
-    """The stored request; None when there is none. Raises `CorruptEntry`."""
-    if entry.request is None:
-        return None
-    return parse(unseal(REQUEST, entry.key, bytes(entry.request)).body)
+def show_image(
+    admin: EntriesAdmin, request: HttpRequest, entry: CacheEntry, number: int
+) -> HttpResponse:
+    """An image of the conversation, at an address of its own.
+
+    A strict Content-Security-Policy lets a page show no image that is written in the page. Here
+    they come from the site itself, to those who may read the conversation.
+    """
+    question = read_question(entry)
+    image = question.image(number) if isinstance(question, Question) else None
+    if image is None:
+        raise Http404
+    response = HttpResponse(image.content, content_type=image.media_type)
+    # Whatever else the bytes may be: it is an image, and nothing in it runs.
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    response["Cache-Control"] = "private, max-age=3600"
+    return response
 
 
 def python_call(entry: CacheEntry) -> str | None:
@@ -79,8 +94,8 @@ def python_call(entry: CacheEntry) -> str | None:
     in the context, is not in it; then it has another key.
     """
     try:
-        request = request_of(entry)
-    except CorruptEntry:
+        request = open_request(entry)
+    except CLOSED:
         return None
     if not isinstance(request, dict) or not isinstance(request.get("parameters"), dict):
         return None
@@ -143,22 +158,15 @@ def _imports(expression: str) -> str:
 
 def _arguments(values: dict[str, Any]) -> str:
     """Keyword arguments, one below the other."""
-    shown = [
-        f"{name}={pformat(value, width=88, sort_dicts=False)},"
-        for name, value in values.items()
-        if _is_argument(name)
-    ]
-    if others := {name: value for name, value in values.items() if not _is_argument(name)}:
-        shown.append(f"**{pformat(others, width=88, sort_dicts=False)},")
-    return indent("".join(f"{argument}\n" for argument in shown), "    ")
+    named, others = [], {}
+    for name, value in values.items():
+        if name.isidentifier() and not iskeyword(name):
+            named.append(f"{name}={_written(value)},\n")
+        else:
+            others[name] = value
+    more = f"**{_written(others)},\n" if others else ""
+    return indent("".join(named) + more, "    ")
 
 
-def _is_argument(name: str) -> bool:
-    return name.isidentifier() and not iskeyword(name)
-
-
-def _dumped(dumped: Dumped | None) -> Any:
-    return None if dumped is None else parse(dumped.data)
-
-
-PAGES: Final = (EntryPage("export", download, ("content", "export"), methods=("GET",)),)
+def _written(value: Any) -> str:
+    return pformat(value, width=88, sort_dicts=False)

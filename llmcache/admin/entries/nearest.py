@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from llmcache.explanation import Comparison, compare, nearest, subject_of
+from llmcache.explanation import compare, nearest, subject_of
 from llmcache.models import CacheEntry
 
 # What the first character of a line in a diff makes of it; words that the style sheet knows.
 KINDS: Final = {"+": "added", "-": "removed", "@": "gap"}
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of a difference. `kind` is empty for one that is the same on both sides."""
-
-    text: str
-    kind: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """The nearest other entry, and how each part differs; no lines where that is not known."""
-
-    entry: CacheEntry
-    comparison: Comparison
-    parts: tuple[tuple[str, tuple[Line, ...]], ...]
-    elsewhere: bool
-
-
-def read_neighbour(entry: CacheEntry, *, with_content: bool) -> Neighbour | None:
+def read_neighbour(entry: CacheEntry, *, with_content: bool) -> dict[str, Any] | None:
     """The entry that differs from `entry` in the fewest parts; None when none can be compared.
 
     How they differ is read only `with_content`: it tells what was asked. All namespaces are looked
@@ -42,22 +23,20 @@ def read_neighbour(entry: CacheEntry, *, with_content: bool) -> Neighbour | None
     if other is None:
         return None
     comparison = compare(subject, other)
-    return Neighbour(
-        entry=other,
-        comparison=comparison,
-        parts=tuple(
-            (part, tuple(diff_lines(shown or "")))
-            for part, shown in comparison.differences.items()
-            if with_content
-        ),
-        elsewhere=other.namespace != entry.namespace,
-    )
+    differences = comparison.differences.items() if with_content else ()
+    return {
+        "entry": other,
+        "comparison": comparison,
+        # (no lines where it is not known how a part differs)
+        "parts": [(part, [*diff_lines(shown or "")]) for part, shown in differences],
+        "elsewhere": other.namespace != entry.namespace,
+    }
 
 
-def diff_lines(shown: str) -> Iterator[Line]:
-    """The lines of a unified diff, or of a sentence in its place."""
+def diff_lines(shown: str) -> Iterator[tuple[str, str]]:
+    """The lines of a unified diff, or of a sentence in its place, each with its kind."""
     # The head of a diff, and a sentence in its place, come before the first gap.
     in_diff = False
-    for text in shown.split("\n") if shown else ():
-        in_diff = in_diff or text == "@@"
-        yield Line(text, KINDS.get(text[:1], "") if in_diff else "head")
+    for line in shown.split("\n") if shown else ():
+        in_diff = in_diff or line == "@@"
+        yield line, KINDS.get(line[:1], "") if in_diff else "head"

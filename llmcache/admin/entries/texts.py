@@ -27,9 +27,10 @@ class Text:
         return len(self.shown) > LONG_TEXT or self.shown.count("\n") >= MANY_LINES
 
 
-def words(text: str) -> Text:
+def words(text: str, *, is_code: bool = False) -> Text:
     """A text that somebody wrote."""
-    return _cut(text, is_code=False)
+    shown = text[:LONGEST_TEXT]
+    return Text(shown, len(text) - len(shown), is_code)
 
 
 def code(value: Any) -> Text:
@@ -38,13 +39,13 @@ def code(value: Any) -> Text:
         text = json.dumps(value, ensure_ascii=False, indent=2)
     except RecursionError:
         text = json.dumps(value, ensure_ascii=False)
-    return _cut(text, is_code=True)
+    return words(text, is_code=True)
 
 
 def code_of(data: bytes | str) -> Text:
     """JSON as it is stored, indented; what cannot be parsed, as it is."""
     value = parse(data)
-    return _cut(value, is_code=True) if isinstance(value, str) else code(value)
+    return words(value, is_code=True) if isinstance(value, str) else code(value)
 
 
 def parse(data: bytes | str) -> Any:
@@ -58,8 +59,3 @@ def parse(data: bytes | str) -> Any:
         return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return text
-
-
-def _cut(text: str, *, is_code: bool) -> Text:
-    shown = text[:LONGEST_TEXT]
-    return Text(shown, len(text) - len(shown), is_code)

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from django.contrib import messages
 from django.contrib.admin.models import ADDITION
-from django.db.models import Count, Q, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
-from llmcache.admin import phrases
-from llmcache.admin.base import ReadOnlyAdmin, log
-from llmcache.admin.entries.content import Question, read_question
+from llmcache.admin.base import CONTENT, ReadOnlyAdmin, log_line
 from llmcache.admin.entries.filters import MOST_VALUES, distinct_values
 from llmcache.admin.entries.forms import VALUES, CriteriaForm
+from llmcache.admin.entries.preview import SAMPLE_ROWS, Preview
 from llmcache.discretion import without_content
-from llmcache.models import CacheEntry, CacheEntryQuerySet, Invalidation
+from llmcache.models import Invalidation
 from llmcache.removal import claims, resumable
 from llmcache.removal.criteria import Criteria
+from llmcache.reports.formatting import count
 from llmcache.store.rows import tier as durable
 
 logger = logging.getLogger("llmcache")
 
-SAMPLE_ROWS: Final = 10
-SNIPPET: Final = 120
 # So many are removed by the request that confirms; of more, the page shows how far it is.
 FEW: Final = 2_000
 # What a request has for it, in seconds.
@@ -37,73 +32,28 @@ CARRYING_SECONDS: Final = 1.0
 TOLERATED: Final = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One of the entries to go; `asks` are the first words of its last message."""
-
-    entry: CacheEntry
-    response_class: str
-    asks: str
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What is about to be removed: how many, what they have saved, and a few of them."""
-
-    entries: int
-    pinned: int
-    unpriced: int
-    size: int
-    saved: int
-    samples: list[Sample]
-
-    @classmethod
-    def of(cls, criteria: Criteria, *, may_read: bool) -> Self:
-        rows = criteria.select(durable.entries())
-        sums = rows.aggregate(
-            entries=Count("pk"),
-            pinned=Count("pk", filter=Q(pinned=True)),
-            unpriced=Count("pk", filter=Q(cost=None, hits__gt=0)),
-            size=Sum("size"),
-            saved=Sum("saved"),
-        )
-        return cls(
-            entries=sums["entries"],
-            pinned=sums["pinned"],
-            unpriced=sums["unpriced"],
-            size=sums["size"] or 0,
-            saved=int(sums["saved"] or 0),
-            samples=_samples(rows, may_read),
-        )
-
-    @property
-    def more(self) -> int:
-        return self.entries - len(self.samples)
-
-    @property
-    def count_in_words(self) -> str:
-        said = ngettext("%(count)s entry", "%(count)s entries", self.entries)
-        return said % {"count": phrases.number(self.entries)}
-
-    @property
-    def saved_in_words(self) -> str:
-        return phrases.money(self.saved)
-
-
 def add(admin: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     """The form; on POST the preview, and with an agreed number the invalidation."""
-    may_read = request.user.has_perm("llmcache.view_content_cacheentry")
+    may_read = request.user.has_perm(CONTENT)
     if request.method != "POST":
-        form = CriteriaForm(initial=request.GET.dict(), may_read=may_read)
-        return _page(admin, request, form, None)
+        return _page(admin, request, CriteriaForm(initial=request.GET.dict(), may_read=may_read))
     form = CriteriaForm(request.POST, may_read=may_read)
     if not form.is_valid():
-        return _page(admin, request, form, None)
+        return _page(admin, request, form)
     criteria: Criteria = form.cleaned_data["criteria"]
+    preview = Preview.of(criteria.select(durable.entries()), may_read=may_read)
     agreed = request.POST.get("agreed", "")
-    if "confirm" in request.POST and agreed.isdecimal() and len(agreed) < 20:
-        return _confirmed(admin, request, form, int(agreed), may_read)
-    return _page(admin, request, form, Preview.of(criteria, may_read=may_read))
+    if "confirm" not in request.POST or not agreed.isdecimal() or len(agreed) >= 20:
+        return _page(admin, request, form, preview)
+    if preview.entries > int(agreed) + max(int(agreed), SAMPLE_ROWS) // TOLERATED:
+        messages.warning(request, _("There are more than you have agreed to. Look again."))
+        return _page(admin, request, form, preview)
+    pk = resumable.start(criteria, request.user.get_username())
+    log_line(request.user, claims.find(pk), ADDITION, _("Began to invalidate.")).save()
+    trouble = ""
+    if preview.entries <= FEW or not _hand_over(pk):
+        trouble = resumable.carry_on(pk, seconds=CONFIRMING_SECONDS)
+    return _to_progress(admin, request, pk, trouble)
 
 
 def carry_on(admin: ReadOnlyAdmin, request: HttpRequest, row: Invalidation) -> HttpResponse:
@@ -112,9 +62,7 @@ def carry_on(admin: ReadOnlyAdmin, request: HttpRequest, row: Invalidation) -> H
     if not request.accepts("text/html"):
         # (looked at anew, and not in the transaction that the request may be in)
         return JsonResponse(progress(claims.find(row.pk)) | {"trouble": trouble})
-    if trouble:
-        messages.error(request, _in_trouble(trouble))
-    return HttpResponseRedirect(admin.url(request, "change", row.pk))
+    return _to_progress(admin, request, row.pk, trouble)
 
 
 def progress(row: Invalidation) -> dict[str, Any]:
@@ -125,30 +73,8 @@ def progress(row: Invalidation) -> dict[str, Any]:
         "done": row.entries,
         "total": total,
         "finished": row.finished_at is not None,
-        "said": said % {"done": phrases.number(row.entries), "total": phrases.number(total)},
+        "said": said % {"done": count(row.entries), "total": count(total)},
     }
-
-
-def _confirmed(
-    admin: ReadOnlyAdmin,
-    request: HttpRequest,
-    form: CriteriaForm,
-    agreed: int,
-    may_read: bool,
-) -> HttpResponse:
-    criteria: Criteria = form.cleaned_data["criteria"]
-    preview = Preview.of(criteria, may_read=may_read)
-    if preview.entries > agreed + max(agreed, SAMPLE_ROWS) // TOLERATED:
-        messages.warning(request, _("There are more than you have agreed to. Look again."))
-        return _page(admin, request, form, preview)
-    pk = resumable.start(criteria, request.user.get_username())
-    log(request.user, claims.find(pk), ADDITION, _("Began to invalidate."))
-    trouble = ""
-    if preview.entries <= FEW or not _hand_over(pk):
-        trouble = resumable.carry_on(pk, seconds=CONFIRMING_SECONDS)
-    if trouble:
-        messages.error(request, _in_trouble(trouble))
-    return HttpResponseRedirect(admin.url(request, "change", pk))
 
 
 def _hand_over(pk: int) -> bool:
@@ -171,7 +97,7 @@ def _hand_over(pk: int) -> bool:
 
 
 def _page(
-    admin: ReadOnlyAdmin, request: HttpRequest, form: CriteriaForm, preview: Preview | None
+    admin: ReadOnlyAdmin, request: HttpRequest, form: CriteriaForm, preview: Preview | None = None
 ) -> HttpResponse:
     context = {
         "title": _("Invalidate entries"),
@@ -182,25 +108,8 @@ def _page(
     return admin.page(request, "add", context)
 
 
-def _samples(rows: CacheEntryQuerySet, may_read: bool) -> list[Sample]:
-    newest: QuerySet[CacheEntry] = rows.order_by("-created_at")
-    newest = newest.defer("payload", "digests", "words") if may_read else rows.light()
-    return [
-        Sample(entry, phrases.class_name(entry.response_model), _asks(entry) if may_read else "")
-        for entry in newest[:SAMPLE_ROWS]
-    ]
-
-
-def _asks(entry: CacheEntry) -> str:
-    question = read_question(entry)
-    if not isinstance(question, Question) or not question.messages:
-        return ""
-    said = " ".join(part.text.shown for part in question.messages[-1].parts if not part.label)
-    said = " ".join(said.split())
-    return said if len(said) <= SNIPPET else f"{said[:SNIPPET]}…"
-
-
-def _in_trouble(trouble: str) -> str:
-    return _("It is not done: %(trouble)s. What is removed stays removed; carry it on.") % {
-        "trouble": trouble
-    }
+def _to_progress(admin: ReadOnlyAdmin, request: HttpRequest, pk: int, trouble: str) -> HttpResponse:
+    if trouble:
+        said = _("It is not done: %(trouble)s. What is removed stays removed; carry it on.")
+        messages.error(request, said % {"trouble": trouble})
+    return HttpResponseRedirect(admin.url(request, "change", pk))

@@ -10,19 +10,26 @@ from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.forms.widgets import Script
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
-from django.urls import URLPattern, path
+from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from llmcache.admin import phrases
-from llmcache.admin.base import ReadOnlyAdmin
+from llmcache.admin.base import INVALIDATE, VIEW, ReadOnlyAdmin, RowPage
 from llmcache.admin.invalidations import form
 from llmcache.models import Invalidation, PendingEviction
 
 # So many keys or tags of an invalidation are shown; how many more there are is said.
 MOST_NAMED: Final = 5
 KEY_SHOWN: Final = 12
+
+CRITERIA: Final = {
+    "keys": gettext_lazy("keys"),
+    "tags": gettext_lazy("tags"),
+    "response_model": gettext_lazy("response model"),
+    "before": gettext_lazy("before"),
+    "text": gettext_lazy("words of the prompt"),
+}
 
 
 class InvalidationAdmin(ReadOnlyAdmin):
@@ -33,6 +40,7 @@ class InvalidationAdmin(ReadOnlyAdmin):
     fields = ("started_at", "finished_at", "duration", "who", "what", "entries", "still_pending")
     search_fields = ("by",)
     search_help_text = gettext_lazy("Finds who invalidated.")
+    pages = (RowPage("carry_on", form.carry_on, (VIEW, INVALIDATE)),)
 
     class Media:
         js = (Script("llmcache/admin.js", defer=True),)
@@ -43,13 +51,7 @@ class InvalidationAdmin(ReadOnlyAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """To invalidate is to add a row here."""
-        needed = ("llmcache.view_cacheentry", "llmcache.invalidate_cacheentry")
-        return request.user.has_perms(needed)
-
-    def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.carry_on_view)
-        name = f"{self.opts.app_label}_{self.opts.model_name}_carry_on"
-        return [path("<path:object_id>/carry_on/", view, name=name), *super().get_urls()]
+        return request.user.has_perms((VIEW, INVALIDATE))
 
     def add_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if not self.has_add_permission(request):
@@ -69,16 +71,6 @@ class InvalidationAdmin(ReadOnlyAdmin):
             context["progress"] = form.progress(row)
             context["may_carry_on"] = self.has_add_permission(request)
         return super().change_view(request, object_id, form_url, context)
-
-    def carry_on_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        if not self.has_add_permission(request):
-            raise PermissionDenied
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        row = self.get_object(request, unquote(object_id))
-        if row is None:
-            raise Http404
-        return form.carry_on(self, request, row)
 
     @admin.display(description=gettext_lazy("by"), ordering="by")
     def who(self, invalidation: Invalidation) -> str:
@@ -123,25 +115,16 @@ def describe(criteria: Any) -> str:
 
 
 def _criterion(name: str, value: Any) -> str:
-    match name, value:
-        case "everything", _:
-            return _("everything")
-        case "selected", int():
-            return ngettext("%(count)d selected entry", "%(count)d selected entries", value) % {
-                "count": value
-            }
-        case "keys", list():
-            return f"{_('keys')}: {_listed([str(key)[:KEY_SHOWN] for key in value])}"
-        case "tags", list():
-            return f"{_('tags')}: {_listed(list(map(str, value)))}"
-        case "response_model", str():
-            return f"{_('response model')}: {phrases.class_name(value)}"
-        case "before", str():
-            return f"{_('before')}: {value}"
-        case "text", str():
-            return f"{_('words of the prompt')}: {value}"
-        case _:
-            return f"{name}: {value}"
+    if name == "everything":
+        return _("everything")
+    if name == "selected" and isinstance(value, int):
+        said = ngettext("%(count)d selected entry", "%(count)d selected entries", value)
+        return said % {"count": value}
+    if name == "response_model":
+        value = phrases.class_name(str(value))
+    elif name in {"keys", "tags"} and isinstance(value, list):
+        value = _listed([str(each)[: KEY_SHOWN if name == "keys" else None] for each in value])
+    return f"{CRITERIA.get(name, name)}: {value}"
 
 
 def _listed(names: list[str]) -> str:
