@@ -1,4 +1,5 @@
-"""Charts as what a template draws: rectangles and labels of an SVG, placed in per cent.
+"""Charts as what a template draws: rectangles and labels of an SVG, placed in per cent; and, for
+those who do not see it, the same as a table.
 
 In per cent, since then the drawing is as wide as the page allows while its texts keep their size,
 and nothing has to be measured by a script or said in a style.
@@ -9,7 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
+
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+
+from llmcache.models import CacheEntry
+from llmcache.reports import formatting
+from llmcache.usage import history
 
 # Of the room that a column has, so much is left free.
 GAP: Final = 0.2
@@ -21,6 +29,8 @@ LINES: Final = (0.0, 0.5, 1.0)
 STEPS: Final = (1, 2, 4, 6, 8, 10)
 # Less is nothing: there are numbers that have no power of ten below them.
 LEAST: Final = 1e-9
+# A chart of hits goes up to two of them at least.
+LEAST_HITS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +44,18 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What is stacked above one label, from the ground up. `name` says more than the label."""
+    """What is stacked above one label, from the ground up. `name` says more than the label.
+
+    `cells` are what the table says of it.
+    """
 
     label: str
     name: str
     parts: Sequence[Part]
-
-    @property
-    def value(self) -> float:
-        return sum(part.value for part in self.parts)
+    cells: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Rectangle:
+class Rectangle(NamedTuple):
     """Attributes of an SVG's ``rect``, its class, and its tooltip."""
 
     x: str
@@ -57,13 +66,12 @@ class Rectangle:
     words: str
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """A label at a place, and how it is aligned there (SVG's ``text-anchor``)."""
 
     at: str
     label: str
-    anchor: str = "middle"
+    anchor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,31 @@ class Chart:
     rectangles: list[Rectangle]
     lines: list[Mark]
     labels: list[Mark]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A chart on a page. `legend` says what its colours mean, `heads` what is in its table."""
+
+    id: str
+    title: str
+    chart: Chart
+    columns: Sequence[Column]
+    heads: Sequence[str]
+    legend: Sequence[tuple[str, str]] = ()
+
+
+def hits_of(entry: CacheEntry) -> Drawing | None:
+    """How often an entry was served on each of the last days; None where it was on none."""
+    served = history.of_days(entry.pk) if entry.hits else {}
+    if not any(served.values()):
+        return None
+    columns = []
+    for day, hits in served.items():
+        name, said = date_format(day, "j M"), formatting.count(hits)
+        columns.append(Column(name, name, [Part("hit", hits, said)], [said]))
+    chart = stacked(columns, lambda value: formatting.rough(round(value)), least=LEAST_HITS)
+    return Drawing("hits", _("Hits over time"), chart, columns, [_("hits")])
 
 
 def stacked(columns: Sequence[Column], label: Callable[[float], str], *, least: float = 0) -> Chart:
@@ -81,13 +114,25 @@ def stacked(columns: Sequence[Column], label: Callable[[float], str], *, least: 
         label: what is written at a line that stands for this value.
         least: the chart ends at this value or above it.
     """
-    top = ceiling(max([least, *(column.value for column in columns)]))
+    top = ceiling(max(least, *(sum(part.value for part in each.parts) for each in columns)))
     lines = [Mark(_percent(1 - part), label(part * top), "end") for part in LINES]
-    rectangles = [
-        rectangle
-        for number, column in enumerate(columns)
-        for rectangle in _stack(column, number, 1 / len(columns), top)
-    ]
+    rectangles, room = [], 1 / len(columns)
+    for number, column in enumerate(columns):
+        below = 0.0
+        for part in column.parts:
+            if part.value > 0:
+                height = part.value / top
+                below += height
+                rectangles.append(
+                    Rectangle(
+                        x=_percent((number + GAP / 2) * room),
+                        y=_percent(1 - below),
+                        width=_percent((1 - GAP) * room),
+                        height=_percent(height),
+                        kind=part.kind,
+                        words=f"{column.name}: {part.words}",
+                    )
+                )
     return Chart(rectangles, lines, _labels(columns))
 
 
@@ -99,34 +144,17 @@ def ceiling(value: float) -> float:
     return next(step * power for step in STEPS if step * power >= value * (1 - 1e-9))
 
 
-def _stack(column: Column, number: int, room: float, top: float) -> list[Rectangle]:
-    rectangles, below = [], 0.0
-    for part in column.parts:
-        if part.value > 0:
-            height = part.value / top
-            below += height
-            rectangles.append(
-                Rectangle(
-                    x=_percent((number + GAP / 2) * room),
-                    y=_percent(1 - below),
-                    width=_percent((1 - GAP) * room),
-                    height=_percent(height),
-                    kind=part.kind,
-                    words=f"{column.name}: {part.words}",
-                )
-            )
-    return rectangles
-
-
 def _labels(columns: Sequence[Column]) -> list[Mark]:
     """Some labels, as far apart as the others; the first and the last do not stick out."""
     count = len(columns)
-    every = max(1, math.ceil(count / MOST_LABELS))
     marks = []
-    for number in range(0, count, every):
+    for number in range(0, count, math.ceil(count / MOST_LABELS)):
         middle = (number + 0.5) / count
-        anchor = "start" if middle < 0.1 else "end" if middle > 0.9 else "middle"
-        at = {"start": 0.0, "end": 1.0}.get(anchor, middle)
+        at, anchor = middle, "middle"
+        if middle < 0.1:
+            at, anchor = 0.0, "start"
+        elif middle > 0.9:
+            at, anchor = 1.0, "end"
         marks.append(Mark(_percent(at), columns[number].label, anchor))
     return marks
 

@@ -7,7 +7,6 @@ from typing import Any, Final
 from django import forms
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
@@ -17,8 +16,6 @@ from llmcache.admin.base import ReadOnlyAdmin
 from llmcache.admin.figures import contents
 from llmcache.exceptions import InvalidArgument
 from llmcache.reports.periods import DAY, DEFAULT, NAMES, Period, read_period
-
-TEMPLATE: Final = "admin/llmcache/dashboard/page.html"
 
 PERIODS: Final = {
     "24h": gettext_lazy("24 hours"),
@@ -61,11 +58,7 @@ class DashboardAdmin(ReadOnlyAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         period, form = _asked_for(request)
-        request.current_app = self.admin_site.name
         context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "media": self.media,
             "title": _("Dashboard"),
             "period": period,
             "periods": [(name, PERIODS[name], name == period.name) for name in NAMES],
@@ -73,7 +66,7 @@ class DashboardAdmin(ReadOnlyAdmin):
             "span": _span(period),
             **contents(period),
         }
-        return TemplateResponse(request, TEMPLATE, context)
+        return self.page(request, "page", context)
 
 
 def _asked_for(request: HttpRequest) -> tuple[Period, PeriodForm]:

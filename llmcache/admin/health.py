@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Final, Self
+from typing import Any, Final
 
 from django.contrib import admin
 from django.db.models import Count, Min
@@ -47,36 +45,17 @@ class LeaseAdmin(ReadOnlyAdmin):
         return _("held") if lease.expires_at > timezone.now() else _("expired")
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What the list of entries says above them, when there is something to say."""
-
-    without_hot_tier: int  # processes
-    since: datetime | None
-    pending_copies: int
-    are_more: bool
-    gone_by: datetime | None
-
-    @classmethod
-    def read(cls) -> Self:
-        """In two queries."""
-        hot = outages.current().filter(tier=Tier.HOT)
-        out = hot.aggregate(processes=Count("pk"), since=Min("since"))
-        batches = _last_batches()
-        return cls(
-            without_hot_tier=out["processes"],
-            since=out["since"],
-            pending_copies=sum(len(keys) for _until, keys in batches[:MOST_BATCHES]),
-            are_more=len(batches) > MOST_BATCHES,
-            gone_by=batches[0][0] if batches else None,
-        )
-
-    @property
-    def is_well(self) -> bool:
-        return not (self.without_hot_tier or self.gone_by)
-
-
-def _last_batches() -> list[tuple[datetime, list[str]]]:
-    """The evictions that are pending, and one more than are counted; the last to end first."""
-    rows = PendingEviction.objects.using(database_alias()).order_by("-until")
-    return list(rows.values_list("until", "keys")[: MOST_BATCHES + 1])
+def read_trouble() -> dict[str, Any] | None:
+    """What the list of entries says above them; None when all is well. In two queries."""
+    hot = outages.current().filter(tier=Tier.HOT)
+    out = hot.aggregate(without_hot_tier=Count("pk"), since=Min("since"))
+    # (one more than are counted; the last to end first)
+    pending = PendingEviction.objects.using(database_alias()).order_by("-until")
+    batches = list(pending.values_list("until", "keys")[: MOST_BATCHES + 1])
+    if not (batches or out["without_hot_tier"]):
+        return None
+    return out | {
+        "pending_copies": sum(len(keys) for _until, keys in batches[:MOST_BATCHES]),
+        "are_more": len(batches) > MOST_BATCHES,
+        "gone_by": batches[0][0] if batches else None,
+    }

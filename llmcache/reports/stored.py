@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from django.db import connections
 from django.db.models import Count, F, Sum, Window
@@ -22,8 +22,7 @@ MOST: Final = 10_000
 COUNTED_AT_ONCE: Final = MOST
 
 
-@dataclass(frozen=True, slots=True)
-class Space:
+class Space(NamedTuple):
     """How much is stored under one name, in bytes of the answers at rest."""
 
     name: str

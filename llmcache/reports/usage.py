@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
-from django.db.models import Case, IntegerField, Q, Sum, Value, When
+from django.db.models import Q, Sum
 from django.utils import timezone
 
 from llmcache.outcomes import Outcome
@@ -25,6 +25,7 @@ SERVED: Final = (Outcome.HIT, Outcome.STALE)
 # (another version of llmcache may have written others)
 CODES: Final = {str(code): code for code in ReasonCode}
 LOOKED_UP: Final = (*SERVED, Outcome.MISS)
+SUMMED: Final = {f"sum_{name}": Sum(name) for name in SUMS}
 
 
 @dataclass(slots=True)
@@ -44,14 +45,12 @@ class Totals:
     bytes_stored: int = 0
     outcomes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(map(str, Outcome), 0))
 
-    def add(self, outcome: str, row: Mapping[str, Any]) -> None:
-        """Add a row of sums, all of whose calls had that outcome."""
-        self.add_sums(row)
-        self.outcomes[outcome] += int(row["sum_calls"])
-
-    def add_sums(self, row: Mapping[str, Any]) -> None:
+    def add(self, row: Mapping[str, Any], outcomes: Mapping[str, int]) -> None:
+        """Add a row of sums, whose calls had these outcomes."""
         for name in SUMS:
             setattr(self, name, getattr(self, name) + int(row[f"sum_{name}"]))
+        for outcome, calls in outcomes.items():
+            self.outcomes[outcome] += calls
 
     @property
     def served(self) -> int:
@@ -73,39 +72,28 @@ class Totals:
         return self.microseconds_saved / 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """A part of the period."""
 
     start: datetime
     totals: Totals
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """What has one name (a namespace, a model or a response model) in common."""
 
     name: str
     totals: Totals
 
 
-@dataclass(frozen=True, slots=True)
-class ReasonCount:
+class ReasonCount(NamedTuple):
     """Why so many calls skipped the cache, or their answers were not stored."""
 
     outcome: str
     code: str
     calls: int
-
-    @property
-    def words(self) -> str:
-        code = CODES.get(self.code)
-        return code.words if code else self.code
-
-    @property
-    def remedy(self) -> str:
-        code = CODES.get(self.code)
-        return str(code.remedy) if code else ""
+    words: str
+    remedy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +113,31 @@ class Usage:
     @classmethod
     def of(cls, period: Period, *, top: int = TOP) -> Self:
         """In five queries. `top`: the most rows of each table."""
-        series = _Series(period)
+        totals, before, tiers = Totals(), Totals(), Counter[str]()
+        steps = [Step(start, Totals()) for start in period.steps]
+        for row in _series(period):
+            calls = int(row["sum_calls"])
+            outcomes = {row["outcome"]: calls}
+            if not row["is_current"]:
+                before.add(row, outcomes)
+                continue
+            totals.add(row, outcomes)
+            if row["tier"]:
+                tiers[row["tier"]] += calls
+            begun = _aware(row["day"] if period.by_day else row["hour"])
+            # (the day in which a period begins may have been added up)
+            number = max(0, (begun - period.start) // period.step)
+            steps[number].totals.add(row, outcomes)
         return cls(
             period,
-            series.totals,
-            series.before,
-            dict(series.tiers),
-            series.steps,
-            namespaces=_lines(period, "namespace", top),
-            models=_lines(period, "model", top),
-            response_models=_lines(period, "response_model", top),
-            reasons=_reasons(period, 2 * top),
+            totals,
+            before,
+            dict(tiers),
+            steps,
+            _lines(period, "namespace", top),
+            _lines(period, "model", top),
+            _lines(period, "response_model", top),
+            _reasons(period, 2 * top),
         )
 
     @property
@@ -148,78 +150,46 @@ class Usage:
         return [reason for reason in self.reasons if reason.outcome != Outcome.BYPASS]
 
 
-class _Series:
-    """The period in its steps, and the one before as a whole: by one query."""
-
-    def __init__(self, period: Period) -> None:
-        self.totals, self.before = Totals(), Totals()
-        self.tiers: defaultdict[str, int] = defaultdict(int)
-        self.steps = [Step(start, Totals()) for start in period.steps]
-        self._period = period
-        for row in _series(period):
-            self._add(row)
-
-    def _add(self, row: Mapping[str, Any]) -> None:
-        outcome = row["outcome"]
-        if not row["is_current"]:
-            self.before.add(outcome, row)
-            return
-        self.totals.add(outcome, row)
-        if row["tier"]:
-            self.tiers[row["tier"]] += int(row["sum_calls"])
-        begun = _aware(row["day"] if self._period.by_day else row["hour"])
-        number = (begun - self._period.start) // self._period.step
-        # (the day in which a period begins may have been added up)
-        self.steps[max(0, number)].totals.add(outcome, row)
-
-
 def _series(period: Period) -> Iterable[Mapping[str, Any]]:
-    start, end = _at(period.start), _at(period.end)
-    before, before_end = _at(period.before), _at(period.before_end)
-    is_current = Case(
-        When(hour__gte=start, then=Value(1)), default=Value(0), output_field=IntegerField()
+    """The sums of the period in its steps, and of the one before."""
+    start, end, before, before_end = map(
+        _at, (period.start, period.end, period.before, period.before_end)
     )
     rows = rollup.usage().filter(
         Q(hour__gte=before, hour__lt=before_end) | Q(hour__gte=start, hour__lt=end)
     )
-    grouped = rows.annotate(is_current=is_current).values(
+    grouped = rows.annotate(is_current=Q(hour__gte=start)).values(
         "day" if period.by_day else "hour", "is_current", "outcome", "tier"
     )
-    found: Iterable[Mapping[str, Any]] = grouped.annotate(**_sums()).order_by()
+    found: Iterable[Mapping[str, Any]] = grouped.annotate(**SUMMED).order_by()
     return found
 
 
 def _lines(period: Period, name: str, top: int) -> list[Line]:
-    rows = _within(period).values(name).annotate(**_sums(), **_calls_by_outcome())
+    by_outcome = {f"{each}s": Sum("calls", filter=Q(outcome=each), default=0) for each in Outcome}
+    rows = _within(period).values(name).annotate(**SUMMED, **by_outcome)
     found = []
     for row in rows.order_by("-sum_cost_saved", "-sum_calls", name)[:top]:
         totals = Totals()
-        totals.add_sums(row)
-        totals.outcomes = {str(outcome): int(row[f"{outcome}s"] or 0) for outcome in Outcome}
+        totals.add(row, {str(outcome): int(row[f"{outcome}s"]) for outcome in Outcome})
         found.append(Line(row[name], totals))
     return found
 
 
 def _reasons(period: Period, most: int) -> list[ReasonCount]:
     told = _within(period).exclude(reason_code="").exclude(outcome__in=SERVED)
-    rows = told.values("outcome", "reason_code").annotate(sum_calls=Sum("calls"))
-    return [
-        ReasonCount(row["outcome"], row["reason_code"], int(row["sum_calls"]))
-        for row in rows.order_by("-sum_calls", "reason_code")[:most]
-    ]
+    rows = told.values_list("outcome", "reason_code").annotate(calls=Sum("calls"))
+    found = []
+    for outcome, code, calls in rows.order_by("-calls", "reason_code")[:most]:
+        known = CODES.get(code)
+        words, remedy = (known.words, str(known.remedy)) if known else (code, "")
+        found.append(ReasonCount(outcome, code, int(calls), words, remedy))
+    return found
 
 
 def _within(period: Period) -> Any:
     start, end = _at(period.start), _at(period.end)
     return rollup.usage().filter(hour__gte=start, hour__lt=end).order_by()
-
-
-def _sums() -> dict[str, Sum]:
-    return {f"sum_{name}": Sum(name) for name in SUMS}
-
-
-def _calls_by_outcome() -> dict[str, Sum]:
-    return {f"{outcome}s": Sum("calls", filter=Q(outcome=outcome)) for outcome in Outcome}
 
 
 def _at(point: datetime) -> datetime:

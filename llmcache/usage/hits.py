@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import chain
 from typing import Any, Final
 
@@ -60,15 +61,11 @@ def _write(is_same_database: bool) -> bool:
 
 def _take() -> Counter[str]:
     """For each key, how many hits."""
-    return Counter(_taken())
-
-
-def _taken() -> Iterator[str]:
-    for _ in range(len(_served)):
-        try:
-            yield _served.popleft()
-        except IndexError:  # another thread had it
-            return
+    taken = Counter[str]()
+    with suppress(IndexError):  # another thread had the last one
+        for _ in range(len(_served)):
+            taken[_served.popleft()] += 1
+    return taken
 
 
 def _add(counts: Mapping[str, int]) -> None:

@@ -8,9 +8,9 @@ write at once, and no call is lost or counted twice.
 
 What a process that is killed had not written is lost: the calls of some seconds. (And when a
 connection breaks at the very commit, nobody can tell whether it was one: then it is written again.)
-While the database
-cannot be written to, the sums stay in memory. When they are too many, groups that are new are put
-together: then it is not known any more whose calls they were, but each is counted.
+While the database cannot be written to, the sums stay in memory. When they are too many, groups
+that are new are put together: then it is not known any more whose calls they were, but each is
+counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -85,6 +85,10 @@ class Group(NamedTuple):
         return hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
 
 
+KEY: Final = ("hour", "hours", "digest")
+COLUMNS: Final = (*KEY, "day", *Group._fields[1:], *SUMS)
+
+
 def record(call: Call, started: float) -> None:
     """Show `call`, begun at `started` (`time.perf_counter`), to the captures, and count it."""
     outcomes.record(call, started)
@@ -109,13 +113,23 @@ def add(groups: dict[Group, list[int]], hours: int = 1) -> None:
     """
     alias = database_alias()
     connection = connections[alias]
-    most = connection.features.max_query_params or 50 * len(_COLUMNS)
+    most = (connection.features.max_query_params or 50 * len(COLUMNS)) // len(COLUMNS)
     # In one order: two processes that lock the same rows do not wait for each other.
-    rows = sorted(_rows(groups, hours))
+    rows = sorted(_row(connection.ops, group, hours, sums) for group, sums in groups.items())
     with transaction.atomic(using=alias), connection.cursor() as cursor:
-        for some in _in_parts(rows, most // len(_COLUMNS)):
-            parameters = [value for row in some for value in _adapted(connection, row)]
-            cursor.execute(_statement(connection, len(some)), parameters)
+        for start in range(0, len(rows), most):
+            some = rows[start : start + most]
+            values = upsert.values(["%s"] * len(COLUMNS), len(some))
+            table = apps.get_model("llmcache", "UsageHour")
+            sql = upsert.statement(connection, table, COLUMNS, values, unique=KEY, added=SUMS)
+            cursor.execute(sql, [value for row in some for value in row])
+
+
+def _row(ops: Any, group: Group, hours: int, sums: list[int]) -> tuple[Any, ...]:
+    """The values of `COLUMNS`."""
+    began = ops.adapt_datetimefield_value(moment(group.hour))
+    day = ops.adapt_datefield_value(datetime.fromtimestamp(group.hour, tz=UTC).date())
+    return began, hours, group.digest(), day, *group[1:], *sums
 
 
 def _add_up_if_free() -> None:
@@ -206,43 +220,6 @@ def _is_written(sums: dict[Group, list[int]]) -> bool:
         persistently(partial(add, sums))
         return True
     return False
-
-
-# The rows
-
-_KEY: Final = ("hour", "hours", "digest")
-_NAMES: Final = Group._fields[1:]
-_COLUMNS: Final = (*_KEY, "day", *_NAMES, *SUMS)
-
-
-def _rows(groups: dict[Group, list[int]], hours: int) -> Iterator[tuple[Any, ...]]:
-    for group, sums in groups.items():
-        began = datetime.fromtimestamp(group.hour, tz=UTC)
-        yield moment(group.hour), hours, group.digest(), began.date(), *group[1:], *sums
-
-
-def _statement(connection: Any, rows: int) -> str:
-    return upsert.statement(
-        connection,
-        apps.get_model("llmcache", "UsageHour"),
-        _COLUMNS,
-        upsert.values(["%s"] * len(_COLUMNS), rows),
-        unique=_KEY,
-        added=SUMS,
-    )
-
-
-def _adapted(connection: Any, row: tuple[Any, ...]) -> Iterator[Any]:
-    began, hours, digest, day, *rest = row
-    yield connection.ops.adapt_datetimefield_value(began)
-    yield hours
-    yield digest
-    yield connection.ops.adapt_datefield_value(day)
-    yield from rest
-
-
-def _in_parts(rows: list[Any], size: int) -> Iterator[list[Any]]:
-    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def _forget() -> None:

@@ -17,7 +17,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from llmcache.admin import drawings, phrases
+from llmcache.admin import charts, phrases
 from llmcache.admin.base import ASK_AGAIN, CONTENT, EXPORT, INVALIDATE, EntriesAdmin, RowPage
 from llmcache.admin.entries import amend, ask_again, export, search, selected
 from llmcache.admin.entries.changelist import ORDERS, CappedPaginator, EntryList
@@ -25,7 +25,7 @@ from llmcache.admin.entries.content import read_answer, read_question
 from llmcache.admin.entries.filters import FILTERS
 from llmcache.admin.entries.forms import TagsForm, TimeForm
 from llmcache.admin.entries.nearest import read_neighbour
-from llmcache.admin.health import Health
+from llmcache.admin.health import read_trouble
 from llmcache.models import CacheEntry, CacheEntryQuerySet
 from llmcache.store.rows import tier as durable
 from llmcache.usage import history
@@ -147,7 +147,7 @@ class CacheEntryAdmin(EntriesAdmin):
         if "invalidate_selected" in wanted and not self.has_invalidate_permission(request):
             # Django would act as if nothing had been asked for.
             raise PermissionDenied
-        context = {} if wanted else {"health": Health.read()}
+        context = {} if wanted else {"health": read_trouble()}
         return super().changelist_view(request, {**context, **(extra_context or {})})
 
     @admin.action(
@@ -186,7 +186,7 @@ class CacheEntryAdmin(EntriesAdmin):
             "cost": phrases.money(entry.cost),
             "saved": phrases.money(entry.saved),
             "hits": phrases.hits(entry),
-            "drawing": drawings.hits(entry),
+            "drawing": charts.hits_of(entry),
             "days": history.DAYS,
             "digests": sorted(entry.part_digests.items()),
             "parts": _parts_of(entry),
