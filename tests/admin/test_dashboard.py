@@ -90,7 +90,7 @@ def test_periods(admin_client: Client, query: Any, current: str, steps: int) -> 
     assert response.context["period"].name == current
     assert f'href="?period={current}" aria-current="page"' in response.content.decode()
     # (of the last day, only the hours that have begun)
-    shown = len(response.context["drawings"][0].rows)
+    shown = len(response.context["drawings"][0].columns)
     assert shown == steps or (current == "7d" and steps - 4 < shown <= steps)
 
 
