@@ -13,7 +13,7 @@ from llmcache.client.call.reading import read_request
 from llmcache.client.call.request import ClientRequest
 from llmcache.client.wrapping import CachedCreate
 from llmcache.exceptions import InvalidArgumentType, UncacheableRequest
-from llmcache.explanation import Explanation
+from llmcache.explanation.explain import Explanation
 
 
 def key_for(client: Instructor, *, response_model: Any, **arguments: Any) -> str:

@@ -29,7 +29,7 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import to_json
 
 from llmcache.codec import answers, completions
-from llmcache.codec.answers import StoredAnswer, Validation
+from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import Dumped, NotReproducible
 from llmcache.codec.equality import same
 from llmcache.codec.quiet import Reader, has_other_validators, makes_defaults, quiet_of, reader_of
@@ -125,7 +125,9 @@ class ModelShape:
     def encode(self, answer: Any, completion: Any, parsing: Parsing) -> StoredAnswer:
         if not isinstance(answer, BaseModel):
             raise NotReproducible(f"it is a {type(answer).__name__}, not a Pydantic model")
-        dump = partial(answers.encode, answer, self._validation(parsing), whole=self.makes_defaults)
+        read = partial(self.read, context=parsing.context, strict=parsing.strict)
+        dump_json, whole = answer.model_dump_json, self.makes_defaults
+        dump = partial(answers.encode, answer, dump_json, read, whole=whole)
         parse = partial(encode_by_parsing, self, answer, completion, parsing)
         # Validators may change, and then have to see what they saw live. Defaults that a function
         # makes may be others on another day, and have to be kept.
@@ -146,12 +148,8 @@ class ModelShape:
             return decode_by_parsing(self, stored, parsing)
         if stored.completion is None:
             raise CorruptEntry(NO_RESPONSE)
-        # (not by way of `answers.decode`: each hit comes by)
         context, strict = parsing.context, parsing.strict
-        return answers.decode_value(stored, self.read, context=context, strict=strict)
-
-    def _validation(self, parsing: Parsing) -> Validation:
-        return Validation(self.read, parsing.context, parsing.strict)
+        return answers.decode(stored, self.read, context=context, strict=strict)
 
 
 @dataclass(frozen=True, slots=True)

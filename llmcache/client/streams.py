@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -23,8 +23,9 @@ from pydantic import BaseModel
 
 from llmcache.client.shapes import PARALLEL_MODES, Parsing, is_model, model_shape, schema_part
 from llmcache.codec import answers
-from llmcache.codec.answers import StoredAnswer, Validation
+from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import NotReproducible
+from llmcache.codec.quiet import Reader
 from llmcache.discretion import without_content
 from llmcache.exceptions import CorruptEntry
 from llmcache.keys.forms import path_of
@@ -60,7 +61,8 @@ class StreamShape:
             raise NotReproducible(f"a {type(item).__name__} was not asked for")
         number = self.models.index(type(item))
         whole = model_shape(type(item)).makes_defaults
-        encoded = answers.encode(item, self._validation(number, parsing), whole=whole)
+        read = self._reader(number, parsing)
+        encoded = answers.encode(item, item.model_dump_json, read, whole=whole)
         note = json.dumps([number, encoded.by_name, encoded.fields_set.decode()]).encode()
         return StoredAnswer(encoded.answer, fields_set=note).pack()
 
@@ -80,16 +82,16 @@ class StreamShape:
                 fields_set=fields_set.encode(),
                 by_name=by_name,
             )
-            items.append(answers.decode(part, self._validation(number, parsing)))
+            items.append(answers.decode(part, self._reader(number, parsing)))
             start += length + 1
         if not items or start != len(stored.answer):
             raise CorruptEntry("not the items of a stream")
         return items
 
-    def _validation(self, number: int, parsing: Parsing) -> Validation:
+    def _reader(self, number: int, parsing: Parsing) -> Reader:
         # Instructor validates items by the model itself, and not by a class derived from it.
         read = model_shape(self.models[number]).read_item
-        return Validation(read, parsing.context, parsing.strict)
+        return partial(read, context=parsing.context, strict=parsing.strict)
 
 
 def stream_shape_of(response_model: Any, mode: Mode) -> StreamShape | None:

@@ -6,7 +6,6 @@ import json
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -21,15 +20,6 @@ from llmcache.exceptions import CorruptEntry
 # class and JSON of the total usage, receipt.
 LENGTHS: Final = struct.Struct("!B7I")
 PARSED, BY_NAME = 1, 2
-
-
-@dataclass(slots=True)
-class Validation:
-    """How instructor validates the answer of one call; `read` makes it of its JSON."""
-
-    read: Reader
-    context: dict[str, Any] | None
-    strict: bool | None
 
 
 @dataclass(slots=True)
@@ -63,18 +53,15 @@ class StoredAnswer:
 
     @classmethod
     def unpack(cls, body: bytes) -> StoredAnswer:
+        parts, start = [], LENGTHS.size
         try:
             how, *lengths = LENGTHS.unpack_from(body)
-        except struct.error as error:
-            raise CorruptEntry("not an answer") from error
-        parts, start = [], LENGTHS.size
-        for length in lengths:
-            parts.append(body[start : start + length])
-            start += length
-        if start != len(body):
-            raise CorruptEntry("not an answer")
-        answer, fields_set, completion_class, completion, usage_class, usage, receipt = parts
-        try:
+            for length in lengths:
+                parts.append(body[start : start + length])
+                start += length
+            if start != len(body):
+                raise ValueError("the lengths do not match")
+            answer, fields_set, completion_class, completion, usage_class, usage, receipt = parts
             return cls(
                 answer,
                 Dumped(completion_class.decode(), completion) if completion_class else None,
@@ -84,7 +71,7 @@ class StoredAnswer:
                 receipt,
                 how & BY_NAME != 0,
             )
-        except UnicodeDecodeError as error:
+        except (struct.error, ValueError) as error:
             raise CorruptEntry("not an answer") from error
 
 
@@ -94,30 +81,16 @@ def receipt_in(body: bytes) -> bytes:
     return body[-length:] if length else b""
 
 
-def encode(answer: BaseModel, validation: Validation, *, whole: bool = False) -> StoredAnswer:
-    """`answer` for the store. Raises `NotReproducible` when a hit would differ from it.
+def encode(
+    value: Any, dump: Callable[..., Any], read: Reader, *, whole: bool = False
+) -> StoredAnswer:
+    """`value` for the store, which `dump` makes JSON of, and `read` makes of its JSON.
 
     `whole`: with the fields that were not set, whose defaults another day may make up otherwise.
-    """
-    read = partial(validation.read, context=validation.context, strict=validation.strict)
-    return encode_value(answer, answer.model_dump_json, read, whole=whole)
-
-
-def decode(stored: StoredAnswer, validation: Validation) -> BaseModel:
-    """The answer of a hit. Raises `pydantic.ValidationError` when it does not validate."""
-    answer: BaseModel = decode_value(
-        stored, validation.read, context=validation.context, strict=validation.strict
-    )
-    return answer
-
-
-def encode_value(
-    value: Any, dump: Callable[..., Any], read: Reader, *, whole: bool
-) -> StoredAnswer:
-    """`value`, which `dump` makes JSON of and `read` makes of it. Raises `NotReproducible`.
-
-    By the aliases of fields, as whoever reads the entry expects it. By their own names where
+    By the aliases of fields, as whoever reads the entry expects it; by their own names where
     aliases do not bring it back: those for reading and for writing may differ.
+
+    Raises `NotReproducible` when a hit would differ from it.
     """
     try:
         stored = _encoded(value, dump, read, whole=whole, by_name=False)
@@ -142,7 +115,7 @@ def encode_completion(completion: BaseModel) -> StoredAnswer:
     return stored
 
 
-def decode_value(stored: StoredAnswer, read: Reader, **how: Any) -> Any:
+def decode(stored: StoredAnswer, read: Reader, **how: Any) -> Any:
     """The value of a hit, made by `read`, with what instructor hangs on it, where there is any.
 
     Raises what `read` raises.
@@ -189,7 +162,7 @@ def _encoded(
         by_name=by_name,
     )
     try:
-        restored = decode_value(stored, read)
+        restored = decode(stored, read)
     except ValueError as error:
         raise NotReproducible("its own JSON does not validate") from error
     if not same(restored, value):

@@ -14,7 +14,6 @@ import json
 import re
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
 from types import NoneType, SimpleNamespace
 from typing import Any, Final
 
@@ -27,16 +26,8 @@ PENDING: Final = "llmcache pending JSON"
 DICT: Final = "builtins:dict"
 ATTRIBUTES: Final = "llmcache:attributes"
 DAMAGED: Final = "the provider's response is damaged"
-# What the class of an SDK raises when it is given what no provider has sent.
-UNFIT: Final = (
-    *(ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError),
-    *(TypeError, ValueError),
-)
-# What an object of a model consists of. The last of it tells that it is there.
-STATE: Final = (
-    *("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"),
-    "__dict__",
-)
+# What an object of a model consists of, besides its `__dict__`.
+SLOTS: Final = ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
 
 # Of what is hung on a response, ids, times, prices and the like are kept. LiteLLM hides more, in
 # a dict: headers, addresses, whatever its options hold. What may be a credential is not kept.
@@ -76,14 +67,14 @@ def dump(completion: Any) -> Dumped | None:
     class_path = f"{cls.__module__}:{cls.__qualname__}"
     if _at(class_path) is not cls:
         raise NotReproducible(f"no other process would find the class {class_path}")
+    why = f"a {cls.__name__} does not come back from its JSON"
     try:
         data = completion.model_dump_json(by_alias=True, exclude_unset=True, warnings=False)
         built = _build(cls, data.encode())
-        comes_back = _same_completion(built, completion)
+        if not _same_completion(built, completion):
+            raise NotReproducible(why)
     except (ValueError, CorruptEntry) as error:
-        raise NotReproducible(f"a {cls.__name__} does not come back from its JSON") from error
-    if not comes_back:
-        raise NotReproducible(f"a {cls.__name__} does not come back from its JSON")
+        raise NotReproducible(why) from error
     return Dumped(class_path, _with_attributes(data, completion, built).encode())
 
 
@@ -126,11 +117,11 @@ def _dump_dict(completion: dict[str, Any]) -> Dumped:
     """Bedrock's SDK gives plain ones."""
     try:
         data = json.dumps(completion).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise NotReproducible("a dict does not come back from its JSON") from error
-    if not same(json.loads(data), completion):
-        raise NotReproducible("a dict does not come back from its JSON")
-    return Dumped(DICT, data)
+        if same(json.loads(data), completion):
+            return Dumped(DICT, data)
+    except (TypeError, ValueError, RecursionError):  # it has no JSON form
+        pass
+    raise NotReproducible("a dict does not come back from its JSON")
 
 
 def class_of(dumped: Dumped | None) -> Any:
@@ -161,18 +152,12 @@ def load(dumped: Dumped | None) -> Any:
 def _at(class_path: str) -> Any:
     # Looked up among what is imported, never imported: the path comes from the store, and whoever
     # can write there must not choose which modules run.
-    module, *names = _steps_to(class_path)
+    module, _, qualified_name = class_path.partition(":")
     found: Any = sys.modules.get(module)
-    for name in names:
+    for name in qualified_name.split("."):
         # Past `getattr`: a lazy module imports what it is asked for.
         found = getattr(found, "__dict__", {}).get(name)
     return found if isinstance(found, type) else None
-
-
-@lru_cache(maxsize=256)
-def _steps_to(class_path: str) -> tuple[str, ...]:
-    module, _, qualified_name = class_path.partition(":")
-    return module, *qualified_name.split(".")
 
 
 def _read_json(data: bytes, object_hook: Any = None) -> Any:
@@ -255,24 +240,26 @@ def _new_pending_class(cls: Any) -> type[BaseModel] | None:
 
 
 def _settle(pending: BaseModel, cls: type[BaseModel]) -> None:
-    state = object.__getattribute__(pending, "__dict__")
-    data = state.get(PENDING)
+    """Make `pending` what its JSON says. Raises `CorruptEntry`."""
+    data = object.__getattribute__(pending, "__dict__").get(PENDING)
     if data is not None:
+        built = _rebuilt(cls, data)
         # State before class: another thread that looks meanwhile settles it again, to the same.
-        for name, value in _state_of(cls, data).items():
-            object.__setattr__(pending, name, value)
+        # The last of it tells that it is there.
+        for name in (*SLOTS, "__dict__"):
+            object.__setattr__(pending, name, getattr(built, name, None))
     object.__setattr__(pending, "__class__", cls)
 
 
-def _state_of(cls: type[BaseModel], data: bytes) -> dict[str, Any]:
-    """What an object of `cls` with this JSON consists of. Raises `CorruptEntry`."""
+def _rebuilt(cls: type[BaseModel], data: bytes) -> BaseModel:
     try:
         try:
-            built = _build(cls, data)
+            return _build(cls, data)
         except ValueError:  # the class has changed since, as by an upgrade of the SDK
-            built = _build(cls, data, checked=False)
-        return {name: getattr(built, name, None) for name in STATE}
-    except UNFIT as error:
+            return _build(cls, data, checked=False)
+    except CorruptEntry:
+        raise
+    except Exception as error:  # what a class raises when it is given what no provider has sent
         raise CorruptEntry(DAMAGED) from error
 
 

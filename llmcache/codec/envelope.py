@@ -46,23 +46,15 @@ HEADER: Final = struct.Struct("!3sBBBB32sddI")
 MAGIC: Final = b"LLC"
 VERSION: Final = 1
 
-ANSWER: Final = 1
-REQUEST: Final = 2
-
-PLAIN: Final = 0
-ZLIB: Final = 1
-ZSTD: Final = 2
-
-CLEAR: Final = 0
-AES_GCM: Final = 1
+ANSWER, REQUEST = 1, 2  # kinds
+PLAIN, ZLIB, ZSTD = 0, 1, 2  # packings
+CLEAR, AES_GCM = 0, 1  # ciphers
 
 # Who can write to the store could fill the memory of who reads it: a thousandth of a body will do.
 # Larger bodies lie there as they are, and so are bounded by what the store takes.
 MOST_UNPACKED: Final = 32 * 1024 * 1024
 
-CHECKSUM_BYTES: Final = 16
-KEY_ID_BYTES: Final = 4
-NONCE_BYTES: Final = 12
+CHECKSUM_BYTES, KEY_ID_BYTES, NONCE_BYTES = 16, 4, 12
 # One takes longer to make than to use. Nobody else uses the one that is taken out.
 _decompressors: deque[zstandard.ZstdDecompressor] = deque()
 
@@ -74,9 +66,6 @@ class Envelope:
     body: bytes
     created: float
     expires: float | None
-
-    def is_fresh(self, now: float) -> bool:
-        return self.expires is None or now < self.expires
 
 
 def seal(
@@ -188,11 +177,8 @@ def _encrypt(encryption_key: bytes, packed: bytes, header: bytes) -> bytes:
 def _decrypt(encryption_keys: tuple[bytes, ...], rest: bytes, header: bytes) -> bytes:
     from cryptography.exceptions import InvalidTag
 
-    key_id, nonce, sealed = (
-        rest[:KEY_ID_BYTES],
-        rest[KEY_ID_BYTES : KEY_ID_BYTES + NONCE_BYTES],
-        rest[KEY_ID_BYTES + NONCE_BYTES :],
-    )
+    key_id, rest = rest[:KEY_ID_BYTES], rest[KEY_ID_BYTES:]
+    nonce, sealed = rest[:NONCE_BYTES], rest[NONCE_BYTES:]
     for encryption_key in encryption_keys:
         if _key_id(encryption_key) == key_id:
             try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from itertools import chain
 from types import CodeType
 from typing import Any, Final
 
@@ -37,7 +38,7 @@ def reader_of(model: type[BaseModel]) -> Reader:
 
 def quiet_validator(core_schema: Any, config: Any = None) -> SchemaValidator | None:
     """The validator of `core_schema` without those that ask; None where it has none of them."""
-    askers = set(_askers())
+    askers = _askers()
     if not askers or not any(_asks(node, askers) for node in core_nodes(core_schema)):
         return None
     quiet = _without(core_schema, askers)
@@ -59,18 +60,19 @@ def quiet_of(model: Any) -> Any:
     def read(validate: Reader) -> Any:
         return staticmethod(lambda data, **options: validate(data, **options))
 
-    reading = {
+    attributes = {
+        "__module__": model.__module__,
+        "__qualname__": model.__qualname__,
         "model_validate_json": read(quiet.validate_json),
         "model_validate": read(quiet.validate_python),
     }
     # The metaclass of Pydantic would build a validator for it, and needs none of that.
-    names = {"__module__": model.__module__, "__qualname__": model.__qualname__}
-    return type.__new__(type(model), model.__name__, (model,), {**names, **reading})
+    return type.__new__(type(model), model.__name__, (model,), attributes)
 
 
 def has_other_validators(core_schema: Any) -> bool:
     """Whether functions take part in it, besides those that ask."""
-    askers = set(_askers())
+    askers = _askers()
     return any(
         str(node.get("type", "")).startswith("function-") and not _asks(node, askers)
         for node in core_nodes(core_schema)
@@ -100,12 +102,12 @@ def _validates(name: str, node: dict[str, Any]) -> bool:
     return name not in NOT_VALIDATION or not isinstance(node.get("type"), str)
 
 
-def _askers() -> Iterator[CodeType]:
+def _askers() -> set[CodeType]:
     """The code of the functions that the makers make."""
     module = vars(sys.modules.get(MODULE, object))
-    for maker in MAKERS:
-        made = getattr(module.get(maker), "__code__", None)
-        yield from (each for each in getattr(made, "co_consts", ()) if isinstance(each, CodeType))
+    codes = [getattr(module.get(maker), "__code__", None) for maker in MAKERS]
+    constants = chain.from_iterable(getattr(code, "co_consts", ()) for code in codes)
+    return {each for each in constants if isinstance(each, CodeType)}
 
 
 def _asks(node: dict[str, Any], askers: set[CodeType]) -> bool:
@@ -127,9 +129,5 @@ def _without(node: Any, askers: set[CodeType]) -> Any:
         for name, value in node.items()
     }
     if _asks(node, askers):
-        copied["function"] = {"type": "no-info", "function": _as_it_is}
+        copied["function"] = {"type": "no-info", "function": lambda value: value}
     return copied
-
-
-def _as_it_is(value: Any) -> Any:
-    return value

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic.errors import PydanticUserError
 
-from llmcache.codec import completions
-from llmcache.codec.answers import StoredAnswer, decode_value, encode_completion, encode_value
+from llmcache.codec import answers, completions
+from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import NotReproducible
 from llmcache.codec.quiet import makes_defaults, quiet_validator
 from llmcache.exceptions import CorruptEntry
@@ -49,13 +49,13 @@ class ValueCodec:
         """
         dump = partial(self._adapter.dump_json, value)
         try:
-            return encode_value(value, dump, self._load, whole=self._whole)
+            return answers.encode(value, dump, self._load, whole=self._whole)
         except NotReproducible as error:
             # Not of a class that the annotation leaves open: its schema is not in the key.
             if self._whole or value.__class__ not in self._classes:
                 raise
             try:
-                return encode_completion(value)
+                return answers.encode_completion(value)
             except NotReproducible:
                 raise error from None
 
@@ -67,7 +67,7 @@ class ValueCodec:
             completion = completions.load(stored.completion)
             vars(completion)  # (the first look builds it: what is damaged is a miss)
             return completion
-        return decode_value(stored, self._load)
+        return answers.decode(stored, self._load)
 
 
 def without_derived_class(value: Any) -> Any:
@@ -82,7 +82,7 @@ def without_derived_class(value: Any) -> Any:
         return value
     plain: Any = object.__new__(declared)
     object.__setattr__(plain, "__dict__", dict(value.__dict__))
-    for slot in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
+    for slot in completions.SLOTS:
         object.__setattr__(plain, slot, getattr(value, slot))
     return plain
 
@@ -95,11 +95,9 @@ def _declared_class(cls: type) -> type | None:
     if not issubclass(cls, BaseModel) or len(cls.__bases__) < 2:
         return None
     declared, *mixed_in = cls.__bases__
-    is_derived = (declared.__module__, declared.__qualname__) == (
-        cls.__module__,
-        cls.__qualname__,
-    ) and all(base.__module__.startswith("instructor.") for base in mixed_in)
-    return declared if is_derived else None
+    of_both = [(each.__module__, each.__qualname__) for each in (declared, cls)]
+    is_instructors = all(base.__module__.startswith("instructor.") for base in mixed_in)
+    return declared if of_both[0] == of_both[1] and is_instructors else None
 
 
 def _adapter_of(annotation: Any) -> tuple[TypeAdapter[Any], ConfigDict | None]:

@@ -13,7 +13,7 @@ from llmcache.decorators.naming import free_variables
 from llmcache.decorators.origin import Origin, rest_name_of
 from llmcache.decorators.request import FunctionRequest, read_request
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType, UncacheableRequest
-from llmcache.explanation import Explanation
+from llmcache.explanation.explain import Explanation
 from llmcache.policy import TTL, UNSET, CacheMode, Policy, Seconds, Unset, read_exclude
 from llmcache.removal.invalidate import Invalidated, ainvalidate, invalidate
 

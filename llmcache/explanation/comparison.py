@@ -1,4 +1,8 @@
-"""What is compared, a call or a stored entry, and what differs between two of them."""
+"""What is compared, a call or a stored entry; the entry that is nearest; and what differs from it.
+
+For the nearest, the digests on the rows are compared, of a bounded number of rows; what was asked
+and answered is not loaded.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +16,19 @@ from llmcache.codec.envelope import REQUEST, unseal
 from llmcache.discretion import without_content
 from llmcache.explanation.diff import difference, printable
 from llmcache.keys.request import PARTS
+from llmcache.store.rows import tier as durable
 from llmcache.store.rows.columns import label, text
 
 if TYPE_CHECKING:
-    from llmcache.models import CacheEntry
+    from llmcache.models import CacheEntry, CacheEntryQuerySet
 
 # The parts that are in the readable request, when that is stored.
 READABLE: Final = ("messages", "parameters", "context", "strict")
 # The parts that are columns of a row.
 COLUMNS: Final = ("namespace", "provider", "endpoint", "model", "mode")
+# What the nearest entry is sought by, in so many rows of each query, the newest first.
+SOUGHT_BY: Final = ("key", *COLUMNS, "response_model", "digests", "created_at")
+MOST_CANDIDATES: Final = 200
 
 READ_THE_SAME: Final = (
     "They read the same. What differs is not shown in JSON, such as the types of values, or was "
@@ -72,19 +80,18 @@ class Comparison:
     note: str = ""
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
-
-    def _lines(self) -> Iterator[str]:
-        yield self.key
-        yield f"  stored      {at(self.created_at)}"
-        yield f"  namespace   {printable(self.namespace)}"
-        yield f"  model       {printable(self.model)}"
-        yield f"  differs in  {printable(', '.join(self.differing)) or 'nothing'}"
+        lines = [
+            self.key,
+            f"  stored      {at(self.created_at)}",
+            f"  namespace   {printable(self.namespace)}",
+            f"  model       {printable(self.model)}",
+            f"  differs in  {printable(', '.join(self.differing)) or 'nothing'}",
+        ]
         if self.note:
-            yield f"  {printable(self.note)}"
-        for part, shown in self.differences.items():
-            if shown is not None:
-                yield f"\n{printable(part)}\n{shown}"
+            lines.append(f"  {printable(self.note)}")
+        shown = {part: how for part, how in self.differences.items() if how is not None}
+        lines += [f"\n{printable(part)}\n{how}" for part, how in shown.items()]
+        return "\n".join(lines)
 
 
 def subject_of(entry: CacheEntry) -> Subject:
@@ -96,31 +103,57 @@ def subject_of(entry: CacheEntry) -> Subject:
 
     return Subject(
         name=str(entry),
-        key=entry.key,
-        namespace=entry.namespace,
-        provider=entry.provider,
-        endpoint=entry.endpoint,
-        model=entry.model,
-        mode=entry.mode,
-        response_model=entry.response_model,
         digests=entry.part_digests,
         describe=describe,
+        **{name: getattr(entry, name) for name in ("key", *COLUMNS, "response_model")},
     )
+
+
+def nearest(subject: Subject, *, any_namespace: bool = False) -> CacheEntry | None:
+    """The stored entry that differs from `subject` in the fewest parts; of several, the newest.
+
+    None when there is none to compare with. `any_namespace` looks into the other namespaces too;
+    of two that differ in as many parts, an entry of the same namespace is nearer.
+    """
+
+    def distance(row: CacheEntry) -> tuple[int, bool, float]:
+        differing = len(differing_parts(subject.digests, row.part_digests))
+        return differing, row.namespace != subject.namespace, -row.created_at.timestamp()
+
+    found: list[CacheEntry] = []
+    for rows in _choices(subject, any_namespace) if subject.digests else ():
+        newest = rows.exclude(key=subject.key).only(*SOUGHT_BY).order_by("-created_at")
+        found += [row for row in newest[:MOST_CANDIDATES] if row.part_digests]
+        found = sorted(found, key=distance)[:1]
+        if found and distance(found[0])[0] <= 1:
+            break  # nothing can be nearer
+    return found[0] if found else None
+
+
+def _choices(subject: Subject, any_namespace: bool) -> Iterator[CacheEntryQuerySet]:
+    """Where to look, the most promising first; each in the order of an index."""
+    rows = durable.entries()
+    own = rows.in_namespace(subject.namespace)
+    model = {"model": label(subject.model)}
+    response_model = {"response_model": label(subject.response_model)}
+    yield own.filter(**model)
+    yield own.filter(**response_model)
+    yield own
+    if any_namespace:
+        yield rows.filter(**response_model)
+        yield rows.filter(**model)
 
 
 def compare(subject: Subject, entry: CacheEntry) -> Comparison:
     """What differs between `subject` and a stored entry. Never raises for what cannot be read."""
-    other = subject_of(entry)
+    other, note = subject_of(entry), NO_DIGESTS
     differing: tuple[str, ...] = ()
     differences: dict[str, str | None] = {}
-    note = ""
-    if not (subject.digests and other.digests):
-        note = NO_DIGESTS
-    else:
+    if subject.digests and other.digests:
         differing = differing_parts(subject.digests, other.digests)
         differences, note = _differences(subject, other, differing)
-    if not (differing or note):
-        note = SAME_ENTRY if subject.key == other.key else SAME_PARTS
+        if not differing:
+            note = SAME_ENTRY if subject.key == other.key else SAME_PARTS
     return Comparison(
         key=other.key,
         namespace=other.namespace,
@@ -155,13 +188,13 @@ def _differences(
         found[part] = difference(old, new, names) or READ_THE_SAME
     if "schema" in found:
         found["schema"] = _schemas(subject, other)
-    readable = found.keys() & READABLE
-    if not readable:
+    if not (readable := found.keys() & READABLE):
         return found, ""
-    try:
-        before, after = _request(other), _request(subject)
-    except _Unreadable as error:
-        return found, str(error)
+    before, after = _request(other), _request(subject)
+    if isinstance(before, str):
+        return found, before
+    if isinstance(after, str):
+        return found, after
     for part in readable:
         # Inside the context the order counts: see `llmcache.keys.canonical_context`.
         shown = difference(before.get(part), after.get(part), names, keep_order=part == "context")
@@ -177,20 +210,14 @@ def _schemas(subject: Subject, other: Subject) -> str:
     return f"Schemas are not stored. The response models:\n{shown}"
 
 
-class _Unreadable(Exception):
-    """A request cannot be shown; the message says why."""
-
-
-def _request(subject: Subject) -> dict[str, Any]:
+def _request(subject: Subject) -> dict[str, Any] | str:
+    """The request by its parts; or why it cannot be shown."""
     try:
         body = subject.describe()
         request = None if body is None else json.loads(body)
-    except Exception as error:
-        why = without_content(error)  # a redactor may raise anything
-        raise _Unreadable(f"The request of {subject.name} cannot be read: {why}.") from error
+    except Exception as error:  # noqa: BLE001 - a redactor may raise anything
+        return f"The request of {subject.name} cannot be read: {without_content(error)}."
     if body is None:
-        raise _Unreadable(
-            f"The request of {subject.name} is not stored: see LLMCACHE['STORE_REQUESTS']."
-        )
+        return f"The request of {subject.name} is not stored: see LLMCACHE['STORE_REQUESTS']."
     # A redactor may have made anything of it.
     return request if isinstance(request, dict) else {"messages": request}

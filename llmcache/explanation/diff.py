@@ -36,17 +36,18 @@ def difference(stored: Any, asked: Any, names: tuple[str, str], *, keep_order: b
     the outermost. Line numbers are left out: nobody has seen the lines elsewhere.
     """
     before, after = lines_of(stored, keep_order), lines_of(asked, keep_order)
-    start = _same_at_start(before, after)
-    end = _same_at_end(before[start:], after[start:])
-    if start == len(before) == len(after):
+    if before == after:
         return ""
+    # What is the same at both ends takes no time.
+    start = _same_at_start(before, after)
+    end = _same_at_start(before[start:][::-1], after[start:][::-1])
     first = max(0, start - AROUND)
-    cut_before, before = _cut(before, first, end)
-    cut_after, after = _cut(after, first, end)
-    lines = unified_diff(before, after, *names, n=AROUND, lineterm="")
+    sides = [side[first : len(side) - end + AROUND] for side in (before, after)]
+    old, new = (side[:MOST_COMPARED] for side in sides)
+    lines = unified_diff(old, new, *names, n=AROUND, lineterm="")
     made = [printable("@@" if line.startswith("@@") else line) for line in lines]
     left_out = max(0, len(made) - MOST_LINES)
-    if left_out or cut_before or cut_after:
+    if left_out or [old, new] != sides:
         more = f"{left_out} more lines" if left_out else "more lines"
         made[MOST_LINES:] = [f"({more} are not shown)"]
     return "\n".join(made)
@@ -68,8 +69,6 @@ def lines_of(value: Any, keep_order: bool = False) -> list[str]:
 
 def printable(line: str) -> str:
     """`line` with what cannot be seen, or would steer a terminal, written as an escape."""
-    if line.isprintable():
-        return line
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in line
@@ -104,16 +103,6 @@ def _split_at(text: str, places: list[int]) -> list[str]:
     return pieces
 
 
-def _cut(lines: list[str], first: int, same_at_end: int) -> tuple[bool, list[str]]:
-    """Whether lines were left out, and the lines that are worth comparing."""
-    last = len(lines) - same_at_end + AROUND
-    return last - first > MOST_COMPARED, lines[first : min(last, first + MOST_COMPARED)]
-
-
 def _same_at_start(before: list[str], after: list[str]) -> int:
     pairs = zip(before, after, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def _same_at_end(before: list[str], after: list[str]) -> int:
-    return _same_at_start(before[::-1], after[::-1])

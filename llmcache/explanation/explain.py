@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -13,9 +13,8 @@ from django.core.exceptions import ImproperlyConfigured
 from llmcache.background import database
 from llmcache.codec.envelope import ANSWER, unseal
 from llmcache.exceptions import CorruptEntry
-from llmcache.explanation.comparison import Comparison, Subject, at, compare, subject_of
+from llmcache.explanation.comparison import Comparison, Subject, at, compare, nearest, subject_of
 from llmcache.explanation.diff import printable
-from llmcache.explanation.nearest_entry import nearest
 from llmcache.outcomes import Outcome, Tier
 from llmcache.policy import CacheMode, Policy
 from llmcache.reasons import Reason, ReasonCode
@@ -55,20 +54,21 @@ class Explanation:
     nearest: Comparison | None = None
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
-
-    def _lines(self) -> Iterator[str]:
-        yield f"{self.outcome}: {printable(self.reason)}"
-        yield f"  key         {self.key or '-'}"
-        yield f"  namespace   {printable(self.namespace)}"
-        yield f"  model       {printable(self.model)}"
+        lines = [
+            f"{self.outcome}: {printable(self.reason)}",
+            f"  key         {self.key or '-'}",
+            f"  namespace   {printable(self.namespace)}",
+            f"  model       {printable(self.model)}",
+        ]
         differing = self.nearest.differing if self.nearest else ()
         if self.parts:
-            yield "\nparts" + (" (* differs from the nearest entry)" if differing else "")
+            lines.append("\nparts" + (" (* differs from the nearest entry)" if differing else ""))
         for part, digest in self.parts.items():
-            yield f"{'*' if part in differing else ' '} {printable(part):<11} {printable(digest)}"
+            mark = "*" if part in differing else " "
+            lines.append(f"{mark} {printable(part):<11} {printable(digest)}")
         if self.nearest is not None:
-            yield f"\nnearest entry {self.nearest}"
+            lines.append(f"\nnearest entry {self.nearest}")
+        return "\n".join(lines)
 
 
 def explain_call(
@@ -83,27 +83,37 @@ def explain_call(
     `bypass` says why the call cannot be cached; `restore` is tried on what is found, as a call
     would, and raises when that does not validate.
     """
+    explained = _explaining(subject)
     if policy.mode is CacheMode.NO_STORE:
         bypass = ReasonCode.NO_STORE()
     if bypass is not None:
-        return _explanation(subject, Outcome.BYPASS, None, bypass.text)
+        return explained(Outcome.BYPASS, None, bypass.text)
     if not policy.mode.reads:
-        return _explanation(subject, Outcome.RELOAD, None, f'cache_mode is "{policy.mode}"')
+        return explained(Outcome.RELOAD, None, f'cache_mode is "{policy.mode}"')
     outcome, tier, reason = _judge(stored(subject.key), policy.mode, restore)
     if outcome is Outcome.HIT:
-        return _explanation(subject, outcome, tier, reason)
+        return explained(outcome, tier, reason)
     if policy.mode is CacheMode.ONLY_IF_CACHED:
         reason += '; CacheMiss would be raised: cache_mode is "only-if-cached"'
     elif refusal := _why_not_stored(policy):
         reason += f"; nor would the answer be stored: {refusal}"
     neighbour = _nearest(subject) if outcome is Outcome.MISS else None
-    return _explanation(subject, outcome, tier, reason, neighbour)
+    return explained(outcome, tier, reason, nearest=neighbour)
 
 
 def explain_entry(entry: CacheEntry) -> Explanation:
     """Whether the call that stored `entry` would hit; without the nearest entry."""
-    subject = subject_of(entry)
-    return _explanation(subject, *_judge(stored(entry.key)))
+    return _explaining(subject_of(entry))(*_judge(stored(entry.key)))
+
+
+def _explaining(subject: Subject) -> Callable[..., Explanation]:
+    return partial(
+        Explanation,
+        key=subject.key,
+        namespace=subject.namespace,
+        model=subject.model,
+        parts=subject.digests,
+    )
 
 
 def stored(key: str) -> Found | Missing:
@@ -145,20 +155,17 @@ def _judge(
 ) -> tuple[Outcome, Tier | None, str]:
     if isinstance(found, Missing):
         return Outcome.MISS, None, "; ".join(map(str, found.reasons)) or NOT_STORED
+    entry = f"entry in the {found.tier} tier"
     try:
         if restore is not None:
             restore(found)
     except Exception as error:  # noqa: BLE001 - a validator may raise anything
-        return (
-            Outcome.MISS,
-            None,
-            f"the entry in the {found.tier} tier does not validate any more "
-            f"({type(error).__name__})",
-        )
+        why = f"the {entry} does not validate any more ({type(error).__name__})"
+        return Outcome.MISS, None, why
     if found.fresh:
         return Outcome.HIT, found.tier, f"a fresh entry is in the {found.tier} tier"
     when = "" if found.expires is None else f" at {at(columns.moment(found.expires))}"
-    reason = f"the entry in the {found.tier} tier has expired{when}"
+    reason = f"the {entry} has expired{when}"
     if mode is CacheMode.FORCE_CACHE:
         reason += ', and cache_mode "force-cache" serves it'
     return Outcome.STALE, found.tier, reason
@@ -197,22 +204,3 @@ def _nearest(subject: Subject) -> Comparison | None:
     with failing_safe(Tier.DURABLE, "read"):
         return database.run(compared)
     return None
-
-
-def _explanation(
-    subject: Subject,
-    outcome: Outcome,
-    tier: Tier | None,
-    reason: str,
-    neighbour: Comparison | None = None,
-) -> Explanation:
-    return Explanation(
-        outcome=outcome,
-        tier=tier,
-        reason=reason,
-        key=subject.key,
-        namespace=subject.namespace,
-        model=subject.model,
-        parts=subject.digests,
-        nearest=neighbour,
-    )

@@ -16,7 +16,8 @@ from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import NotReproducible
 from llmcache.discretion import without_content
 from llmcache.exceptions import UncacheableRequest
-from llmcache.explanation import Explanation, Subject, explain_call
+from llmcache.explanation.comparison import Subject
+from llmcache.explanation.explain import Explanation, explain_call
 from llmcache.flow.drivers import arefresh, refresh
 from llmcache.flow.recording import Recording
 from llmcache.flow.steps import NotRestorable, NotStorable

@@ -133,10 +133,6 @@ def _moment_form(value: datetime | time) -> bytes:
     return _typed_form(value, _str_form(value.isoformat()) + _str_form(zone))
 
 
-def _enum_form(value: Enum) -> bytes:
-    return _typed_form(value, _form(value.name) + _form(value.value))
-
-
 def _model_form(value: BaseModel) -> bytes:
     # What the model holds, not what it dumps: a dump may leave fields out. And which fields were
     # set: SDKs send only those. Not what it has worked out, nor what was hung on it.
@@ -161,15 +157,6 @@ def _class_form(value: type[BaseModel]) -> bytes:
         return b"S" + _dict_form(value.model_json_schema())
     except PydanticUserError as error:
         raise _NoForm(f"{path_of(value)} has no schema: {error.message}") from None
-
-
-def _path_form(value: PurePath) -> bytes:
-    # Not by the name of its module, which depends on the version of Python.
-    return _named_form(f"pathlib.{type(value).__qualname__}", _str_form(str(value)))
-
-
-def _dataclass_form(value: Any) -> bytes:
-    return _typed_form(value, _dict_form(_dataclass_items(value)))
 
 
 def _dataclass_items(value: Any) -> dict[str, Any]:
@@ -212,28 +199,24 @@ FORMS: Final[dict[type, Callable[[Any], bytes]]] = {
 def _form_by_kind(value: Any) -> bytes:
     """The form of a value whose exact type is not in `FORMS`: by what it is an instance of."""
     if isinstance(value, Enum):
-        return _enum_form(value)
+        return _typed_form(value, _form(value.name) + _form(value.value))
     if isinstance(value, BaseModel):
         return _model_form(value)
     if isinstance(value, type) and issubclass(value, BaseModel):
         return _class_form(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return _dataclass_form(value)
+        return _typed_form(value, _dict_form(_dataclass_items(value)))
     if isinstance(value, PurePath):
-        return _path_form(value)
+        # Not by the name of its module, which depends on the version of Python.
+        return _named_form(f"pathlib.{type(value).__qualname__}", _str_form(str(value)))
     if isinstance(value, Promise):
-        return _str_form(_text_of(value))
+        if not hasattr(value, "casefold"):
+            raise _NoForm("a lazy value that is no text has no canonical form")
+        return _str_form(str(value))  # in the language that is active now
     for base in (str, bytes, int, float, dict, list, tuple, set, frozenset):
         if isinstance(value, base):
             return _typed_form(value, FORMS[base](value) + _dict_form(_attributes(value)))
     raise _NoForm(f"{path_of(type(value))} has no canonical form")
-
-
-def _text_of(value: Promise) -> str:
-    """The text of a lazy translation, in the language that is active now."""
-    if not hasattr(value, "casefold"):
-        raise _NoForm("a lazy value that is no text has no canonical form")
-    return str(value)
 
 
 def copied(value: Any, copy_of: Callable[[Any], Any] = copy.deepcopy) -> Any:

@@ -14,46 +14,22 @@ from llmcache.exceptions import UncacheableRequest
 from llmcache.keys.forms import WITHOUT_ORDER, _attributes, _dataclass_items, _form, _held, _NoForm
 
 VERSION: Final = 2
-# The parts of a request, in the order in which the key reads them.
-PARTS: Final = (
-    "namespace",
-    "provider",
-    "endpoint",
-    "model",
-    "mode",
-    "schema",
-    "messages",
-    "parameters",
-    "context",
-    "strict",
-)
-
+# The parts of a request, in the order in which the key reads them. What the calls of one client for
+# one response model have in common comes first: its hash is kept.
+COMMON_PARTS: Final = ("namespace", "provider", "endpoint", "model", "mode", "schema")
+OWN_PARTS: Final = ("messages", "parameters", "context", "strict")
+PARTS: Final = COMMON_PARTS + OWN_PARTS
 
 # Among the parameters, which of several answers to one question is meant. The first has none.
 SAMPLE: Final = "cache_sample"
 # Generation parameters that every provider reads as numbers: 0 and 0.0 ask for the same.
 NUMERIC_PARAMETERS: Final = frozenset(
     {
-        "frequency_penalty",
-        "max_completion_tokens",
-        "max_output_tokens",
-        "max_tokens",
-        "min_p",
-        "n",
-        "presence_penalty",
-        "repetition_penalty",
-        "seed",
-        "temperature",
-        "top_k",
-        "top_logprobs",
-        "top_p",
+        *("frequency_penalty", "presence_penalty", "repetition_penalty", "temperature"),
+        *("max_completion_tokens", "max_output_tokens", "max_tokens", "n", "seed"),
+        *("min_p", "top_k", "top_logprobs", "top_p"),
     }
 )
-
-
-# What the calls of one client for one response model have in common comes first: its hash is kept.
-COMMON_PARTS: Final = PARTS[:6]
-OWN_PARTS: Final = PARTS[6:]
 
 
 class CommonParts:
@@ -70,11 +46,8 @@ class CommonParts:
     ) -> CanonicalRequest:
         """The request of which these are the other parts."""
         sha256 = self._sha256.copy()
-        sha256.update(b"|%d:%b" % (len(messages), messages))
-        sha256.update(
-            b"|%d:%b|%d:%b|%d:%b"
-            % (len(parameters), parameters, len(context), context, len(strict), strict)
-        )
+        sha256.update(b"|%d:%b|%d:%b" % (len(messages), messages, len(parameters), parameters))
+        sha256.update(b"|%d:%b|%d:%b" % (len(context), context, len(strict), strict))
         own = messages, parameters, context, strict
         return CanonicalRequest(sha256.hexdigest(), self.contents, own)
 
@@ -160,7 +133,7 @@ def _order_form(value: Any) -> bytes:
     elif is_dataclass(value):
         return _values_order_form(_dataclass_items(value))
     elif isinstance(value, str | bytes | int | float):
-        order = b""
+        order = b""  # (of a subclass, which may have attributes)
     else:
         return b""
     return order + _values_order_form(_attributes(value))

@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Any, Final
 
 from llmcache.conf import settings
+from llmcache.providers import read
 from llmcache.reasons import Reason, ReasonCode
 
 # In lower case, since gateways pass them on in any.
@@ -44,11 +45,10 @@ FILTERED: Final = frozenset(
         *("prohibited_content", "blocklist", "spii"),
     }
 )
-REFUSED: Final = frozenset({"refusal"})
 MEANINGS: Final = (
     (TRUNCATED, ReasonCode.CUT_SHORT),
     (FILTERED, ReasonCode.FILTERED),
-    (REFUSED, ReasonCode.REFUSED),
+    ({"refusal"}, ReasonCode.REFUSED),
 )
 
 # Where the word stands: in each part of a completion (as its `finish_reason`), or in all of it.
@@ -97,7 +97,7 @@ def why_unfinished(completion: Any) -> Reason | None:
 def why_chunk_not_admitted(chunk: Any) -> Reason | None:
     """Why a stream with this chunk is not to be kept; None when nothing in it speaks against."""
     chunk = _content(chunk)
-    kind = _read(chunk, "type")
+    kind = read(chunk, "type")
     if kind in REFUSING:
         return ReasonCode.REFUSED()
     if kind == "error":
@@ -107,7 +107,7 @@ def why_chunk_not_admitted(chunk: Any) -> Reason | None:
         endings = [ending for ending in endings if _word(ending) not in UNDERWAY]
     if kind in FAILING:
         endings.append(kind.rpartition(".")[2])
-    return _why_not_good(endings) or _why_off(chunk, _read(chunk, "response"))
+    return _why_not_good(endings) or _why_off(chunk, read(chunk, "response"))
 
 
 def ends_in(chunk: Any) -> dict[int, bool]:
@@ -117,14 +117,13 @@ def ends_in(chunk: Any) -> dict[int, bool]:
     """
     chunk = _content(chunk)
     if parts := _parts(chunk):
-        indexes = [_read(part, "index") for part in parts]
-        numbers = [at if index is None else index for at, index in enumerate(indexes)]
-        return {
-            number: _ends_well(_ending_of(part))
-            for number, part in zip(numbers, parts, strict=True)
-        }
+        found = {}
+        for at, part in enumerate(parts):
+            index, ending = read(part, "index"), _ending_of(part)
+            found[at if index is None else index] = bool(ending) and not _why_not_good([ending])
+        return found
     endings = _chunk_endings(chunk)
-    is_end = bool(endings) or _read(chunk, "type") == COMPLETING
+    is_end = bool(endings) or read(chunk, "type") == COMPLETING
     return {0: True} if is_end and not _why_not_good(endings) else {}
 
 
@@ -151,9 +150,9 @@ def _held(value: Any) -> Iterable[Any]:
 def _is_completion(value: Any) -> bool:
     if not isinstance(value, Mapping) and not hasattr(value, "__dict__"):
         return False
-    kind = _read(value, "object")
+    kind = read(value, "object")
     return (isinstance(kind, str) and kind in OBJECTS) or any(
-        all(_read(value, name, ABSENT) is not ABSENT for name in names) for names in SIGNATURES
+        all(read(value, name, ABSENT) is not ABSENT for name in names) for names in SIGNATURES
     )
 
 
@@ -162,47 +161,38 @@ def _endings(completion: Any) -> list[Any]:
 
     Nothing at all: the completion is of no known shape.
     """
-    if _is_response(completion):
+    is_named = read(completion, "object") == "response"
+    if is_named or read(completion, "incomplete_details", ABSENT) is not ABSENT:
         return _endings_of_response(completion)
-    said = [_read(completion, name, ABSENT) for name in IN_ALL]
+    said = [read(completion, name, ABSENT) for name in IN_ALL]
     words = [word for word in said if word is not ABSENT and word is not None]
     words += map(_ending_of, _parts(completion))
-    places = [*said, *(_read(completion, name, ABSENT) for name in PARTS)]
+    places = [*said, *(read(completion, name, ABSENT) for name in PARTS)]
     return words or [None] * any(place is not ABSENT for place in places)
 
 
-def _is_response(completion: Any) -> bool:
-    """Whether it is one of OpenAI's Responses."""
-    is_named = _read(completion, "object") == "response"
-    return is_named or _read(completion, "incomplete_details", ABSENT) is not ABSENT
-
-
 def _endings_of_response(response: Any) -> list[Any]:
-    """Its status and those of its items, as of a message that was cut short."""
-    items = _listed(_read(response, "output"))
-    statuses = [_read(response, "status"), *filter(None, (_read(item, "status") for item in items))]
-    reason = _read(_read(response, "incomplete_details"), "reason")
+    """OpenAI's: its status and those of its items, as of a message that was cut short."""
+    items = _listed(read(response, "output"))
+    statuses = [read(response, "status"), *filter(None, (read(item, "status") for item in items))]
+    reason = read(read(response, "incomplete_details"), "reason")
     words = ["stop" if _word(status) == COMPLETED else status for status in statuses]
     return [reason, *words] if reason else words
 
 
 def _ending_of(part: Any) -> Any:
-    return _read(part, "finish_reason") or _read(part, "finishReason")
-
-
-def _ends_well(ending: Any) -> bool:
-    return bool(ending) and not _why_not_good([ending])
+    return read(part, "finish_reason") or read(part, "finishReason")
 
 
 def _content(chunk: Any) -> Any:
     """What an event of a stream is about: Mistral's hold a chunk."""
-    data = _read(chunk, "data")
-    return data if _read(data, "choices") else chunk
+    data = read(chunk, "data")
+    return data if read(data, "choices") else chunk
 
 
 def _chunk_endings(chunk: Any) -> list[Any]:
     # Anthropic's and Cohere's are in the delta, those of OpenAI's Responses in the response.
-    holders = (chunk, _read(chunk, "delta"), _read(chunk, "response"))
+    holders = (chunk, read(chunk, "delta"), read(chunk, "response"))
     return [ending for holder in holders for ending in _endings(holder) if ending]
 
 
@@ -230,30 +220,20 @@ def _why_off(*holders: Any) -> Reason | None:
     """Why it is not to be kept although it has ended well: an error inside, or a refusal."""
     for holder in holders:
         parts = _parts(holder)
-        if any(_read(value, "error") for value in (holder, *parts)):
+        if any(read(value, "error") for value in (holder, *parts)):
             return ReasonCode.PROVIDER_ERROR()
         # (In a chunk of a stream, a choice has a delta.)
-        messages = [_read(part, name) for part in parts for name in ("message", "delta")]
-        # OpenAI's Responses: a part of an output item.
-        said = [
-            part
-            for item in _listed(_read(holder, "output"))
-            for part in _listed(_read(item, "content"))
-        ]
-        if any(_read(value, "refusal") for value in (*messages, *said)):
+        said = [read(part, name) for part in parts for name in ("message", "delta")]
+        for item in _listed(read(holder, "output")):  # (of OpenAI's Responses)
+            said += _listed(read(item, "content"))
+        if any(read(value, "refusal") for value in said):
             return ReasonCode.REFUSED()
     return None
 
 
 def _parts(completion: Any) -> list[Any]:
-    return [part for name in PARTS for part in _listed(_read(completion, name))]
+    return [part for name in PARTS for part in _listed(read(completion, name))]
 
 
 def _listed(value: Any) -> Sequence[Any]:
     return value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else ()
-
-
-def _read(holder: Any, name: str, default: Any = None) -> Any:
-    if isinstance(holder, Mapping):
-        return holder.get(name, default)
-    return getattr(holder, name, default)

@@ -6,62 +6,45 @@ classes: none of these libraries has to be there.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
-from socket import gaierror
 from typing import Any, Final
 
-REQUEST_TIMEOUT: Final = 408
-TOO_MANY_REQUESTS: Final = 429
-
+# Besides 5xx: request timeout, too many requests.
+STATUSES: Final = frozenset({408, 429})
 # Where an exception, or the response that it holds, keeps the HTTP status.
 STATUS_ATTRIBUTES: Final = ("status_code", "status", "http_status", "code")
 
-CONNECTION_ERRORS: Final = (ConnectionError, TimeoutError, gaierror, ssl.SSLError)
-
-# The same by the names of libraries, looked for in the whole MRO.
-CONNECTION_ERROR_NAMES: Final = frozenset(
+# No connection, or none that lasted: by the names of classes, looked for in the whole MRO.
+CONNECTION_ERRORS: Final = frozenset(
     {
+        *(
+            "ConnectionError",
+            "TimeoutError",
+            "gaierror",
+            "SSLError",
+        ),  # Python, and who extends them
         "APIConnectionError",  # openai, anthropic, groq, litellm; so does their APITimeoutError
-        "TimeoutException",  # httpx, and the next three
-        "NetworkError",
-        "ProxyError",
-        "RemoteProtocolError",
-        "ConnectionError",  # requests, botocore
-        "Timeout",  # requests, litellm
-        "ChunkedEncodingError",  # requests
+        *("TimeoutException", "NetworkError", "ProxyError", "RemoteProtocolError"),  # httpx
+        *("Timeout", "ChunkedEncodingError"),  # requests; the first is litellm's, too
         "HTTPClientError",  # botocore
-        "ClientConnectionError",  # aiohttp, and the next one
-        "ClientPayloadError",
+        *("ClientConnectionError", "ClientPayloadError"),  # aiohttp
         "IncompleteRead",  # http.client
-        "MaxRetryError",  # urllib3, and the next three
-        "NewConnectionError",
-        "ProtocolError",
-        "TimeoutError",
+        *("MaxRetryError", "NewConnectionError", "ProtocolError"),  # urllib3
     }
 )
-
 # The model has answered, and what it said was not good enough.
-ANSWER_ERROR_NAMES: Final = frozenset(
+ANSWER_ERRORS: Final = frozenset(
     {
-        "ValidationError",  # pydantic
-        "JSONDecodeError",
-        "AsyncValidationError",  # instructor, and the next three
-        "ResponseParsingError",
-        "IncompleteOutputException",
-        "TokenBudgetError",
+        *("ValidationError", "JSONDecodeError"),  # pydantic, json
+        *("AsyncValidationError", "ResponseParsingError"),  # instructor, and the next two
+        *("IncompleteOutputException", "TokenBudgetError"),
     }
 )
-
 # What the error events of a stream, which began with status 200, call the trouble of a provider.
 TROUBLE_IN_STREAMS: Final = frozenset(
     {
-        "api_error",  # anthropic, and the next three
-        "overloaded_error",
-        "rate_limit_error",
-        "timeout_error",
-        "rate_limit_exceeded",  # openai, and the next one
-        "server_error",
+        *("api_error", "overloaded_error", "rate_limit_error", "timeout_error"),  # anthropic
+        *("rate_limit_exceeded", "server_error"),  # openai
     }
 )
 
@@ -81,7 +64,7 @@ def is_the_providers(error: BaseException) -> bool:
     while isinstance(behind, Exception) and id(behind) not in seen:
         seen.add(id(behind))
         if isinstance(behind, ExceptionGroup):
-            return all(is_the_providers(each) for each in behind.exceptions)
+            return all(map(is_the_providers, behind.exceptions))
         verdict = _verdict(behind)
         if verdict is not None:
             return verdict
@@ -93,13 +76,11 @@ def _verdict(error: Exception) -> bool | None:
     """What this exception alone tells; None: nothing."""
     status = _status(error)
     if status is not None:
-        return status in {REQUEST_TIMEOUT, TOO_MANY_REQUESTS} or status >= 500
+        return status in STATUSES or status >= 500
     names = {each.__name__ for each in type(error).__mro__}
-    if names & ANSWER_ERROR_NAMES:
+    if names & ANSWER_ERRORS:
         return False
-    if isinstance(error, CONNECTION_ERRORS) or names & CONNECTION_ERROR_NAMES:
-        return True
-    return True if _reported(error) & TROUBLE_IN_STREAMS else None
+    return True if names & CONNECTION_ERRORS or _reported(error) & TROUBLE_IN_STREAMS else None
 
 
 def _status(error: Exception) -> int | None:
@@ -115,9 +96,7 @@ def _status(error: Exception) -> int | None:
 def _reported(error: Exception) -> set[Any]:
     """By which names the body of an error event calls what happened."""
     body = _attribute(error, "body")
-    if not isinstance(body, Mapping):
-        return set()
-    inner = body.get("error", body)
+    inner = body.get("error", body) if isinstance(body, Mapping) else None
     if not isinstance(inner, Mapping):
         return set()
     return {name for name in (inner.get("type"), inner.get("code")) if isinstance(name, str)}

@@ -8,16 +8,17 @@ neither knows has no price, which is not the same as a price of zero.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from contextlib import suppress
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 
 from llmcache.conf import settings
 from llmcache.outcomes import Receipt
+from llmcache.providers import read
 from llmcache.values import Prices
 
 try:
@@ -40,18 +41,25 @@ MOST: Final = 1 << 53
 UNKNOWN_PROVIDERS: Final = frozenset({"", "unknown", "python", "instructor"})
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """The tokens of one answer, retries included.
+# What providers call the numbers of tokens.
+INPUT: Final = ("prompt_tokens", "input_tokens", "prompt_token_count", "inputTokens")
+OUTPUT: Final = ("completion_tokens", "output_tokens", "candidates_token_count", "outputTokens")
+# Anthropic and Bedrock count what has to do with their cache apart, the others within the input.
+CACHE_READ: Final = ("cache_read_input_tokens", "cacheReadInputTokens")
+CACHE_WRITTEN: Final = ("cache_creation_input_tokens", "cacheWriteInputTokens")
+
+
+class Usage(NamedTuple):
+    """The tokens of one answer, retries included; None: it is not told.
 
     Of `input_tokens`, `cached_tokens` were read from the provider's own cache of prompts, and
     `written_tokens` written there.
     """
 
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int = 0
-    written_tokens: int = 0
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int
+    written_tokens: int
 
 
 def receipt(
@@ -65,14 +73,12 @@ def receipt(
         model: the name that was sent. The one that the response names is tried after it.
         seconds: how long the model took.
     """
-    tokens_in, tokens_out, cached, written = _tokens(completion)
+    usage = _usage(completion)
     took = None if seconds is None else round(seconds * 1_000_000)
-    if tokens_in is None or tokens_out is None:
-        return Receipt(tokens_in, tokens_out, None, took)
-    names = dict.fromkeys((model, _read(completion, "model")))
+    names = dict.fromkeys((model, read(completion, "model")))
     models = [name for name in names if name and isinstance(name, str)]
-    cost = _cost(Usage(tokens_in, tokens_out, cached, written), provider, models)
-    return Receipt(tokens_in, tokens_out, cost, took)
+    cost = None if None in usage else _cost(usage, provider, models)
+    return Receipt(usage.input_tokens, usage.output_tokens, cost, took)
 
 
 def together(receipts: Iterable[Receipt], seconds: float) -> Receipt:
@@ -91,36 +97,41 @@ def dollars(cost: int) -> Decimal:
     return Decimal(cost) / PER_DOLLAR
 
 
-def _tokens(completion: Any) -> tuple[int | None, int | None, int, int]:
-    """The fields of `Usage`, in the words of each provider; None: it is not told."""
-    usage = _read(completion, "usage")
-    if usage is None:
-        usage = _read(completion, "usage_metadata")
-    # Cohere's are one deeper.
-    usage = _read(usage, "billed_units") or _read(usage, "tokens") or usage
-    tokens_in = _count(usage, "prompt_tokens", "input_tokens", "prompt_token_count", "inputTokens")
-    tokens_out = _count(
-        usage, "completion_tokens", "output_tokens", "candidates_token_count", "outputTokens"
-    )
-    # Anthropic and Bedrock count what has to do with their cache apart, the others within.
-    read = _count(usage, "cache_read_input_tokens", "cacheReadInputTokens") or 0
-    written = _count(usage, "cache_creation_input_tokens", "cacheWriteInputTokens") or 0
-    thoughts = _count(usage, "thoughts_token_count") or 0
-    return (
-        None if tokens_in is None else tokens_in + read + written,
-        None if tokens_out is None else tokens_out + thoughts,
-        read or min(tokens_in or 0, _cached_within(usage)),
-        written,
-    )
-
-
 def _sum(values: Iterable[int | None]) -> int | None:
     """None, when one of them is not known."""
     known = list(values)
     return None if None in known else sum(filter(None, known))
 
 
-def _cost(usage: Usage, provider: str, models: list[str]) -> int | None:
+def _usage(completion: Any) -> Usage:
+    usage = read(completion, "usage")
+    if usage is None:
+        usage = read(completion, "usage_metadata")
+    # Cohere's are one deeper.
+    usage = read(usage, "billed_units") or read(usage, "tokens") or usage
+    details = read(usage, "prompt_tokens_details") or read(usage, "input_tokens_details")
+    within = _count(details, "cached_tokens") or _count(usage, "cached_content_token_count") or 0
+    tokens_in, tokens_out = _count(usage, *INPUT), _count(usage, *OUTPUT)
+    cached, written = _count(usage, *CACHE_READ) or 0, _count(usage, *CACHE_WRITTEN) or 0
+    thoughts = _count(usage, "thoughts_token_count") or 0
+    return Usage(
+        None if tokens_in is None else tokens_in + cached + written,
+        None if tokens_out is None else tokens_out + thoughts,
+        cached or min(tokens_in or 0, within),
+        written,
+    )
+
+
+def _count(holder: Any, *names: str) -> int | None:
+    """The first of these that is a number of tokens."""
+    for name in names:
+        number = read(holder, name)
+        if type(number) in {int, float} and 0 <= number < MOST:  # (Cohere's are floats)
+            return int(number)
+    return None
+
+
+def _cost(usage: Any, provider: str, models: list[str]) -> int | None:
     try:
         own = settings.prices
     except ImproperlyConfigured as error:
@@ -129,12 +140,12 @@ def _cost(usage: Usage, provider: str, models: list[str]) -> int | None:
     for model in models:
         if model in own:
             return _own_cost(usage, own[model])
-    return next(_listed_costs(usage, provider, models), None)
+    return _listed_cost(usage, provider, models)
 
 
-def _own_cost(usage: Usage, prices: Prices) -> int:
+def _own_cost(usage: Any, prices: Prices) -> int:
     cached_price = prices.input if prices.cached_input is None else prices.cached_input
-    cost = (
+    cost: Decimal = (
         (usage.input_tokens - usage.cached_tokens) * prices.input
         + usage.cached_tokens * cached_price
         + usage.output_tokens * prices.output
@@ -142,10 +153,10 @@ def _own_cost(usage: Usage, prices: Prices) -> int:
     return round(cost * PER_TOKEN)
 
 
-def _listed_costs(usage: Usage, provider: str, models: list[str]) -> Iterator[int]:
-    """What genai-prices says, of each of the names that it knows."""
+def _listed_cost(usage: Usage, provider: str, models: list[str]) -> int | None:
+    """What genai-prices says, of the first of the names that it knows."""
     if genai_prices is None:
-        return
+        return None
     provider_id = None if provider in UNKNOWN_PROVIDERS else PROVIDERS.get(provider, provider)
     used = genai_prices.Usage(
         input_tokens=usage.input_tokens,
@@ -154,29 +165,10 @@ def _listed_costs(usage: Usage, provider: str, models: list[str]) -> Iterator[in
         cache_write_tokens=usage.written_tokens,
     )
     for model in models:
-        try:
-            price = genai_prices.calc_price(used, model, provider_id=provider_id).total_price
-        except (LookupError, ValueError):
-            continue
-        yield round(price * PER_DOLLAR)
-
-
-def _cached_within(usage: Any) -> int:
-    details = _read(usage, "prompt_tokens_details") or _read(usage, "input_tokens_details")
-    return _count(details, "cached_tokens") or _count(usage, "cached_content_token_count") or 0
-
-
-def _count(holder: Any, *names: str) -> int | None:
-    """The first of these that is a number of tokens."""
-    for name in names:
-        number = _read(holder, name)
-        if type(number) in {int, float} and 0 <= number < MOST:  # (Cohere's are floats)
-            return int(number)
+        with suppress(LookupError, ValueError):
+            price = genai_prices.calc_price(used, model, provider_id=provider_id)
+            return round(price.total_price * PER_DOLLAR)
     return None
-
-
-def _read(holder: Any, name: str) -> Any:
-    return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
 
 
 @lru_cache(maxsize=100)

@@ -6,7 +6,7 @@ What Celery's beat does at its times, the commands of `llmcache.management` do f
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Any, Final
 
 from django.tasks import task
 from django.tasks.backends.immediate import ImmediateBackend
@@ -33,19 +33,16 @@ def invalidate(pk: int) -> str:
 
 
 def refresh_later(key: str) -> bool:
-    if _has_no_worker():
-        return False
-    refresh_entry.enqueue(key, time.time() + MESSAGE_SECONDS)
-    return True
+    return _handed_over(refresh_entry, key, time.time() + MESSAGE_SECONDS)
 
 
 def invalidate_later(pk: int) -> bool:
-    if _has_no_worker():
+    return _handed_over(invalidate, pk)
+
+
+def _handed_over(task: Any, *args: Any) -> bool:
+    # Where tasks run at once, as by default, that would be no relief.
+    if isinstance(task.get_backend(), ImmediateBackend):
         return False
-    invalidate.enqueue(pk)
+    task.enqueue(*args)
     return True
-
-
-def _has_no_worker() -> bool:
-    """Whether tasks run where they are handed over, as by default: that would be no relief."""
-    return isinstance(refresh_entry.get_backend(), ImmediateBackend)

@@ -9,6 +9,7 @@ import struct
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, StrEnum
+from functools import partial
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
@@ -30,7 +31,7 @@ from pydantic import (
 )
 
 from llmcache.codec import answers
-from llmcache.codec.answers import StoredAnswer, Validation
+from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import Dumped, NotReproducible
 from llmcache.codec.envelope import ANSWER, seal, unseal
 from llmcache.codec.equality import same
@@ -172,16 +173,20 @@ EVERYTHING = Everything(
 EVERYTHING = Everything.model_validate_json(EVERYTHING.model_dump_json())
 
 
-def validation(cls: type[BaseModel], **kwargs: Any) -> Validation:
-    return Validation(cls.model_validate_json, kwargs.get("context"), kwargs.get("strict"))
+def reader(cls: type[BaseModel], **kwargs: Any) -> Any:
+    return partial(cls.model_validate_json, **kwargs)
 
 
 def from_store(answer: BaseModel, **kwargs: Any) -> BaseModel:
     """`answer` through all that stands between `create` and a hit."""
-    how = validation(type(answer), **kwargs)
-    body = answers.encode(answer, how).pack()
-    data = seal(ANSWER, KEY, body, created=0)
-    return answers.decode(StoredAnswer.unpack(unseal(ANSWER, KEY, data).body), how)
+    read = reader(type(answer), **kwargs)
+    data = seal(ANSWER, KEY, encode(answer, read).pack(), created=0)
+    restored: BaseModel = answers.decode(StoredAnswer.unpack(unseal(ANSWER, KEY, data).body), read)
+    return restored
+
+
+def encode(answer: BaseModel, read: Any) -> StoredAnswer:
+    return answers.encode(answer, answer.model_dump_json, read)
 
 
 @pytest.mark.parametrize("strict", [None, True, False])
@@ -257,9 +262,9 @@ def test_the_context_reaches_the_validators() -> None:
             return text
 
     answer = Quoted.model_validate({"text": "b"}, context={"source": "abc"})
-    stored = answers.encode(answer, validation(Quoted, context={"source": "abc"}))
+    stored = encode(answer, reader(Quoted, context={"source": "abc"}))
     with pytest.raises(ValidationError, match="not a quotation"):
-        answers.decode(stored, validation(Quoted, context={"source": "xyz"}))
+        answers.decode(stored, reader(Quoted, context={"source": "xyz"}))
 
 
 class TimesTen(BaseModel):
@@ -330,7 +335,7 @@ NOT_REPRODUCIBLE: dict[str, tuple[BaseModel, str]] = {
 @pytest.mark.parametrize(("answer", "why"), NOT_REPRODUCIBLE.values(), ids=NOT_REPRODUCIBLE.keys())
 def test_an_answer_that_would_come_back_different_is_refused(answer: BaseModel, why: str) -> None:
     with pytest.raises(NotReproducible, match=why):
-        answers.encode(answer, validation(type(answer)))
+        encode(answer, reader(type(answer)))
 
 
 @pytest.mark.parametrize(
@@ -342,19 +347,17 @@ def test_what_was_not_used_of_it_does_no_harm(answer: BaseModel) -> None:
 
 def test_an_answer_of_another_class_is_refused() -> None:
     with pytest.raises(NotReproducible):
-        answers.encode(Alike(title="a"), validation(Loose))
+        encode(Alike(title="a"), reader(Loose))
 
 
 def test_an_entry_that_does_not_validate_any_more_says_so() -> None:
-    stored = answers.encode(Loose(more=1), validation(Loose))
+    stored = encode(Loose(more=1), reader(Loose))
     with pytest.raises(ValidationError):
-        answers.decode(stored, validation(Line))
+        answers.decode(stored, reader(Line))
 
 
 def test_nothing_at_rest_is_pickled() -> None:
-    stored = answers.encode(
-        attach(Defaults(title="a"), _raw_response=LIVE["openai"]()), validation(Defaults)
-    )
+    stored = encode(attach(Defaults(title="a"), _raw_response=LIVE["openai"]()), reader(Defaults))
     assert json.loads(stored.answer) == {"title": "a"}
     assert stored.completion is not None
     assert json.loads(stored.completion.data) == CHAT

@@ -62,12 +62,6 @@ class TestEnvelope:
             opened = unseal(kind, key, seal(kind, key, body, created=created, expires=expires))
         assert (opened.body, opened.created, opened.expires) == (body, created, expires)
 
-    def test_is_fresh_until_it_expires(self) -> None:
-        opened = unseal(ANSWER, KEY, seal(ANSWER, KEY, b"x", created=1.0, expires=10.0))
-        assert opened.is_fresh(9.999)
-        assert not opened.is_fresh(10.0)
-        assert unseal(ANSWER, KEY, seal(ANSWER, KEY, b"x", created=1.0)).is_fresh(1e15)
-
     def test_compresses_above_the_threshold_only(self) -> None:
         body = b"a" * 1000
         with configured(COMPRESS_ABOVE=1000):

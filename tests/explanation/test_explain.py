@@ -13,7 +13,7 @@ from django.utils import timezone
 from pydantic import BaseModel, field_validator
 
 import llmcache
-from llmcache.explanation import Explanation
+from llmcache.explanation.explain import Explanation
 from llmcache.keys.request import PARTS
 from llmcache.store.hot import tier as hot
 from llmcache.store.rows import tier as durable

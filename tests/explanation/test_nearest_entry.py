@@ -10,7 +10,7 @@ import pytest
 from pydantic import create_model
 
 import llmcache
-from llmcache.explanation import nearest_entry as neighbours
+from llmcache.explanation import comparison
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
 from tests.support.backends import statements
@@ -140,7 +140,7 @@ class TestNearest:
         assert llmcache.explain(client, **CALL, seed=1).nearest is None
 
     def test_the_work_is_bounded(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(neighbours, "MOST_CANDIDATES", 3)
+        monkeypatch.setattr(comparison, "MOST_CANDIDATES", 3)
         for number in range(6):
             client.create(**CALL | {"messages": asking(f"Number {number}."), "seed": number})
         with statements() as seen:

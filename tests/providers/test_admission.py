@@ -158,7 +158,7 @@ def test_the_words_of_a_gateway_are_named_in_the_settings(settings: Any) -> None
 
 @pytest.mark.parametrize("value", ["eos", [""], [None], 7], ids=repr)
 def test_the_words_of_a_gateway_are_a_list(settings: Any, value: Any) -> None:
-    settings.LLMCACHE = {"FINISHED_REASONS": value}
+    settings.LLMCACHE = {"CACHE": None, "FINISHED_REASONS": value}
     assert [message.id for message in check_settings(None)] == ["llmcache.E002"]
 
 

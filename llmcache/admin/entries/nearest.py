@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from llmcache.explanation import compare, nearest, subject_of
+from llmcache.explanation.comparison import compare, nearest, subject_of
 from llmcache.models import CacheEntry
 
 # What the first character of a line in a diff makes of it; words that the style sheet knows.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandParser
 
-from llmcache.exceptions import InvalidArgument
-from llmcache.management.errors import failing_cleanly
+from llmcache.management.base import LLMCacheCommand, counted
 from llmcache.removal import expire
 
 
-class Command(BaseCommand):
+class Command(LLMCacheCommand):
     help = "Removes the entries that have expired. Safe to run at any time, and twice at once."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -26,16 +25,8 @@ class Command(BaseCommand):
         )
         parser.add_argument("--dry-run", action="store_true", help="Count, and remove nothing.")
 
-    @failing_cleanly()
     def handle(self, *args: Any, **options: Any) -> None:
-        dry_run = options["dry_run"]
-        try:
-            entries = expire.expire_entries(
-                batch_size=options["batch_size"],
-                max_batches=options["max_batches"],
-                dry_run=dry_run,
-            )
-        except InvalidArgument as error:
-            raise CommandError(str(error)) from error
-        verb = "would be removed" if dry_run else "removed"
-        self.stdout.write(f"{entries} expired {'entry' if entries == 1 else 'entries'} {verb}.")
+        names = ("batch_size", "max_batches", "dry_run")
+        entries = expire.expire_entries(**{name: options[name] for name in names})
+        verb = "would be removed" if options["dry_run"] else "removed"
+        self.stdout.write(f"{counted(entries, 'expired entry', 'expired entries')} {verb}.")

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.core.serializers.json import DjangoJSONEncoder
+from django.core.management.base import CommandError, CommandParser
 
-from llmcache.explanation import (
-    Comparison,
-    compare,
-    explain_entry,
-    find,
-    nearest,
-    stored,
-    subject_of,
-)
+from llmcache.explanation.comparison import Comparison, compare, nearest, subject_of
 from llmcache.explanation.diff import printable
-from llmcache.management.errors import failing_cleanly
+from llmcache.explanation.explain import explain_entry, find, stored
+from llmcache.management.base import LLMCacheCommand
 from llmcache.models import CacheEntry
 from llmcache.store.records import Found
 
@@ -42,7 +33,7 @@ FACTS: Final = (
 )
 
 
-class Command(BaseCommand):
+class Command(LLMCacheCommand):
     help = (
         "Explains a stored entry: whether it is served and from where, the digests of the parts "
         "of its key, and the nearest other entry, or another one that is named, with what "
@@ -55,26 +46,25 @@ class Command(BaseCommand):
         parser.add_argument(
             "other", metavar="OTHER", nargs="?", help=f"The entry to compare it with: {what}."
         )
-        parser.add_argument(
-            "--format", choices=("text", "json"), default="text", help="Default: %(default)s."
-        )
+        self.add_format(parser)
 
-    @failing_cleanly()
     def handle(self, *args: Any, **options: Any) -> None:
         entry = _entry(options["key"])
         explanation, comparison = explain_entry(entry), _compared(entry, options["other"])
         relation = "nearest" if options["other"] is None else "other"
         facts = {name: getattr(entry, name) for name in FACTS}
-        if options["format"] == "json":
-            compared = None if comparison is None else asdict(comparison)
-            found = {**asdict(explanation), **facts, "nearest": None, relation: compared}
-            self.stdout.write(json.dumps(found, cls=DjangoJSONEncoder, indent=2))
-        else:
-            self.stdout.write(str(explanation))
-            self.stdout.write("\n".join(["\nfacts", *_lines(facts)]))
-            self.stdout.write(
-                f"\n{relation} entry {NOTHING_TO_COMPARE if comparison is None else comparison}"
-            )
+        compared = None if comparison is None else asdict(comparison)
+        told = {**asdict(explanation), **facts, "nearest": None, relation: compared}
+        self.tell(
+            options,
+            told,
+            [
+                str(explanation),
+                "\nfacts",
+                *_lines(facts),
+                f"\n{relation} entry {comparison or NOTHING_TO_COMPARE}",
+            ],
+        )
 
 
 def _compared(entry: CacheEntry, other: str | None) -> Comparison | None:

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import getpass
-import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.core.serializers.json import DjangoJSONEncoder
+from django.core.management.base import CommandError, CommandParser
 
-from llmcache.exceptions import InvalidArgument
-from llmcache.management.errors import failing_cleanly
+from llmcache.management.base import LLMCacheCommand, counted
 from llmcache.outcomes import Tier
 from llmcache.removal.criteria import InvalidationCriteria, read_criteria
-from llmcache.removal.invalidate import Invalidated, Progress, count_entries, invalidate
+from llmcache.removal.invalidate import Invalidated, count_entries, invalidate
 
 AGE: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-class Command(BaseCommand):
+class Command(LLMCacheCommand):
     help = (
         "Removes entries from all tiers. Several criteria narrow; several keys or tags are "
         "alternatives. Ends with 1 when a tier is still pending."
@@ -45,39 +40,28 @@ class Command(BaseCommand):
         which.add_argument("--everything", action="store_true", help="All, of all namespaces.")
         parser.add_argument("--by", help="For the audit trail (default: the user's login name).")
         parser.add_argument("--yes", action="store_true", help="Do not ask.")
-        parser.add_argument(
-            "--format", choices=("text", "json"), default="text", help="Default: %(default)s."
-        )
-        parser.add_argument("--no-progress", action="store_true", help="Show no progress bar.")
+        self.add_format(parser)
+        self.add_no_progress(parser)
 
-    @failing_cleanly()
     def handle(self, *args: Any, **options: Any) -> None:
         by = _login_name() if options["by"] is None else options["by"]
-        shows_progress = self.stderr.isatty() and not options["no_progress"]
-        try:
-            criteria = _criteria(options)
-            if not options["yes"]:
-                _ask(count_entries(read_criteria(**criteria)))
-            with _bar(shows_progress) as progress:
-                result = invalidate(**criteria, by=by, progress=progress)
-        except InvalidArgument as error:
-            raise CommandError(str(error)) from error
-        self.stdout.write(_as_json(result) if options["format"] == "json" else _in_words(result))
+        criteria: InvalidationCriteria = {
+            "keys": options["key"],
+            "tags": options["tag"],
+            "namespace": options["namespace"],
+            "model": options["model"],
+            "response_model": options["response_model"],
+            "before": None if options["before"] is None else _read_when(options["before"]),
+            "everything": options["everything"],
+        }
+        if not options["yes"]:
+            _ask(count_entries(read_criteria(**criteria)))
+        with self.progress("Removing", hidden=options["no_progress"]) as progress:
+            result = invalidate(**criteria, by=by, progress=progress)
+        self.tell(options, asdict(result), [f"{_entries(result.entries)} removed."])
         # Copies in other processes go by themselves, and soon: that is no failure.
         if {*result.pending} - {Tier.LOCAL}:
             raise CommandError(_pending(result))
-
-
-def _criteria(options: dict[str, Any]) -> InvalidationCriteria:
-    return {
-        "keys": options["key"],
-        "tags": options["tag"],
-        "namespace": options["namespace"],
-        "model": options["model"],
-        "response_model": options["response_model"],
-        "before": None if options["before"] is None else _read_when(options["before"]),
-        "everything": options["everything"],
-    }
 
 
 def _read_when(text: str) -> datetime | timedelta:
@@ -98,27 +82,11 @@ def _read_when(text: str) -> datetime | timedelta:
 def _ask(entries: int) -> None:
     """Have the user agree. Raises `CommandError` when that is not so."""
     try:
-        answer = input(f"This removes {_counted(entries)} for good. Go on? [y/N] ")
+        answer = input(f"This removes {_entries(entries)} for good. Go on? [y/N] ")
     except EOFError:
         raise CommandError("There is nobody to ask. Give --yes to go on without.") from None
     if answer.strip().lower() not in {"y", "yes"}:
         raise CommandError("Nothing was removed.")
-
-
-@contextmanager
-def _bar(wanted: bool) -> Iterator[Progress | None]:
-    """What shows the progress on standard error; None when it is not wanted, or cannot be."""
-    try:
-        from rich.console import Console
-        from rich.progress import Progress as Bar
-    except ImportError:
-        wanted = False
-    if not wanted:
-        yield None
-        return
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Removing", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _login_name() -> str:
@@ -128,16 +96,8 @@ def _login_name() -> str:
         return ""
 
 
-def _as_json(result: Invalidated) -> str:
-    return json.dumps(asdict(result), cls=DjangoJSONEncoder)
-
-
-def _in_words(result: Invalidated) -> str:
-    return f"{_counted(result.entries)} removed."
-
-
-def _counted(entries: int) -> str:
-    return f"{entries} {'entry' if entries == 1 else 'entries'}"
+def _entries(number: int) -> str:
+    return counted(number, "entry", "entries")
 
 
 def _pending(result: Invalidated) -> str:

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
-from typing import Any
+from typing import Any, Final
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.core.serializers.json import DjangoJSONEncoder
+from django.core.management.base import CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
 
 from llmcache.background import database
-from llmcache.exceptions import InvalidArgument
-from llmcache.management.errors import failing_cleanly
+from llmcache.management.base import LLMCacheCommand
 from llmcache.models import CacheEntry
 from llmcache.providers.pricing import dollars
-from llmcache.reports import formatting
+from llmcache.reports.formatting import count, duration, money, part
 from llmcache.reports.periods import DEFAULT, NAMES, Period, read_period
 from llmcache.reports.stored import TOP, Stored
 from llmcache.reports.usage import Line, ReasonCount, Totals, Usage
 
+# What people are told of `Totals`: the words, where it is, and how it is written.
+SUMMARY: Final = (
+    ("calls", "calls", count),
+    ("hit ratio", "hit_ratio", part),
+    ("money saved", "cost_saved", money),
+    ("money spent", "cost_spent", money),
+    ("tokens saved", "tokens_saved", count),
+    ("time saved", "seconds_saved", duration),
+    ("unpriced calls", "unpriced", count),
+)
 
-class Command(BaseCommand):
+
+class Command(LLMCacheCommand):
     help = (
         "Tells what the calls of a period saved and cost, compared with the period before, and "
         "which entries are worth most."
@@ -37,59 +45,47 @@ class Command(BaseCommand):
         parser.add_argument(
             "--top", type=int, default=TOP, help="The most lines of a table. Default: %(default)s."
         )
-        parser.add_argument(
-            "--format", choices=("text", "json"), default="text", help="Default: %(default)s."
-        )
+        self.add_format(parser)
 
-    @failing_cleanly()
     def handle(self, *args: Any, **options: Any) -> None:
         period, top = _period(options), options["top"]
         if top < 1:
             raise CommandError(f"--top is 1 or more; not {top}.")
-        found = database.run(
+        usage, stored = database.run(
             lambda: (Usage.of(period, top=top), Stored.read(top=top)), patience=None
         )
-        if options["format"] == "json":
-            self.stdout.write(json.dumps(_facts(*found), cls=DjangoJSONEncoder, indent=2))
-        else:
-            self.stdout.write("\n".join(_lines(*found)))
+        self.tell(options, _facts(usage, stored), _lines(usage, stored))
 
 
 def _period(options: dict[str, Any]) -> Period:
     try:
-        days = (options[name] and date.fromisoformat(options[name]) for name in ("first", "last"))
-        return read_period(options["period"], *days)
-    except InvalidArgument as error:
-        raise CommandError(str(error)) from None
+        days = [options[name] and date.fromisoformat(options[name]) for name in ("first", "last")]
     except ValueError as error:
         raise CommandError(f"--from and --to take days, as in 2026-11-30: {error}.") from None
+    return read_period(options["period"], *days)
+
+
+# For programs
 
 
 def _facts(usage: Usage, stored: Stored) -> dict[str, Any]:
     """What is told, by name. Money is in US dollars."""
-    period = usage.period
     return {
-        "period": {
-            "name": period.name,
-            "start": period.start,
-            "end": period.end,
-            "before": period.before,
-        },
+        "period": _named(usage.period, "name", "start", "end", "before"),
         "totals": _totals(usage.totals),
         "before": _totals(usage.before),
         "tiers": usage.tiers,
         "steps": [{"start": step.start, **_totals(step.totals)} for step in usage.steps],
-        "namespaces": _named(usage.namespaces),
-        "models": _named(usage.models),
-        "response_models": _named(usage.response_models),
-        "bypasses": _reasons(usage.bypasses),
-        "not_stored": _reasons(usage.not_stored),
+        "namespaces": _by_name(usage.namespaces),
+        "models": _by_name(usage.models),
+        "response_models": _by_name(usage.response_models),
+        "bypasses": [_reason(reason) for reason in usage.bypasses],
+        "not_stored": [_reason(reason) for reason in usage.not_stored],
         "stored": {
-            "entries": stored.entries,
+            **_named(stored, "entries", "counted_at"),
             "bytes": stored.size,
-            "counted_at": stored.counted_at,
             "namespaces": [
-                {"name": space.name, "entries": space.entries, "bytes": space.size}
+                {**_named(space, "name", "entries"), "bytes": space.size}
                 for space in stored.namespaces
             ],
             "most_valuable": [_entry(entry) for entry in stored.most_valuable],
@@ -98,47 +94,35 @@ def _facts(usage: Usage, stored: Stored) -> dict[str, Any]:
     }
 
 
+def _named(holder: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(holder, name) for name in names}
+
+
 def _totals(totals: Totals) -> dict[str, Any]:
+    tokens = [
+        f"{kind}_tokens_{fate}" for fate in ("saved", "spent") for kind in ("input", "output")
+    ]
     return {
-        "calls": totals.calls,
-        "outcomes": totals.outcomes,
-        "hit_ratio": totals.hit_ratio,
+        **_named(totals, "calls", "outcomes", "hit_ratio", "stored", "bytes_stored"),
+        **_named(totals, "seconds_saved", *tokens),
         "cost_saved": _dollars(totals.cost_saved),
         "cost_spent": _dollars(totals.cost_spent),
         "unpriced_calls": totals.unpriced,
-        "input_tokens_saved": totals.input_tokens_saved,
-        "output_tokens_saved": totals.output_tokens_saved,
-        "input_tokens_spent": totals.input_tokens_spent,
-        "output_tokens_spent": totals.output_tokens_spent,
-        "seconds_saved": totals.seconds_saved,
-        "stored": totals.stored,
-        "bytes_stored": totals.bytes_stored,
     }
 
 
-def _named(lines: list[Line]) -> list[dict[str, Any]]:
+def _by_name(lines: list[Line]) -> list[dict[str, Any]]:
     return [{"name": line.name, **_totals(line.totals)} for line in lines]
 
 
-def _reasons(reasons: list[ReasonCount]) -> list[dict[str, Any]]:
-    return [
-        {
-            "reason_code": reason.code,
-            "reason": reason.words,
-            "calls": reason.calls,
-            "remedy": reason.remedy,
-        }
-        for reason in reasons
-    ]
+def _reason(reason: ReasonCount) -> dict[str, Any]:
+    told = _named(reason, "calls", "remedy")
+    return {"reason_code": reason.code, "reason": reason.words, **told}
 
 
 def _entry(entry: CacheEntry) -> dict[str, Any]:
     return {
-        "key": entry.key,
-        "namespace": entry.namespace,
-        "model": entry.model,
-        "response_model": entry.response_model,
-        "hits": entry.hits,
+        **_named(entry, "key", "namespace", "model", "response_model", "hits"),
         "saved": None if entry.saved is None else _dollars(entry.saved),
         "bytes": entry.size,
     }
@@ -155,54 +139,34 @@ def _dollars(cost: int) -> str:
 def _lines(usage: Usage, stored: Stored) -> Iterator[str]:
     period, now, before = usage.period, usage.totals, usage.before
     yield f"{period.name}: {period.start:%Y-%m-%d %H:%M} to {period.end:%Y-%m-%d %H:%M} UTC"
-    yield _line("calls", formatting.count(now.calls), formatting.count(before.calls))
-    yield _line("hit ratio", formatting.part(now.hit_ratio), formatting.part(before.hit_ratio))
-    yield _line(
-        "money saved", formatting.money(now.cost_saved), formatting.money(before.cost_saved)
-    )
-    yield _line(
-        "money spent", formatting.money(now.cost_spent), formatting.money(before.cost_spent)
-    )
-    yield _line(
-        "tokens saved", formatting.count(now.tokens_saved), formatting.count(before.tokens_saved)
-    )
-    yield _line(
-        "time saved",
-        formatting.duration(now.seconds_saved),
-        formatting.duration(before.seconds_saved),
-    )
-    yield _line("unpriced calls", formatting.count(now.unpriced), formatting.count(before.unpriced))
+    for words, name, written in SUMMARY:
+        yield _line(words, written(getattr(now, name)), written(getattr(before, name)))
     for outcome, calls in now.outcomes.items():
-        yield _line(outcome, formatting.count(calls), formatting.count(before.outcomes[outcome]))
-    for heading, lines in (
-        ("by namespace", usage.namespaces),
-        ("by model", usage.models),
-        ("by response model", usage.response_models),
+        yield _line(outcome, count(calls), count(before.outcomes[outcome]))
+    for what, lines in (
+        ("namespace", usage.namespaces),
+        ("model", usage.models),
+        ("response model", usage.response_models),
     ):
-        yield from _table(heading, ("saved", "spent", "calls", "hits"), map(_cells, lines))
-    for heading, reasons in (("skipped", usage.bypasses), ("not stored", usage.not_stored)):
-        cells = ([formatting.count(each.calls), f"{each.words}. {each.remedy}"] for each in reasons)
-        yield from _table(heading, ("calls", "why, and what to do"), cells)
-    entries = (
-        [
-            formatting.money(entry.saved or 0),
-            formatting.count(entry.hits),
-            str(entry),
-            entry.namespace,
-        ]
-        for entry in stored.most_valuable
+        yield from _table(f"by {what}", ("saved", "spent", "calls", "hits"), map(_cells, lines))
+    for what, reasons in (("skipped", usage.bypasses), ("not stored", usage.not_stored)):
+        cells = ([count(each.calls), f"{each.words}. {each.remedy}"] for each in reasons)
+        yield from _table(what, ("calls", "why, and what to do"), cells)
+    yield from _table(
+        "most valuable entries",
+        ("saved", "hits", "key", "namespace"),
+        ([money(each.saved or 0), *_entry_cells(each)] for each in stored.most_valuable),
     )
-    yield from _table("most valuable entries", ("saved", "hits", "key", "namespace"), entries)
-    largest = (
-        [filesizeformat(entry.size), formatting.count(entry.hits), str(entry), entry.namespace]
-        for entry in stored.largest
+    yield from _table(
+        "largest entries",
+        ("size", "hits", "key", "namespace"),
+        ([filesizeformat(each.size), *_entry_cells(each)] for each in stored.largest),
     )
-    yield from _table("largest entries", ("size", "hits", "key", "namespace"), largest)
-    spaces = (
-        [filesizeformat(each.size), formatting.count(each.entries), each.name]
-        for each in stored.namespaces
+    yield from _table(
+        "namespaces by size",
+        ("size", "entries", "namespace"),
+        ([filesizeformat(each.size), count(each.entries), each.name] for each in stored.namespaces),
     )
-    yield from _table("namespaces by size", ("size", "entries", "namespace"), spaces)
     if stored.counted_at is None:
         yield "  not counted yet: run `llmcache_roll_up`, or schedule the task"
 
@@ -213,13 +177,12 @@ def _line(name: str, now: str, before: str) -> str:
 
 def _cells(line: Line) -> list[str]:
     totals = line.totals
-    return [
-        formatting.money(totals.cost_saved),
-        formatting.money(totals.cost_spent),
-        formatting.count(totals.calls),
-        formatting.part(totals.hit_ratio),
-        line.name or "-",
-    ]
+    money_cells = [money(totals.cost_saved), money(totals.cost_spent)]
+    return [*money_cells, count(totals.calls), part(totals.hit_ratio), line.name or "-"]
+
+
+def _entry_cells(entry: CacheEntry) -> list[str]:
+    return [count(entry.hits), str(entry), entry.namespace]
 
 
 def _table(heading: str, names: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
-from django.core.management.base import BaseCommand, CommandParser
-from django.core.serializers.json import DjangoJSONEncoder
+from django.core.management.base import CommandParser
 from django.db.models import Max, Min
 
 from llmcache.background import database
 from llmcache.breakers import Use
+from llmcache.management.base import LLMCacheCommand
 from llmcache.outcomes import Tier
 from llmcache.reports import formatting, health, stored
 from llmcache.resilience import outages, recovery
@@ -23,16 +22,14 @@ from llmcache.store.rows import tier as durable
 NAMES: Final = {str(tier): words for tier, words in formatting.TIERS.items()}
 
 
-class Command(BaseCommand):
+class Command(LLMCacheCommand):
     help = (
         "Tries both tiers, and tells how much is stored and what is left to do. "
         "The exit code is 1 when a tier fails."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--format", choices=("text", "json"), default="text", help="Default: %(default)s."
-        )
+        self.add_format(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         status = {
@@ -43,12 +40,7 @@ class Command(BaseCommand):
             "outages": _answered(_outages),
             "tasks": _answered(_tasks),
         }
-        if options["format"] == "json":
-            self.stdout.write(json.dumps(status, cls=DjangoJSONEncoder, indent=2))
-        else:
-            for heading, facts in status.items():
-                words = NAMES.get(heading, heading.replace("_", " "))
-                self.stdout.write(f"{words}\n{_lines(facts)}")
+        self.tell(options, status, _lines(status))
         if "error" in status["hot"] or "error" in status["durable"]:
             sys.exit(1)
 
@@ -70,7 +62,7 @@ def _tried(tier: Tier) -> dict[str, Any]:
 def _answered(ask: Callable[[], Any]) -> Any:
     try:
         return database.run(ask)
-    except Exception as error:  # noqa: BLE001 - as above
+    except Exception as error:  # noqa: BLE001 - to tell it is what this is for
         return {"error": f"{type(error).__name__}: {error}"}
 
 
@@ -84,20 +76,14 @@ def _stored() -> dict[str, int]:
 
 def _evictions() -> dict[str, Any]:
     rows = health.pending_evictions()
-    ends = rows.aggregate(oldest=Min("created_at"), gone=Max("until"))
     keys = sum(len(some) for some in rows.values_list("keys", flat=True).iterator())
-    return {
-        "rows": rows.count(),
-        "keys": keys,
-        "oldest": ends["oldest"],
-        "certainly_gone": ends["gone"],
-    }
+    ends = rows.aggregate(oldest=Min("created_at"), certainly_gone=Max("until"))
+    return {"rows": rows.count(), "keys": keys, **ends}
 
 
-def _outages() -> list[dict[str, Any]]:
+def _outages() -> list[Any]:
     outages.sweep()
-    facts = ("process", "tier", "since", "seen_at", "error")
-    return list(outages.current().values(*facts))
+    return list(outages.current().values("process", "tier", "since", "seen_at", "error"))
 
 
 def _tasks() -> dict[str, dict[str, Any]]:
@@ -105,24 +91,23 @@ def _tasks() -> dict[str, dict[str, Any]]:
 
 
 def _task(task: health.TaskHealth) -> dict[str, Any]:
-    told: dict[str, Any] = {"last_run": None}
-    if run := task.run:
-        told = {
-            "last_run": run.started_at,
-            "seconds": round(run.seconds, 3),
-            "done": run.done,
-            "error": run.error,
-        }
     # (no more are counted)
-    return told | {"backlog": min(task.backlog, stored.MOST), "backlog_is_more": task.are_more}
+    waiting = {"backlog": min(task.backlog, stored.MOST), "backlog_is_more": task.are_more}
+    if task.run is None:
+        return {"last_run": None, **waiting}
+    began, seconds = task.run.started_at, round(task.run.seconds, 3)
+    ended = {"seconds": seconds, "done": task.run.done, "error": task.run.error}
+    return {"last_run": began, **ended, **waiting}
 
 
-def _lines(facts: Any) -> str:
-    if isinstance(facts, dict):
-        return "\n".join(
-            f"  {name.replace('_', ' '):<15} {_words(value)}" for name, value in facts.items()
-        )
-    return "\n".join(f"  {_outage(each)}" for each in facts) or "  none"
+def _lines(status: dict[str, Any]) -> Iterator[str]:
+    for heading, facts in status.items():
+        yield str(NAMES.get(heading, heading.replace("_", " ")))
+        if isinstance(facts, dict):
+            for name, value in facts.items():
+                yield f"  {name.replace('_', ' '):<15} {_words(value)}"
+        else:
+            yield from map(_outage, facts) if facts else ["  none"]
 
 
 def _words(value: Any) -> str:
@@ -141,7 +126,5 @@ def _run(facts: dict[str, Any]) -> str:
 
 
 def _outage(facts: dict[str, Any]) -> str:
-    who, error = facts["process"], facts["error"]
-    return (
-        f"{who} without the {facts['tier']} tier since {facts['since']:%Y-%m-%d %H:%M:%S}: {error}"
-    )
+    since = f"since {facts['since']:%Y-%m-%d %H:%M:%S}"
+    return f"  {facts['process']} without the {facts['tier']} tier {since}: {facts['error']}"
