@@ -63,8 +63,10 @@ def test_what_met_a_deadlock_is_written_again(
 
 
 def test_an_expired_entry_is_not_served_although_it_is_still_there(backend: Backend) -> None:
+    ends = time.time() + 0.3
     store.save(draft(ttl=0.3))
-    assert body_of(store.lookup(KEY)) == b"answer"
+    # (where the machine was too busy to look in time, there is nothing to see before the end)
+    assert body_of(store.lookup(KEY)) == b"answer" or time.time() > ends
     time.sleep(0.35)
     assert store.lookup(KEY) == Missing()
     assert durable.entries().filter(key=KEY).exists()
