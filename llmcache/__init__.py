@@ -11,16 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llmcache.adapter import DjangoCache
-    from llmcache.client import (
-        acreate_many,
-        aexplain,
-        create_many,
-        explain,
-        from_provider,
-        key_for,
-        wrap,
-    )
-    from llmcache.decorators import cached
+    from llmcache.client.inspection import aexplain, explain, key_for
+    from llmcache.client.many.answering import acreate_many, create_many
+    from llmcache.client.wrapping import from_provider, wrap
+    from llmcache.decorators.decorator import cached
     from llmcache.exceptions import (
         CacheMiss,
         InvalidArgument,
@@ -36,29 +30,24 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-_HOMES = {
-    "DjangoCache": "adapter",
-    "acreate_many": "client",
-    "aexplain": "client",
-    "aflush": "usage.buffer",
-    "flush": "usage.buffer",
-    "create_many": "client",
-    "explain": "client",
-    "from_provider": "client",
-    "key_for": "client",
-    "wrap": "client",
-    "cached": "decorators",
-    "CacheMiss": "exceptions",
-    "InvalidArgument": "exceptions",
-    "LLMCacheError": "exceptions",
-    "UncacheableRequest": "exceptions",
-    "UnsupportedEventLoop": "exceptions",
-    "ainvalidate": "removal.invalidate",
-    "invalidate": "removal.invalidate",
-    "capture": "outcomes",
-    "override": "policy",
-    "ReasonCode": "reasons",
+_ERRORS = (
+    *("CacheMiss", "InvalidArgument", "LLMCacheError", "UncacheableRequest"),
+    "UnsupportedEventLoop",
+)
+_NAMES = {
+    "adapter": ["DjangoCache"],
+    "client.inspection": ["aexplain", "explain", "key_for"],
+    "client.many.answering": ["acreate_many", "create_many"],
+    "client.wrapping": ["from_provider", "wrap"],
+    "decorators.decorator": ["cached"],
+    "exceptions": _ERRORS,
+    "outcomes": ["capture"],
+    "policy": ["override"],
+    "reasons": ["ReasonCode"],
+    "removal.invalidate": ["ainvalidate", "invalidate"],
+    "usage.buffer": ["aflush", "flush"],
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "CacheMiss",

@@ -20,7 +20,6 @@ import logging
 import time
 from base64 import b64decode, b64encode
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from instructor.cache import BaseCache
@@ -28,19 +27,18 @@ from instructor.cache import BaseCache
 from llmcache import store
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import Dumped
-from llmcache.codec.envelope import ANSWER, seal
 from llmcache.codec.equality import same
 from llmcache.discretion import without_content
 from llmcache.exceptions import InvalidArgument, UncacheableRequest
-from llmcache.outcomes import Call, Outcome, Receipt
+from llmcache.outcomes import Call, Outcome
 from llmcache.policy import TTL, UNSET, CacheMode, Policy, Unset, overridden, read_ttl
 from llmcache.providers.admission import why_unfinished
 from llmcache.providers.pricing import receipt
 from llmcache.reasons import Reason, ReasonCode
 from llmcache.removal.invalidate import invalidate
 from llmcache.resilience.failsafe import ends_the_task
-from llmcache.store.drafts import expiry
-from llmcache.store.records import Draft, Found
+from llmcache.store.drafts import make_draft
+from llmcache.store.records import Found
 from llmcache.usage import ledger
 
 logger = logging.getLogger("llmcache")
@@ -75,8 +73,9 @@ class DjangoCache(BaseCache):
 
     def __init__(self, namespace: str | Unset = UNSET, ttl: TTL | Unset = UNSET) -> None:
         self._policy = Policy().changed(namespace=namespace, ttl=ttl)
-        # The questions that instructor has asked, by key.
-        self._asking: dict[str, _Asked] = {}
+        # The questions that instructor has asked, by key: the generation then (see
+        # `store.rows.late_answers`), and the moment.
+        self._asking: dict[str, tuple[int | None, float]] = {}
 
     def get(self, key: str) -> Any | None:
         """What was stored under `key`, equal and of the same type; None: a miss, or trouble.
@@ -98,7 +97,9 @@ class DjangoCache(BaseCache):
         except InvalidArgument:
             raise
         except UncacheableRequest as error:
-            self._record_bypass(error)
+            call = Call(provider=PROVIDER, outcome=Outcome.BYPASS)
+            call.because(error.reason)
+            ledger.record(call, started)
             return None
         except Exception as error:
             if ends_the_task(error):
@@ -128,7 +129,7 @@ class DjangoCache(BaseCache):
         """Instructor asks the model now: what is invalidated meanwhile is not to be stored."""
         if len(self._asking) >= MOST_ASKING:
             self._asking.clear()  # (most of them failed; the others go by the clock)
-        self._asking[key] = _Asked(store.generation(), time.perf_counter())
+        self._asking[key] = store.generation(), time.perf_counter()
 
     def _record_hit(self, key: str, found: Found, stored: StoredAnswer, started: float) -> None:
         call = self._call(key, _completion(stored))
@@ -136,30 +137,27 @@ class DjangoCache(BaseCache):
         call.created, call.expires = found.created, found.expires
         ledger.record(call, started)
 
-    def _record_bypass(self, error: UncacheableRequest) -> None:
-        call = Call(provider=PROVIDER, outcome=Outcome.BYPASS)
-        call.because(error.reason)
-        ledger.record(call, time.perf_counter())
-
     def _save(self, key: str, value: Any, ttl: float | None) -> None:
         """Store an answer. Only now is it known what was asked, so the miss is told only now."""
-        asked = self._asking.pop(key, None) or _Asked(None, time.perf_counter())
+        generation, started = self._asking.pop(key, (None, time.perf_counter()))
         in_a_form = _stored(value)
         stored = in_a_form or StoredAnswer(b"null")
         completion = _completion(stored)
         call = self._call(key, completion)
-        call.spent = receipt(completion, provider=PROVIDER, seconds=asked.ago)
-        draft = self._draft(call, stored, call.spent, ttl)
+        took = receipt(completion, provider=PROVIDER, seconds=time.perf_counter() - started)
+        call.spent = took
+        policy = Policy(ttl=ttl, stale_while_revalidate=0.0, stale_if_error=0.0)
+        draft = make_draft(call, policy, None, stored, None, took, asked=time.time())
         unfit = why_unfinished(completion) if in_a_form else UNEQUAL
         if unfit:  # (other trouble is told by who has it)
             logger.warning("llmcache: DjangoCache did not store: %s", unfit)
-        refusal = unfit or store.save(draft, asked.generation)
+        refusal = unfit or store.save(draft, generation)
         if refusal is None:
             call.stored, call.size = True, len(draft.payload)
             call.created, call.expires = draft.created, draft.expires
         else:
             self._record_refusal(call, refusal)
-        ledger.record(call, asked.started)
+        ledger.record(call, started)
 
     def _record_refusal(self, call: Call, refusal: Reason) -> None:
         is_too_large = refusal.code is ReasonCode.TOO_LARGE
@@ -169,47 +167,15 @@ class DjangoCache(BaseCache):
         call.spoils = not is_too_large
 
     def _call(self, key: str, completion: dict[str, Any]) -> Call:
-        model = completion.get("model")
-        return Call(
-            key=key,
-            namespace=overridden(self._policy).namespace_name,
-            provider=PROVIDER,
-            model=model if isinstance(model, str) else "",
-        )
+        model, namespace = completion.get("model"), overridden(self._policy).namespace_name
+        model = model if isinstance(model, str) else ""
+        return Call(key=key, namespace=namespace, provider=PROVIDER, model=model)
 
     def _key(self, key: str) -> str:
         # Of our own: an entry of the adapter is never taken for one of the client.
         namespace = overridden(self._policy).namespace_name.encode()
         content = b"llmcache adapter %d:%b%b" % (len(namespace), namespace, key.encode())
         return hashlib.sha256(content).hexdigest()
-
-    def _draft(self, call: Call, stored: StoredAnswer, took: Receipt, ttl: float | None) -> Draft:
-        now, expires = time.time(), expiry(ttl)
-        body = replace(stored, receipt=took.pack()).pack()
-        return Draft(
-            key=call.key,
-            namespace=call.namespace,
-            payload=seal(ANSWER, call.key, body, created=now, expires=expires),
-            created=now,
-            expires=expires,
-            provider=call.provider,
-            model=call.model,
-            input_tokens=took.input_tokens,
-            output_tokens=took.output_tokens,
-            cost=took.cost,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """When a question was asked: its generation (see `store.rows.late_answers`), and the moment."""
-
-    generation: int | None
-    started: float
-
-    @property
-    def ago(self) -> float:
-        return time.perf_counter() - self.started
 
 
 def _stored(value: Any) -> StoredAnswer | None:
@@ -239,22 +205,21 @@ def _of_value(value: Any) -> StoredAnswer:
     return StoredAnswer(data.encode(), fields_set=VALUE)
 
 
+def _value(stored: StoredAnswer) -> Any:
+    answer, response = stored.answer.decode(), stored.completion
+    if stored.fields_set == TEXT:
+        return answer
+    if stored.fields_set == VALUE:
+        return json.loads(
+            answer,
+            object_hook=lambda found: b64decode(found[BYTES]) if found.keys() == {BYTES} else found,
+        )
+    return json.dumps({"model": answer, "raw": response and response.data.decode()})
+
+
 def _completion(stored: StoredAnswer) -> dict[str, Any]:
     """The provider's response; empty where there is none, or instructor wrote it as Python does."""
     completion = None
     with suppress(ValueError, RecursionError):
         completion = json.loads(stored.completion.data) if stored.completion else None
     return completion if isinstance(completion, dict) else {}
-
-
-def _value(stored: StoredAnswer) -> Any:
-    answer, response = stored.answer.decode(), stored.completion
-    if stored.fields_set == TEXT:
-        return answer
-    if stored.fields_set == VALUE:
-        return json.loads(answer, object_hook=_with_bytes)
-    return json.dumps({"model": answer, "raw": response and response.data.decode()})
-
-
-def _with_bytes(found: dict[str, Any]) -> Any:
-    return b64decode(found[BYTES]) if found.keys() == {BYTES} else found

@@ -111,7 +111,7 @@ class TestALogHoldsNoContent:
 
         with llmcache.capture() as calls:
             client.create(**asking() | {"response_model": Odd})
-            monkeypatch.setattr("llmcache.client.shapes.encode_by_parsing", fail)
+            monkeypatch.setattr("llmcache.client.shapes.Shape.encode", fail)
             monkeypatch.setattr("llmcache.codec.answers.encode", fail)
             client.create(**asking("Again."))
         assert all(CANARY not in call.reason for call in calls)

@@ -6,20 +6,6 @@ touches settings, caches or models before the first call, so a client may be mad
 any module, and shared by threads.
 
 `wrapping` makes the clients, `call` reads one call, `many` answers many at once, `shapes` and
-`streams` know the kinds of answers, `replay` asks again for what is stored, by a client that
-`registry` knows, and `fastpath` spares instructor what it has looked at before.
+`streams` know the kinds of answers, and `replay` asks again for what is stored, by a client that
+`registry` knows.
 """
-
-from llmcache.client.inspection import aexplain, explain, key_for
-from llmcache.client.many import acreate_many, create_many
-from llmcache.client.wrapping import from_provider, wrap
-
-__all__ = [
-    "acreate_many",
-    "aexplain",
-    "create_many",
-    "explain",
-    "from_provider",
-    "key_for",
-    "wrap",
-]

@@ -9,10 +9,9 @@ from instructor import Instructor
 
 from llmcache.background import database
 from llmcache.client.call.arguments import sent
-from llmcache.client.call.reading import read_request
-from llmcache.client.call.request import ClientRequest
-from llmcache.client.wrapping import CachedCreate
-from llmcache.exceptions import InvalidArgumentType, UncacheableRequest
+from llmcache.client.call.request import ClientRequest, read_request
+from llmcache.client.wrapping import origin_of
+from llmcache.exceptions import UncacheableRequest
 from llmcache.explanation.explain import Explanation
 
 
@@ -69,14 +68,10 @@ async def aexplain(client: Instructor, *, response_model: Any, **arguments: Any)
 def _request_of(
     function: str, client: Instructor, response_model: Any, arguments: dict[str, Any]
 ) -> ClientRequest:
-    create_fn = getattr(client, "create_fn", None)
-    if not isinstance(create_fn, CachedCreate):
-        raise InvalidArgumentType(
-            f"{function}() takes a client that llmcache.from_provider() or llmcache.wrap() made."
-        )
+    # (a twin of the origin: to look at a call is not to make one in its namespace)
+    origin = replace(origin_of(client, function))
     # The defaults of `Instructor.create`.
     call = client.handle_kwargs({"context": None, "strict": True, **arguments})
     # (what a validator writes into the context is not for the caller)
     call, _ = sent(call, call.keys() - {"context"})
-    # (a twin of the origin: to look at a call is not to make one in its namespace)
-    return read_request(replace(create_fn.origin), response_model, call)
+    return read_request(origin, response_model, call)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from instructor import AsyncInstructor, Instructor
 from instructor.core.hooks import Hooks
@@ -27,12 +27,10 @@ class _NotMade:
         return getattr(self, name)
 
 
-class _NotMadeInstructor(_NotMade, Instructor):
-    pass
-
-
-class _NotMadeAsyncInstructor(_NotMade, AsyncInstructor):
-    pass
+NOT_MADE: Final[dict[type[Instructor], type]] = {
+    made: type(f"_NotMade{made.__name__}", (_NotMade, made), {})
+    for made in (Instructor, AsyncInstructor)
+}
 
 
 def made_at_first_use(
@@ -42,15 +40,15 @@ def made_at_first_use(
 
     Hooks are heard from the beginning.
     """
-    lock = threading.RLock()
+    lock, instructors = threading.RLock(), AsyncInstructor if is_async else Instructor
 
     def make(client: Any) -> None:
         with lock:
             if not isinstance(client, _NotMade):  # another thread was quicker
                 return
             vars(client).update(attributes_of(client) | vars(client))
-            object.__setattr__(client, "__class__", AsyncInstructor if is_async else Instructor)
+            object.__setattr__(client, "__class__", instructors)
 
-    made: Any = object.__new__(_NotMadeAsyncInstructor if is_async else _NotMadeInstructor)
+    made: Any = object.__new__(NOT_MADE[instructors])
     vars(made).update(hooks=Hooks() if hooks is None else hooks.copy(), _make=make)
     return cast(Instructor, made)

@@ -21,40 +21,39 @@ from llmcache.resilience.failsafe import logger
 if TYPE_CHECKING:
     from llmcache.models import CacheEntry
 
-_origins: weakref.WeakSet[Origin] = weakref.WeakSet()
-# Clients that are made at their first use, and may not have been used yet.
-_lazy: weakref.WeakSet[Instructor] = weakref.WeakSet()
+_clients: weakref.WeakSet[Instructor] = weakref.WeakSet()
 _lock = threading.Lock()
 
 
-def remember(origin: Origin) -> None:
+def remember(client: Instructor) -> None:
     """Note a client of this process, so that requests of the same kind can be rebuilt for it."""
-    if not isinstance(origin.client, AsyncInstructor):  # whose connections belong to an event loop
+    if not isinstance(client, AsyncInstructor):  # whose connections belong to an event loop
         with _lock:
-            _origins.add(origin)
-
-
-def remember_lazy(client: Instructor) -> None:
-    """Note a client that is made at its first use. To be of use here is one."""
-    if not isinstance(client, AsyncInstructor):
-        with _lock:
-            _lazy.add(client)
+            _clients.add(client)
 
 
 def origins_for(entry: CacheEntry) -> list[Origin]:
     """Clients that ask where the entry is from, those of this process first."""
-    _make_lazy_clients()
     with _lock:
-        known = list(_origins)
+        clients = list(_clients)
     same = [
         origin
-        for origin in known
+        for origin in filter(None, map(_origin_of, clients))
         if _is_of(origin, entry.namespace) and _asks_the_same(origin, entry)
     ]
     if not same and (made := _made_of_the_environment(entry.provider, entry.model, entry.mode)):
         same = [made] if _asks_the_same(made, entry) else []
     # (one that was made for the namespace has credentials of its own, maybe)
     return sorted(same, key=lambda origin: origin.policy.namespace != entry.namespace)
+
+
+def _origin_of(client: Any) -> Origin | None:
+    try:
+        origin: Origin = client.create_fn.origin  # (the first use, of one that is lazy)
+    except Exception as error:  # noqa: BLE001 - whatever it misses: a key, an SDK, the name
+        logger.info("llmcache: a lazy client cannot be made: %s", without_content(error))
+        return None
+    return origin
 
 
 def _is_of(origin: Origin, namespace: str) -> bool:
@@ -66,24 +65,11 @@ def _is_of(origin: Origin, namespace: str) -> bool:
     made_for: Any = origin.policy.namespace
     if made_for is not UNSET:
         return bool(made_for == namespace)
-    if origin.is_of_environment or origin.has_calls_in(namespace):
+    if origin.is_of_environment or namespace in origin.namespaces:
         return True
     with suppress(LLMCacheError, ImproperlyConfigured):
         return origin.policy.namespace_name == namespace
     return False
-
-
-def _make_lazy_clients() -> None:
-    with _lock:
-        lazy = list(_lazy)
-    for client in lazy:
-        try:
-            client.create_fn  # noqa: B018 - the first use, if it is
-        except Exception as error:  # noqa: BLE001 - whatever it misses: a key, an SDK, the name
-            logger.info("llmcache: a lazy client cannot be made: %s", without_content(error))
-        else:
-            with _lock:
-                _lazy.discard(client)
 
 
 def _asks_the_same(origin: Origin, entry: CacheEntry) -> bool:

@@ -16,9 +16,10 @@ import json
 import re
 import typing
 from collections.abc import Iterable
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, fields, replace
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Final
 
 from instructor import Partial
@@ -27,13 +28,12 @@ from llmcache import store
 from llmcache.background import database
 from llmcache.client.call.arguments import DENIED
 from llmcache.client.call.headers import HEADERS_IN_WORDS
-from llmcache.client.call.reading import read_request
-from llmcache.client.call.request import ClientRequest
+from llmcache.client.call.request import ClientRequest, read_request
 from llmcache.client.registry import origins_for
 from llmcache.codec.envelope import REQUEST, unseal
 from llmcache.discretion import without_content
 from llmcache.exceptions import CorruptEntry, LLMCacheError
-from llmcache.flow import NotStorable, refresh, refresh_stream
+from llmcache.flow import NotStorable
 from llmcache.leases import Ending, Lease, lead, start
 from llmcache.outcomes import Call
 from llmcache.policy import CacheMode, Policy
@@ -54,7 +54,6 @@ LISTS: Final[dict[str, Any]] = {
     "collections.abc.Iterable": Iterable,
 }
 LIST_OF: Final = re.compile(r"([\w.]+)\[([\w.]+)\]")
-BUILTINS: Final = {"bool": bool, "float": float, "int": int, "str": str}
 
 
 class NotRebuildable(LLMCacheError):
@@ -112,10 +111,7 @@ def ask_again(entry: CacheEntry, lease: Lease | None = None) -> Call:
         if lease is not None:
             lease.end(Ending.ABANDONED)
         raise
-    if request.stream is None:
-        refresh(request, request.ask, lease)
-    else:
-        refresh_stream(request, request.ask_stream, lease)
+    request.refresh(lease)
     return request.call
 
 
@@ -211,32 +207,18 @@ def _response_model(entry: CacheEntry, *, streams: bool) -> Any:
         return None
     match = LIST_OF.fullmatch(path)
     if match and (container := LISTS.get(match[1])):
-        return container[BUILTINS.get(match[2]) or _class_at(match[2])]
+        return container[_class_at(match[2])]
     found = _class_at(path)
     return Partial[found] if streams else found
 
 
-def _class_at(path: str) -> Any:
+def _class_at(path: str) -> type:
     """The class with this dotted path, in a module of this process or one that can be imported."""
-    names = path.split(".")
-    for end in range(len(names) - 1, 0, -1):
-        try:
-            found: Any = import_module(".".join(names[:end]))
-            for name in names[end:]:
-                found = getattr(found, name)
-        except (ImportError, AttributeError, ValueError):
-            continue
+    with suppress(ImportError, AttributeError, ValueError):
+        found = resolve_name(path if "." in path else f"builtins.{path}")
         if isinstance(found, type):
             return found
     raise NotRebuildable(f"the response model {path} cannot be found by its name")
-
-
-@dataclass(frozen=True, slots=True)
-class Proposed:
-    """A new answer as an entry; `generation` is to be told to `store.save` with it."""
-
-    draft: Draft
-    generation: int | None
 
 
 @dataclass(slots=True)
@@ -251,21 +233,15 @@ class _HeldBack(ClientRequest):
         raise NotStorable(ReasonCode.TO_BE_CONFIRMED())
 
 
-def propose(entry: CacheEntry) -> Proposed | str:
-    """Ask the model again for `entry`, and store nothing; a reason where it must not be stored.
+def propose(entry: CacheEntry) -> tuple[Draft, int | None] | str:
+    """Ask the model again for `entry`, and store nothing.
 
-    Raises `NotRebuildable`, and what the model raises.
+    Returns the new answer as an entry, and the generation that is to be told to `store.save` with
+    it; a reason where it must not be stored. Raises `NotRebuildable`, and what the model raises.
     """
-    request = _held_back(request_of(entry))
+    request = request_of(entry)
+    held_back = _HeldBack(**{each.name: getattr(request, each.name) for each in fields(request)})
     generation = store.generation()
-    if request.stream is None:
-        refresh(request, request.ask, None)
-    else:
-        refresh_stream(request, request.ask_stream, None)
-    if request.draft_held_back is None:
-        return request.call.reason
-    return Proposed(request.draft_held_back, generation)
-
-
-def _held_back(request: ClientRequest) -> _HeldBack:
-    return _HeldBack(**{each.name: getattr(request, each.name) for each in fields(request)})
+    held_back.refresh(None)
+    draft = held_back.draft_held_back
+    return held_back.call.reason if draft is None else (draft, generation)

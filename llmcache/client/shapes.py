@@ -13,7 +13,7 @@ import json
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Final, Protocol, Union
+from typing import Any, Final, Union
 
 from instructor import Mode, OpenAISchema, Provider, openai_schema
 from instructor.v2.core.registry import mode_registry
@@ -59,6 +59,10 @@ class Parsing:
     context: dict[str, Any] | None
     strict: bool | None
 
+    def by(self, read: Reader) -> Reader:
+        """What `read` reads, as instructor would in this call."""
+        return partial(read, context=self.context, strict=self.strict)
+
     def parse(self, completion: Any, asked_for: Any) -> Any:
         """What instructor makes of `completion`, by the same two steps as after a live call."""
         handlers = mode_registry.get_handlers(self.provider, self.mode)
@@ -73,48 +77,76 @@ class Parsing:
         return _finalize_parsed_response(parsed, completion)
 
 
-class Shape(Protocol):
-    """How answers of one response model are asked for, kept and restored."""
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How answers of one response model are asked for, kept and restored.
 
-    @property
-    def asked_for(self) -> Any:
-        """What instructor is given for a response model."""
+    Here: by the provider's response, as only that brings lists, plain types and parallel tools
+    back. `asked_for` is what instructor is given for a response model, and `parsed_as` the same
+    for parsing a response once more, which asks nobody (see `codec.quiet`). `schema` is the
+    schema's part of the key, and `path` the response model in words, as the row has it.
+    """
 
-    @property
-    def parsed_as(self) -> Any:
-        """The same for parsing a response once more, which asks nobody."""
-
-    @property
-    def schema(self) -> bytes:
-        """The schema's part of the key."""
-
-    @property
-    def path(self) -> str:
-        """The response model in words, as the row has it."""
+    asked_for: Any
+    parsed_as: Any
+    schema: bytes
+    path: str
 
     def encode(self, answer: Any, completion: Any, parsing: Parsing) -> StoredAnswer:
         """`answer` for the store. Raises `NotReproducible` when a hit would differ from it."""
+        dumped = completions.dump(completion)
+        if dumped is None:
+            raise NotReproducible("the provider's response is not known")
+        usage = completions.dump(getattr(answer, "_total_usage", None))
+        seen = self.as_read(answer, completion, parsing)
+        stored = StoredAnswer(_readable(seen), dumped, usage, parsed=True)
+        try:
+            restored = Shape.decode(self, stored, parsing)
+        except Exception as error:
+            raise NotReproducible("the provider's response does not parse again") from error
+        read = list(restored) if isinstance(restored, Iterator) else restored
+        if type(restored) is not type(answer) or not same(read, seen):
+            raise NotReproducible("it would come back different")
+        return stored
 
     def decode(self, stored: StoredAnswer, parsing: Parsing) -> Any:
         """The answer of a hit. Raises whatever validation raises."""
+        answer = parsing.parse(completions.load(_seen(stored)), self.parsed_as)
+        if isinstance(answer, Generator):
+            # Validated now: what does not validate any more is a miss, and not the caller's error.
+            return (item for item in list(answer))
+        if stored.total_usage is not None:
+            object.__setattr__(answer, "_total_usage", completions.load(stored.total_usage))
+        return answer
+
+    def as_read(self, answer: Any, completion: Any, parsing: Parsing) -> Any:
+        """`answer`; of an iterator, which only the caller may read, the list of what it will give.
+
+        Of a generator that comes from another one, of the same response. Raises `NotReproducible`
+        where there is none.
+        """
+        if not isinstance(answer, Iterator):
+            return answer
+        try:
+            if isinstance(answer, Generator):
+                return list(parsing.parse(completion, self.asked_for))
+            return list(copy.copy(answer))
+        except Exception as error:
+            raise NotReproducible(f"a {type(answer).__name__} can be read only once") from error
 
 
 @dataclass(frozen=True, slots=True)
-class ModelShape:
+class ModelShape(Shape):
     """A Pydantic model.
 
     For each call, instructor derives a new class from the response model and answers with an
     instance of it; so of two calls, no answer would equal the other. `asked_for` is that class,
     derived once: then live answers and hits are of one class, and a miss is half a millisecond
-    faster. `parsed_as` has answers of that class too, and asks nobody (see `codec.quiet`); so does
-    `read`, of JSON, and `read_item`, whose answers are of the response model itself, as those in a
-    stream. `is_checked`: it has no asynchronous validators, which instructor refuses.
+    faster. `read` reads such answers from JSON, and `read_item` those in a stream, which are of
+    the response model itself. `is_checked`: it has no asynchronous validators, which instructor
+    refuses.
     """
 
-    asked_for: type[BaseModel]
-    parsed_as: type[BaseModel]
-    schema: bytes
-    path: str
     validator: Any
     has_validators: bool
     makes_defaults: bool
@@ -125,19 +157,18 @@ class ModelShape:
     def encode(self, answer: Any, completion: Any, parsing: Parsing) -> StoredAnswer:
         if not isinstance(answer, BaseModel):
             raise NotReproducible(f"it is a {type(answer).__name__}, not a Pydantic model")
-        read = partial(self.read, context=parsing.context, strict=parsing.strict)
         dump_json, whole = answer.model_dump_json, self.makes_defaults
-        dump = partial(answers.encode, answer, dump_json, read, whole=whole)
-        parse = partial(encode_by_parsing, self, answer, completion, parsing)
-        # Validators may change, and then have to see what they saw live. Defaults that a function
-        # makes may be others on another day, and have to be kept.
-        parsed_first = self.has_validators and not self.makes_defaults
-        first, second = (parse, dump) if parsed_first else (dump, parse)
+        dump = partial(answers.encode, answer, dump_json, parsing.by(self.read), whole=whole)
+        # (no `super()`: a class with slots is made anew)
+        parse = partial(Shape.encode, self, answer, completion, parsing)
+        # Defaults that a function makes may be others on another day, and have to be kept.
+        if self.makes_defaults:
+            return dump()
+        # Validators may change, and then have to see what they saw live.
+        first, second = (parse, dump) if self.has_validators else (dump, parse)
         try:
             return first()
         except NotReproducible as error:
-            if self.makes_defaults:
-                raise
             try:
                 return second()
             except NotReproducible:
@@ -145,37 +176,15 @@ class ModelShape:
 
     def decode(self, stored: StoredAnswer, parsing: Parsing) -> Any:
         if stored.parsed:
-            return decode_by_parsing(self, stored, parsing)
+            return Shape.decode(self, stored, parsing)
         if stored.completion is None:
             raise CorruptEntry(NO_RESPONSE)
         context, strict = parsing.context, parsing.strict
         return answers.decode(stored, self.read, context=context, strict=strict)
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedShape:
-    """What only the provider's response brings back: lists, plain types, parallel tools."""
-
-    asked_for: Any
-    parsed_as: Any
-    schema: bytes
-    path: str
-
-    def encode(self, answer: Any, completion: Any, parsing: Parsing) -> StoredAnswer:
-        return encode_by_parsing(self, answer, completion, parsing)
-
-    def decode(self, stored: StoredAnswer, parsing: Parsing) -> Any:
-        return decode_by_parsing(self, stored, parsing)
-
-
-@dataclass(frozen=True, slots=True)
-class CompletionShape:
+class CompletionShape(Shape):
     """``response_model=None``: the provider's response itself."""
-
-    asked_for: None = None
-    parsed_as: None = None
-    schema: bytes = b"completion"
-    path: str = ""
 
     def encode(self, answer: Any, completion: Any, parsing: Parsing) -> StoredAnswer:
         return StoredAnswer(b"null", completions.dump(answer), parsed=True)
@@ -184,18 +193,20 @@ class CompletionShape:
         return completions.load(_seen(stored))
 
 
+COMPLETION: Final = CompletionShape(None, None, schema=b"completion", path="")
+
+
 def shape_of(response_model: Any, mode: Mode) -> Shape:
     """The shape of answers for `response_model`. Raises `UncacheableRequest` without a schema."""
     if response_model is None:
-        return CompletionShape()
+        return COMPLETION
     if mode._name_ in PARALLEL_MODES:
         return _parallel_shape(response_model)
     known = known_model_shape(response_model)
-    if known is not None:
-        return known
-    if is_model(response_model):
-        return model_shape(response_model)
-    return _other_shape(response_model)
+    if known is None:
+        is_one = is_model(response_model)
+        return model_shape(response_model) if is_one else _other_shape(response_model)
+    return known
 
 
 def is_model(response_model: Any) -> bool:
@@ -206,60 +217,11 @@ def is_model(response_model: Any) -> bool:
     )
 
 
-def encode_by_parsing(shape: Shape, answer: Any, completion: Any, parsing: Parsing) -> StoredAnswer:
-    """Keep the provider's response, once it is proven that it parses to `answer`."""
-    dumped = completions.dump(completion)
-    if dumped is None:
-        raise NotReproducible("the provider's response is not known")
-    usage = completions.dump(getattr(answer, "_total_usage", None))
-    seen = as_read(shape, answer, completion, parsing)
-    stored = StoredAnswer(_readable(seen), dumped, usage, parsed=True)
-    try:
-        restored = decode_by_parsing(shape, stored, parsing)
-    except Exception as error:
-        raise NotReproducible("the provider's response does not parse again") from error
-    if type(restored) is not type(answer):
-        raise NotReproducible("it would come back different")
-    if not same(list(restored) if isinstance(restored, Iterator) else restored, seen):
-        raise NotReproducible("it would come back different")
-    return stored
-
-
-def decode_by_parsing(shape: Shape, stored: StoredAnswer, parsing: Parsing) -> Any:
-    answer = parsing.parse(completions.load(_seen(stored)), shape.parsed_as)
-    if isinstance(answer, Generator):
-        # Validated now: what does not validate any more is a miss, and not the caller's error.
-        return _handed_on(list(answer))
-    if stored.total_usage is not None:
-        object.__setattr__(answer, "_total_usage", completions.load(stored.total_usage))
-    return answer
-
-
 def _seen(stored: StoredAnswer) -> Dumped:
     """The provider's response, without which no answer of a client is stored."""
     if stored.completion is None:
         raise CorruptEntry(NO_RESPONSE)
     return stored.completion
-
-
-def as_read(shape: Shape, answer: Any, completion: Any, parsing: Parsing) -> Any:
-    """`answer`; of an iterator, which only the caller may read, the list of what it will give.
-
-    Of a generator that comes from another one, of the same response. Raises `NotReproducible`
-    where there is none.
-    """
-    if not isinstance(answer, Iterator):
-        return answer
-    try:
-        if isinstance(answer, Generator):
-            return list(parsing.parse(completion, shape.asked_for))
-        return list(copy.copy(answer))
-    except Exception as error:
-        raise NotReproducible(f"a {type(answer).__name__} can be read only once") from error
-
-
-def _handed_on(items: list[Any]) -> Generator[Any, None, None]:
-    yield from items
 
 
 def _readable(answer: Any) -> bytes:
@@ -316,14 +278,14 @@ def _is_checked(response_model: type[BaseModel]) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _other_shape(response_model: Any) -> ParsedShape:
+def _other_shape(response_model: Any) -> Shape:
     prepared: Any = prepare_response_model(response_model)
     parsed_as = quiet_of(prepared) if hasattr(prepared, "model_validate_json") else prepared
-    return ParsedShape(prepared, parsed_as, schema_part(prepared), path_of(response_model))
+    return Shape(prepared, parsed_as, schema_part(prepared), path_of(response_model))
 
 
 @lru_cache(maxsize=256)
-def _parallel_shape(response_model: Any) -> ParsedShape:
+def _parallel_shape(response_model: Any) -> Shape:
     models = get_types_array(response_model)
     schemas = b"".join(map(schema_part, models))
     quiet = tuple(map(quiet_of, models))
@@ -331,7 +293,7 @@ def _parallel_shape(response_model: Any) -> ParsedShape:
     if quiet != models:
         parsed_as = Iterable[Union[quiet]]  # type: ignore[valid-type]  # noqa: UP007 - of a tuple
     schema = digest(b"parallel" + schemas)
-    return ParsedShape(response_model, parsed_as, schema, path_of(response_model))
+    return Shape(response_model, parsed_as, schema, path_of(response_model))
 
 
 def schema_part(response_model: type[BaseModel]) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -59,10 +59,10 @@ class StreamShape:
         """`item` for the store. Raises `NotReproducible` when a hit would differ from it."""
         if type(item) not in self.models:
             raise NotReproducible(f"a {type(item).__name__} was not asked for")
-        number = self.models.index(type(item))
         whole = model_shape(type(item)).makes_defaults
-        read = self._reader(number, parsing)
+        read = _reader(type(item), parsing)
         encoded = answers.encode(item, item.model_dump_json, read, whole=whole)
+        number = self.models.index(type(item))
         note = json.dumps([number, encoded.by_name, encoded.fields_set.decode()]).encode()
         return StoredAnswer(encoded.answer, fields_set=note).pack()
 
@@ -77,21 +77,18 @@ class StreamShape:
         """All items of a hit. Raises whatever validation raises."""
         items, start = [], 1
         for length, number, by_name, fields_set in json.loads(stored.fields_set):
-            part = StoredAnswer(
-                stored.answer[start : start + length],
-                fields_set=fields_set.encode(),
-                by_name=by_name,
-            )
-            items.append(answers.decode(part, self._reader(number, parsing)))
+            data, noted = stored.answer[start : start + length], fields_set.encode()
+            part = StoredAnswer(data, fields_set=noted, by_name=by_name)
+            items.append(answers.decode(part, _reader(self.models[number], parsing)))
             start += length + 1
         if not items or start != len(stored.answer):
             raise CorruptEntry("not the items of a stream")
         return items
 
-    def _reader(self, number: int, parsing: Parsing) -> Reader:
-        # Instructor validates items by the model itself, and not by a class derived from it.
-        read = model_shape(self.models[number]).read_item
-        return partial(read, context=parsing.context, strict=parsing.strict)
+
+def _reader(model: type[BaseModel], parsing: Parsing) -> Reader:
+    # Instructor validates items by the model itself, and not by a class derived from it.
+    return parsing.by(model_shape(model).read_item)
 
 
 def stream_shape_of(response_model: Any, mode: Mode) -> StreamShape | None:
@@ -100,9 +97,8 @@ def stream_shape_of(response_model: Any, mode: Mode) -> StreamShape | None:
         return None
     if isinstance(response_model, type) and issubclass(response_model, PartialBase):
         return _partial_shape(response_model)
-    if get_origin(response_model) in {Iterable, list}:
-        return _iterable_shape(response_model)
-    return None
+    is_iterable = get_origin(response_model) in {Iterable, list}
+    return _iterable_shape(response_model) if is_iterable else None
 
 
 # Not kept: instructor makes a new class for each call of `create_partial`.
@@ -200,12 +196,11 @@ class Watch:
             self.usage["model"] = model
 
 
-# Of the stream that is being opened.
+# The watch over the stream that a response model `watched` is given next.
 _opening: ContextVar[Watch | None] = ContextVar("llmcache_opening", default=None)
 
 
 def watch_next_stream() -> Watch:
-    """The watch over the stream that a response model `watched` is given next."""
     watch = Watch()
     _opening.set(watch)
     return watch
@@ -217,9 +212,9 @@ def watched(response_model: Any) -> Any:
     It is the response model that instructor gives a stream of any SDK to.
     """
     prepared: Any = prepare_response_model(response_model)
-    attributes = {name: getattr(prepared, name) for name in ("__module__", "__qualname__")}
-    bases = (_Watched, prepared)
-    return type(prepared)(prepared.__name__, bases, attributes | {"__doc__": prepared.__doc__})
+    names = ("__module__", "__qualname__", "__doc__")
+    attributes = {name: getattr(prepared, name) for name in names}
+    return type(prepared)(prepared.__name__, (_Watched, prepared), attributes)
 
 
 class _Watched:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Callable, Iterable
+from functools import wraps
+from inspect import signature
 from typing import Any, Final, Literal, TypeVar, cast, overload
 
 import instructor
@@ -12,18 +13,24 @@ from instructor.v2.dsl.response_list import ListResponse
 
 from llmcache.client.call.arguments import left_out, refuse_mistyped
 from llmcache.client.call.origin import Origin
-from llmcache.client.call.reading import read_request
-from llmcache.client.fastpath import checked_once
+from llmcache.client.call.request import read_request
 from llmcache.client.lazy import made_at_first_use
-from llmcache.client.registry import remember, remember_lazy
+from llmcache.client.registry import remember
+from llmcache.client.shapes import known_model_shape
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType
-from llmcache.flow import adrive, adrive_stream, drive, drive_stream, take_turn
+from llmcache.flow import adrive, adrive_stream, drive, drive_stream, take_first_turn, take_turn
 from llmcache.policy import TTL, UNSET, Policy, Seconds, Unset
 
 # Arguments of `instructor.from_provider` that hold no credentials. All others may.
 NO_CREDENTIALS: Final = {
     *("api_version", "azure_endpoint", "base_url", "hooks", "max_retries", "timeout"),
 }
+# All that is known to be an argument of `create`. A later version of instructor may have more.
+KNOWN: Final = {
+    *("self", "messages", "response_model", "max_retries", "context", "strict", "hooks"),
+    *("token_budget", "kwargs"),
+}
+DEFAULTS: Final = {"max_retries": 3, "context": None, "strict": True}
 
 Client = TypeVar("Client", bound=Instructor)
 
@@ -162,23 +169,19 @@ def from_provider(
     )
     _refuse_cache(kwargs)
     excluded = left_out(exclude)
-    # Through Any: instructor's overloads know no `bool`, and no `mode`.
-    make = partial[Any](
-        instructor.from_provider, model, async_client=async_client, mode=mode, **kwargs
-    )
-    of_environment = _is_of_environment(kwargs)
+    of_environment = kwargs.keys() <= NO_CREDENTIALS and "@" not in str(kwargs.get("base_url"))
+    make: Any = instructor.from_provider  # (whose overloads know no `bool`, and no `mode`)
 
     def origin() -> Origin:
-        return Origin(make(), policy, exclude=excluded, is_of_environment=of_environment)
+        client = make(model, async_client=async_client, mode=mode, **kwargs)
+        return Origin(client, policy, exclude=excluded, is_of_environment=of_environment)
 
     if not lazy:
         return _wrapped(origin())
     client = made_at_first_use(
-        lambda client: _attributes(client, origin()),
-        hooks=kwargs.get("hooks"),
-        is_async=async_client,
+        lambda client: _attributes(client, origin()), kwargs.get("hooks"), is_async=async_client
     )
-    remember_lazy(client)
+    remember(client)
     return client
 
 
@@ -227,8 +230,14 @@ def wrap(
         stale_while_revalidate=stale_while_revalidate,
         stale_if_error=stale_if_error,
     )
-    told = str(endpoint) if endpoint else None
-    origin = Origin(_unwrapped(client), policy, model, told, left_out(exclude))
+    create_fn = client.create_fn
+    origin = Origin(
+        create_fn.origin.client if isinstance(create_fn, CachedCreate) else client,
+        policy,
+        model,
+        str(endpoint) if endpoint else None,
+        left_out(exclude),
+    )
     return cast(Client, _wrapped(origin))
 
 
@@ -236,6 +245,7 @@ def _wrapped(origin: Origin) -> Instructor:
     # Not by copy.copy: `Instructor.__getattr__` recurses on an object without attributes.
     twin: Any = object.__new__(type(origin.client))
     vars(twin).update(_attributes(twin, origin))
+    remember(twin)
     return cast(Instructor, twin)
 
 
@@ -246,18 +256,47 @@ def _attributes(twin: Instructor, origin: Origin) -> dict[str, Any]:
     own = {"hooks": client.hooks.copy(), "create_fn": create_fn(origin), **checked_once(twin)}
     if "responses" in vars(client):
         own["responses"] = type(vars(client)["responses"])(client=twin)
-    remember(origin)
     return vars(client) | own
 
 
-def _unwrapped(client: Instructor) -> Instructor:
-    create_fn = client.create_fn
-    return create_fn.origin.client if isinstance(create_fn, CachedCreate) else client
+def checked_once(client: Instructor) -> dict[str, Any]:
+    """The method ``create`` of `client`, by its name, which does not look through a class again.
+
+    It looks for asynchronous validators in the response model and in all models in that, before
+    anything else: that takes longer than the rest of a hit, and leaves garbage behind. Where a
+    class was looked through, what `create` does besides is done here.
+    """
+    is_async = isinstance(client, AsyncInstructor)
+    own: Any = AsyncInstructor.create if is_async else Instructor.create
+    # What a class of a project's own does with its arguments is not known.
+    if type(client).create is not own or not KNOWN.issuperset(signature(own).parameters):
+        return {}
+    create = _past_the_search(client, client.create)
+
+    @wraps(create)
+    async def acreate(*args: Any, **kwargs: Any) -> Any:
+        # Before anything else: of a thousand who begin at once, each would do it in this turn.
+        await take_first_turn()
+        return await create(*args, **kwargs)
+
+    return {"create": acreate if is_async else create}
 
 
-def _is_of_environment(kwargs: dict[str, Any]) -> bool:
-    """Whether a client that is made with these has the credentials of the environment."""
-    return kwargs.keys() <= NO_CREDENTIALS and "@" not in str(kwargs.get("base_url"))
+def _past_the_search(client: Instructor, method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def create(*args: Any, **kwargs: Any) -> Any:
+        shape = known_model_shape(kwargs.get("response_model"))
+        is_checked = shape is not None and shape.is_checked and "messages" in kwargs
+        if args or not is_checked or not KNOWN.isdisjoint(client.kwargs):
+            return method(*args, **kwargs)
+        arguments = {**DEFAULTS, **client.kwargs, **kwargs}
+        hooks = arguments.get("hooks")
+        arguments["hooks"] = client.hooks if hooks is None else client.hooks + hooks
+        if "token_budget" in arguments and arguments["token_budget"] is None:
+            del arguments["token_budget"]
+        return client.create_fn(**arguments)
+
+    return create
 
 
 def _refuse_cache(kwargs: dict[str, Any]) -> None:
@@ -267,6 +306,16 @@ def _refuse_cache(kwargs: dict[str, Any]) -> None:
             "the answers in the other one. Leave out cache=..."
         )
     refuse_mistyped(kwargs, list(kwargs))
+
+
+def origin_of(client: Any, function: str) -> Origin:
+    """Where the calls of `client` come from. Raises `InvalidArgument` where that is not ours."""
+    create_fn = getattr(client, "create_fn", None)
+    if isinstance(create_fn, CachedCreate):
+        return create_fn.origin
+    raise InvalidArgumentType(
+        f"{function}() takes a client that llmcache.from_provider() or llmcache.wrap() made."
+    )
 
 
 def mode_named(name: str) -> Mode:

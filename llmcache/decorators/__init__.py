@@ -3,7 +3,3 @@
 `decorator` has the decorator and what it makes of a function, `request` reads one call, `returns`
 the return annotation, and `naming` tells one function from another.
 """
-
-from llmcache.decorators.decorator import CachedFunction, cached
-
-__all__ = ["CachedFunction", "cached"]

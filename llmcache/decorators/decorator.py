@@ -54,14 +54,16 @@ class CachedFunction(Generic[P, R]):
         Raises what the function raises, and `CacheMiss` when ``override(mode="only-if-cached")``
         forbids to call it.
         """
-        # (as `_answer`, without the calls in between: each hit comes by)
+        # (not by `_request`: each hit comes by)
         bound = (*self._bound, *args) if self._bound else args
         answer: R = read_request(self._origin, self._origin.policy, bound, kwargs).answer()
         return answer
 
     def reload(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, and store what it returns in the place of what was stored."""
-        return self._answer(self._origin.policy.changed(mode=CacheMode.RELOAD), args, kwargs)
+        policy = self._origin.policy.changed(mode=CacheMode.RELOAD)
+        answer: R = self._request(policy, args, kwargs).answer()
+        return answer
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key of a call with these arguments: 64 hex digits. Nobody is asked.
@@ -94,10 +96,6 @@ class CachedFunction(Generic[P, R]):
     async def ainvalidate(self, *args: P.args, **kwargs: P.kwargs) -> Invalidated:
         """`invalidate` for a coroutine."""
         return await ainvalidate(keys=[self.key(*args, **kwargs)])
-
-    def _answer(self, policy: Policy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        answer: R = self._request(policy, args, kwargs).answer()
-        return answer
 
     def _fitting_request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FunctionRequest:
         """One that is looked at without being called. Raises `TypeError` as a call would."""

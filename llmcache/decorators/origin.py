@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from asgiref.sync import iscoroutinefunction
 
-from llmcache.decorators.arguments import Binder
 from llmcache.decorators.naming import (
+    closed_over,
     form_of_class,
     free_variables,
     name_of,
@@ -19,16 +19,14 @@ from llmcache.decorators.naming import (
 )
 from llmcache.decorators.returns import Returns, read_returns
 from llmcache.keys.forms import copied
-from llmcache.keys.request import (
-    CommonParts,
-    canonical_part,
-)
+from llmcache.keys.request import CommonParts, common_parts
 from llmcache.policy import Policy
 
 PROVIDER: Final = "python"
 MODE: Final = "cached"
 # So many namespaces of one function are remembered.
 MOST_NAMESPACES: Final = 1000
+PLAIN: Final = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
 
 @dataclass(frozen=True)
@@ -46,17 +44,10 @@ class Origin:
     exclude: frozenset[str]
     version: int | str
     class_argument: str
-    _common_parts: dict[str, CommonParts] = field(
-        default_factory=dict, init=False, compare=False, repr=False
-    )
 
     @cached_property
     def name(self) -> str:
         return name_of(self.function)
-
-    @property
-    def endpoint_name(self) -> str:
-        return f"version={self.version!r}"
 
     @cached_property
     def closes_over(self) -> bool:
@@ -74,47 +65,69 @@ class Origin:
         """
         return read_returns(self.function, self.is_coroutine)
 
-    def common_parts(self, namespace: str) -> CommonParts:
-        """The parts of the key that all calls in this namespace share."""
-        known = self._common_parts.get(namespace)
-        if known is not None:
-            return known
-        if len(self._common_parts) >= MOST_NAMESPACES:
-            self._common_parts.clear()
-        parts = {
-            "namespace": namespace,
-            "provider": PROVIDER,
-            "endpoint": (self.version, origin_of(self.function)),
-            "model": self.name,
-            "mode": MODE,
-        }
-        forms = {name: canonical_part(name, value) for name, value in parts.items()}
-        common = CommonParts(forms | {"schema": self.returns.schema})
-        self._common_parts[namespace] = common
-        return common
+    @cached_property
+    def common_parts(self) -> Callable[[str], CommonParts]:
+        """The parts of the key that all calls in a namespace share."""
+        return lru_cache(maxsize=MOST_NAMESPACES)(self._common_parts)
+
+    def _common_parts(self, namespace: str) -> CommonParts:
+        endpoint = self.version, origin_of(self.function)
+        schema = self.returns.schema
+        return common_parts(namespace, PROVIDER, endpoint, self.name, MODE, schema)
+
+    def closed_over(self) -> dict[str, Any]:
+        """The variables that the function closes over, and that count in the key."""
+        closed = closed_over(self.function) if self.closes_over else {}
+        return {name: value for name, value in closed.items() if name not in self.exclude}
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """All arguments by the names of the parameters, with defaults. Raises `TypeError`."""
-        return self.binder.bind(args, kwargs)
+        """All arguments in the order of the parameters, with defaults. Raises `TypeError`."""
+        by_place, names, defaults = self._plain_parameters
+        if len(args) <= len(by_place):
+            given = dict(zip(by_place, args, strict=False))
+            if len(given) == len(names) and not kwargs:
+                return given
+            if given.keys().isdisjoint(kwargs):
+                given = {**defaults, **given, **kwargs}
+                if len(given) == len(names) and all(map(given.__contains__, names)):
+                    return {name: given[name] for name in names}
+        # What is unusual, and what is wrong.
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound.arguments
 
     @cached_property
-    def binder(self) -> Binder:
-        return Binder(self.signature)
+    def _plain_parameters(self) -> tuple[list[str], list[str], dict[str, Any]]:
+        """For `bind`, which tells what `Signature.bind` does, only quicker.
+
+        The parameters that are given by their place, all of them, and their defaults; none of a
+        function with other kinds of parameters.
+        """
+        parameters = self.signature.parameters
+        if any(parameter.kind not in PLAIN for parameter in parameters.values()):
+            return [], [""], {}
+        return (
+            [name for name, each in parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD],
+            list(parameters),
+            {
+                name: each.default
+                for name, each in parameters.items()
+                if each.default is not each.empty
+            },
+        )
 
     def copied(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
         """The arguments, those copied that count in the key. Raises where one cannot be."""
         bound = self.signature.bind(*args, **kwargs)
         for name, value in bound.arguments.items():
             if name == self.rest_name:
-                bound.arguments[name] = self._copied(value)
+                bound.arguments[name] = {
+                    key: item if key in self.exclude else copied(item)
+                    for key, item in value.items()
+                }
             elif name not in self.exclude:
                 bound.arguments[name] = copied(value)
         return bound
-
-    def _copied(self, rest: dict[str, Any]) -> dict[str, Any]:
-        return {
-            name: value if name in self.exclude else copied(value) for name, value in rest.items()
-        }
 
     @cached_property
     def counts_all(self) -> bool:

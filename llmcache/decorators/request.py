@@ -10,11 +10,8 @@ from typing import Any, Final
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.values import without_derived_class
 from llmcache.conf import settings
-from llmcache.decorators.naming import (
-    closed_over,
-)
 from llmcache.decorators.origin import MODE, PROVIDER, Origin
-from llmcache.decorators.returns import Kind, Returns
+from llmcache.decorators.returns import Returns
 from llmcache.discretion import without_content
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType, UncacheableRequest
 from llmcache.flow import (
@@ -27,16 +24,11 @@ from llmcache.flow import (
     drive_stream,
     take_turn,
 )
-from llmcache.keys.request import (
-    SAMPLE,
-    CanonicalRequest,
-    canonical_context,
-    canonical_part,
-)
+from llmcache.keys.request import SAMPLE, CanonicalRequest, canonical_context, canonical_part
 from llmcache.outcomes import Call
 from llmcache.policy import Policy, overridden, read_tags
 from llmcache.providers import pricing
-from llmcache.providers.admission import completions_in, why_not_admitted, why_unfinished
+from llmcache.providers.admission import completions_in, why_unfinished
 from llmcache.reasons import Reason, ReasonCode
 from llmcache.store.drafts import describe
 from llmcache.store.records import Found
@@ -61,21 +53,13 @@ class FunctionRequest(BaseRequest):
     own_tags: frozenset[str] = frozenset()
 
     @property
-    def name(self) -> str:
-        return self.origin.name
-
-    @property
     def mode(self) -> str:
         return MODE
 
     @property
-    def kind(self) -> Kind:
-        return self.returns.kind if self.returns else Kind.VALUE
-
-    @property
     def asks(self) -> tuple[Callable[[], Any], bool, bool]:
-        if self.kind is not Kind.VALUE:
-            return self.ask, True, self.kind is Kind.ASYNC_STREAM
+        if self.returns is not None and self.returns.is_stream:
+            return self.ask, True, self.returns.is_async
         is_async = self.origin.is_coroutine
         return self.aask_value if is_async else self.ask_value, False, is_async
 
@@ -85,13 +69,10 @@ class FunctionRequest(BaseRequest):
 
     def answer(self) -> Any:
         """What the decorated function gives back to its caller."""
-        if self.kind is Kind.STREAM:
-            return drive_stream(self, self.ask)
-        if self.kind is Kind.ASYNC_STREAM:
-            return adrive_stream(self, self.ask)
-        if self.origin.is_coroutine:
-            return self._awaited()
-        return drive(self, self.ask_value)
+        ask, is_stream, is_async = self.asks
+        if is_stream:
+            return (adrive_stream if is_async else drive_stream)(self, ask)
+        return self._awaited() if is_async else drive(self, ask)
 
     async def _awaited(self) -> Any:
         await take_turn()
@@ -122,17 +103,17 @@ class FunctionRequest(BaseRequest):
         self.described = self.describe()
 
     def describe(self) -> bytes | None:
-        return describe(
-            {
-                "messages": [],
-                "parameters": counted_in(self),
-                "context": _closed_over(self.origin) or None,
-                "strict": None,
-            }
-        )
+        context = self.origin.closed_over() or None
+        told: dict[str, Any] = {
+            "messages": [],
+            "parameters": self._counted(),
+            "context": context,
+            "strict": None,
+        }
+        return describe(told)
 
     def _why_not_to_be_kept(self) -> Reason | None:
-        if self._is_changed():
+        if not self.is_as_keyed():
             return ReasonCode.ARGUMENT_CHANGED(when="between the call and its start")
         try:
             self.own_tags = self._read_tags()
@@ -141,24 +122,30 @@ class FunctionRequest(BaseRequest):
             return ReasonCode.TAGS_UNKNOWN(error=type(error).__name__)
         return None
 
-    def _is_changed(self) -> bool:
-        """Whether the arguments have another key now, or none any more."""
-        try:
-            return canonical_of(self).key != self.call.key
-        except Exception:  # noqa: BLE001 - as it says
-            return True
-
     def _read_tags(self) -> frozenset[str]:
-        origin = self.origin
-        if origin.tags is None:
+        make, wanted = self.origin.tags, self.origin.tag_arguments
+        if make is None:
             return frozenset()
-        wanted = origin.tag_arguments
-        arguments = {
-            name: value
-            for name, value in self.arguments.items()
-            if wanted is None or name in wanted
-        }
-        return read_tags(origin.tags(**arguments))
+        names = self.arguments if wanted is None else wanted & self.arguments.keys()
+        return read_tags(make(**{name: self.arguments[name] for name in names}))
+
+    def canonical_now(self) -> CanonicalRequest:
+        closed = self.origin.closed_over() if self.origin.closes_over else None
+        return self.origin.common_parts(self.call.namespace).request(
+            messages=NOTHING,
+            parameters=_canonical("parameters", self._counted()),
+            context=_canonical("context", closed) if closed else NONE_CLOSED,
+            strict=NOTHING,
+        )
+
+    def _counted(self) -> dict[str, Any]:
+        """The arguments that count in the key, and which of several answers to them is meant."""
+        counted, sample = self.origin.counted(self.arguments), self.policy.sample
+        if not sample:
+            return counted
+        if SAMPLE in self.origin.signature.parameters:
+            raise UncacheableRequest(SAMPLE, "it is an argument of the function, too")
+        return {**counted, SAMPLE: sample}
 
     def encoded_item(self, item: Any) -> bytes:
         _judge(item)
@@ -179,17 +166,17 @@ class FunctionRequest(BaseRequest):
         # By the function itself: then a hit would not do it. Or by others: then it may have
         # answered for what they made of it.
         changed = ReasonCode.ARGUMENT_CHANGED(when="while the function ran")
-        return changed if self._is_changed() else None
+        return None if self.is_as_keyed() else changed
 
     def encoded(self, answer: Any) -> StoredAnswer:
         _judge(answer)
-        _admit(answer, getattr(answer, "_raw_response", None))
+        self.admit(answer, getattr(answer, "_raw_response", None))
         return self._returns.codec.encode(answer)
 
     def recorded(self, recording: Recording) -> StoredAnswer:
         stored = self._returns.encode_items(recording.items())
         if settings.admit is not None:
-            _admit(self._returns.codec.decode(stored), None)
+            self.admit(self._returns.codec.decode(stored), None)
         return stored
 
     @property
@@ -205,11 +192,6 @@ def _judge(answer: Any) -> None:
             raise NotStorable(refusal)
 
 
-def _admit(answer: Any, completion: Any) -> None:
-    if refusal := why_not_admitted(answer, completion):
-        raise NotStorable(refusal)
-
-
 def read_request(
     origin: Origin, policy: Policy, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> FunctionRequest:
@@ -220,19 +202,19 @@ def read_request(
     call = Call(provider=PROVIDER, model=origin.name)
     request = FunctionRequest(origin, args, kwargs, policy=overridden(policy), call=call)
     try:
-        request.endpoint = origin.endpoint_name
-        request.call.namespace = request.policy.namespace_name
+        request.endpoint = f"version={origin.version!r}"
+        call.namespace = request.policy.namespace_name
         request.returns = origin.returns
-        request.call.response_model = request.returns.path
+        call.response_model = request.returns.path
         request.arguments = origin.bind(args, kwargs)
-        request.canonical = canonical_of(request)
-        request.call.key = request.canonical.key
+        request.canonical = request.canonical_now()
+        call.key = request.canonical.key
     except InvalidArgument:
         raise
     except Exception as error:  # noqa: BLE001 - law A: the function is called all the same
         if isinstance(error, TypeError):
             _refuse_ours(origin, kwargs)
-        request.refuse_key(error)
+        request.refuse_key(error, origin.name)
     return request
 
 
@@ -245,32 +227,6 @@ def _refuse_ours(origin: Origin, kwargs: Mapping[str, Any]) -> None:
                 f"{origin.name} takes no {name}. What is asked of the cache is said where the "
                 "function is decorated, or around the call: with llmcache.override(...)."
             )
-
-
-def canonical_of(request: FunctionRequest) -> CanonicalRequest:
-    origin = request.origin
-    closed = _closed_over(origin) if origin.closes_over else None
-    return origin.common_parts(request.call.namespace).request(
-        messages=NOTHING,
-        parameters=_canonical("parameters", counted_in(request)),
-        context=_canonical("context", closed) if closed else NONE_CLOSED,
-        strict=NOTHING,
-    )
-
-
-def counted_in(request: FunctionRequest) -> dict[str, Any]:
-    """The arguments that count in the key, and which of several answers to them is meant."""
-    counted, sample = request.origin.counted(request.arguments), request.policy.sample
-    if not sample:
-        return counted
-    if SAMPLE in request.origin.signature.parameters:
-        raise UncacheableRequest(SAMPLE, "it is an argument of the function, too")
-    return {**counted, SAMPLE: sample}
-
-
-def _closed_over(origin: Origin) -> dict[str, Any]:
-    closed = closed_over(origin.function)
-    return {name: value for name, value in closed.items() if name not in origin.exclude}
 
 
 def _canonical(part: str, values: Mapping[str, Any]) -> bytes:

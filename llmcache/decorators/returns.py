@@ -13,7 +13,6 @@ from collections.abc import (
     Iterator,
 )
 from dataclasses import dataclass
-from enum import Enum
 from types import NoneType, SimpleNamespace
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
@@ -29,17 +28,12 @@ STREAMS: Final = {Generator, Iterator}
 ASYNC_STREAMS: Final = {AsyncGenerator, AsyncIterator}
 
 
-class Kind(Enum):
-    VALUE = "value"
-    STREAM = "stream"
-    ASYNC_STREAM = "asynchronous stream"
-
-
 @dataclass(frozen=True, slots=True)
 class Returns:
     """How what a function returns is stored. Of a stream, the codec is that of a list of items."""
 
-    kind: Kind
+    is_stream: bool
+    is_async: bool
     codec: ValueCodec
     schema: bytes
     path: str
@@ -56,13 +50,14 @@ class Returns:
 def read_returns(function: Callable[..., Any], is_coroutine: bool) -> Returns:
     """What `function` returns. Raises `UncacheableRequest` where that cannot be stored."""
     annotation = _resolved(function, include_extras=True)
-    kind, stored = _kind_of(function, annotation, is_coroutine)
+    stored, is_stream, is_async = _stored_of(function, annotation, is_coroutine)
     path = path_of(_resolved(function, include_extras=False))
     try:
         codec = ValueCodec(stored)
     except Exception as error:
         raise _unfit(f"Pydantic cannot validate {path} ({type(error).__name__})") from error
-    return Returns(kind, codec, digest(canonical_part("schema", codec.schema)), path)
+    schema = digest(canonical_part("schema", codec.schema))
+    return Returns(is_stream, is_async, codec, schema, path)
 
 
 def _unfit(why: str) -> UncacheableRequest:
@@ -91,24 +86,24 @@ def _resolved(function: Callable[..., Any], *, include_extras: bool) -> Any:
     return annotation
 
 
-def _kind_of(function: Callable[..., Any], annotation: Any, is_coroutine: bool) -> tuple[Kind, Any]:
-    """The kind, and the annotation of what is stored: of a stream, a list."""
+def _stored_of(
+    function: Callable[..., Any], annotation: Any, is_coroutine: bool
+) -> tuple[Any, bool, bool]:
+    """The annotation of what is stored, of a stream a list; whether it is one, and is awaited."""
     bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
     origin, arguments = get_origin(bare) or bare, get_args(bare)
     generates = inspect.isgeneratorfunction(inspect.unwrap(function))
     agenerates = inspect.isasyncgenfunction(inspect.unwrap(function))
-    if origin in STREAMS or (generates and origin is Iterable):
-        kind = Kind.STREAM
-    elif origin in ASYNC_STREAMS or (agenerates and origin is AsyncIterable):
-        kind = Kind.ASYNC_STREAM
-    elif generates or agenerates:
-        raise _unfit("a generator is annotated as in `-> Iterator[Ticket]`")
-    elif origin in {Iterable, AsyncIterable}:
-        raise _unfit("say whether it is a list[...] or an Iterator[...]")
-    else:
-        return Kind.VALUE, annotation
+    is_stream = origin in STREAMS or (generates and origin is Iterable)
+    is_async_stream = origin in ASYNC_STREAMS or (agenerates and origin is AsyncIterable)
+    if not (is_stream or is_async_stream):
+        if generates or agenerates:
+            raise _unfit("a generator is annotated as in `-> Iterator[Ticket]`")
+        if origin in {Iterable, AsyncIterable}:
+            raise _unfit("say whether it is a list[...] or an Iterator[...]")
+        return annotation, False, is_coroutine
     if is_coroutine:
         raise _unfit("a coroutine that returns a stream is not cached")
     if any(other not in {None, NoneType} for other in arguments[1:]):
         raise _unfit("a generator that is sent values, or returns one")
-    return kind, list[arguments[0] if arguments else Any]  # type: ignore[misc]
+    return list[arguments[0] if arguments else Any], True, is_async_stream  # type: ignore[misc]

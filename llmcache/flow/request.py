@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Final, Self
 
 from django.core.exceptions import ImproperlyConfigured
@@ -26,6 +26,7 @@ from llmcache.keys.request import CanonicalRequest
 from llmcache.leases import Lease
 from llmcache.outcomes import NO_RECEIPT, Call, Inside, Receipt
 from llmcache.policy import CacheMode, Policy
+from llmcache.providers.admission import why_not_admitted
 from llmcache.reasons import Reason, ReasonCode
 from llmcache.store.drafts import make_draft
 from llmcache.store.records import Draft, Found
@@ -60,11 +61,6 @@ class BaseRequest(ABC):
 
     @property
     @abstractmethod
-    def name(self) -> str:
-        """What is asked, in a word, for the log."""
-
-    @property
-    @abstractmethod
     def mode(self) -> str:
         """How it is asked, as the rows have it."""
 
@@ -76,6 +72,10 @@ class BaseRequest(ABC):
     @abstractmethod
     def copied(self, **changes: Any) -> Self:
         """The same call, with copies of its arguments. Raises whatever it may without them."""
+
+    @abstractmethod
+    def canonical_now(self) -> CanonicalRequest:
+        """The request as its arguments are now. Raises whatever it may where they have no form."""
 
     @abstractmethod
     def why_changed(self) -> Reason | None:
@@ -108,6 +108,19 @@ class BaseRequest(ABC):
     def asks_alone(self) -> bool:
         return self.asks[1]
 
+    def is_as_keyed(self) -> bool:
+        """Whether the arguments have the key that they had when they were read."""
+        try:
+            return self.canonical_now().key == self.call.key
+        except Exception:  # noqa: BLE001 - what they have become may have no key
+            return False
+
+    @staticmethod
+    def admit(answer: Any, completion: Any) -> None:
+        """Raise `NotStorable` where the response, or the project, speaks against keeping it."""
+        if refusal := why_not_admitted(answer, completion):
+            raise NotStorable(refusal)
+
     def again(self) -> Callable[[Lease | None], Any]:
         copied = self.copied(
             policy=replace(self.policy, mode=CacheMode.RELOAD),
@@ -118,8 +131,12 @@ class BaseRequest(ABC):
             begun=False,
             inside=None,
         )
-        ask, is_stream, is_async = copied.asks
-        return partial(REFRESHES[is_stream, is_async], copied, ask)
+        return copied.refresh
+
+    def refresh(self, lease: Lease | None) -> Any:
+        """Ask for a new answer and store it, by the right of `lease`; awaited where `asks` is."""
+        ask, is_stream, is_async = self.asks
+        return REFRESHES[is_stream, is_async](self, ask, lease)
 
     def draft(self, answer: Any, asked: float, latency: float) -> Draft:
         if self.policy.ttl_seconds == 0:
@@ -166,8 +183,11 @@ class BaseRequest(ABC):
         )
         return explain_call(subject, policy=self.policy, bypass=self.bypass, restore=self.restore)
 
-    def refuse_key(self, error: Exception) -> None:
-        """Have the call asked past the cache: `error` was met where its key was computed."""
+    def refuse_key(self, error: Exception, name: str) -> None:
+        """Have the call asked past the cache: `error` was met where its key was computed.
+
+        `name`: what is asked, in a word, for the log.
+        """
         part, why = "request", without_content(error)
         bypass = ReasonCode.NO_KEY(error=type(error).__name__)
         if isinstance(error, UncacheableRequest):
@@ -175,7 +195,7 @@ class BaseRequest(ABC):
         elif isinstance(error, ImproperlyConfigured):
             part, bypass = "settings", ReasonCode.WRONG_SETTING(why=why)
         self.bypass = self.bypass or bypass
-        _warn_once(self.name, part, why)
+        _warn_once(name, part, why)
 
 
 @contextmanager

@@ -52,6 +52,13 @@ class CommonParts:
         return CanonicalRequest(sha256.hexdigest(), self.contents, own)
 
 
+def common_parts(*values: Any) -> CommonParts:
+    """`CommonParts` of these values, in their order; the last one is the digest of a schema."""
+    *told, schema = values
+    forms = [canonical_part(part, value) for part, value in zip(COMMON_PARTS, told, strict=False)]
+    return CommonParts(dict(zip(COMMON_PARTS, [*forms, schema], strict=True)))
+
+
 @dataclass(slots=True)
 class CanonicalRequest:
     """A request in canonical form: each part as bytes, none left out.

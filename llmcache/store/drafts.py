@@ -53,7 +53,7 @@ def describe(request: dict[str, Any]) -> bytes | None:
 def make_draft(
     call: Call,
     policy: Policy,
-    canonical: CanonicalRequest,
+    canonical: CanonicalRequest | None,
     stored: StoredAnswer,
     described: bytes | None,
     receipt: Receipt,
@@ -88,7 +88,7 @@ def make_draft(
         output_tokens=receipt.output_tokens,
         cost=receipt.cost,
         latency=None if took is None else took / 1_000_000,
-        digests=canonical.digests(),
+        digests=canonical.digests() if canonical else {},
         parts=inside.parts() if inside else {},
         **{"tags": policy.tags, **facts},
     )

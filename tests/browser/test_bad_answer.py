@@ -32,7 +32,7 @@ pytestmark = [
 def client(settings: Any, model: StandIn, monkeypatch: pytest.MonkeyPatch) -> Any:
     servers.require(servers.PostgreSQLServer)
     settings.LLMCACHE = {"CACHE": None, "DATABASE": "postgres"}
-    registry._origins.clear()
+    registry._clients.clear()
     # So that the page has something to carry on.
     monkeypatch.setattr(form, "CONFIRMING_SECONDS", 0)
     monkeypatch.setattr(form, "CARRYING_SECONDS", 0.05)

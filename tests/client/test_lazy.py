@@ -177,7 +177,7 @@ def test_arguments_of_llmcache_are_refused_at_once() -> None:
 
 def test_what_is_asked_again_may_be_the_first_use(model: StandIn) -> None:
     make_client(model, namespace="support").create(**CALL)
-    registry._origins.clear()
+    registry._clients.clear()
     registry._made_of_the_environment.cache_clear()
     broken = llmcache.from_provider("no such provider/x", lazy=True)
     client = make_lazy(model, namespace="support")

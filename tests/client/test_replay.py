@@ -32,7 +32,7 @@ class Contact(BaseModel):
 
 @pytest.fixture(autouse=True)
 def _only_clients_of_this_test() -> Iterator[None]:
-    registry._origins.clear()
+    registry._clients.clear()
     registry._made_of_the_environment.cache_clear()
     yield
     registry._made_of_the_environment.cache_clear()
@@ -146,7 +146,7 @@ class TestTheClientOfTheEnvironment:
         monkeypatch.setenv("OPENAI_API_KEY", "of the environment")
         monkeypatch.setenv("OPENAI_BASE_URL", model.url)
         make_client(model).create(**CALL)
-        registry._origins.clear()
+        registry._clients.clear()
         row = the_row()
         assert ask_again(row).stored
         assert model.calls[1].headers["authorization"] == "Bearer of the environment"
@@ -163,7 +163,7 @@ class TestTheClientOfTheEnvironment:
         if key:
             monkeypatch.setenv("OPENAI_API_KEY", key)
         make_client(model).create(**CALL)
-        registry._origins.clear()
+        registry._clients.clear()
         with pytest.raises(NotRebuildable, match=r"no client of this process asks openai \(base_"):
             ask_again(the_row())
         assert len(model.calls) == 1

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import llmcache
 from llmcache.codec.envelope import REQUEST, unseal
-from llmcache.decorators import CachedFunction
+from llmcache.decorators.decorator import CachedFunction
 from llmcache.store.rows import tier as durable
 from tests.support.decorated import anything, asked, note, outcomes
 from tests.support.paths import ROOT

@@ -14,7 +14,7 @@ import pytest
 from django.db import connections
 
 import llmcache
-from llmcache.decorators import CachedFunction
+from llmcache.decorators.decorator import CachedFunction
 from llmcache.removal import audit
 from llmcache.store.rows import tier as durable
 from tests.support.backends import ALL_DATABASES, Backend, backend_parameters

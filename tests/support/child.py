@@ -109,7 +109,7 @@ def call_the_model(
     linger: float = 0,
 ) -> list[tuple[str, str | None, str]]:
     set_up(llmcache_settings)
-    client: Any = llmcache.client.from_provider(
+    client: Any = llmcache.from_provider(
         "openai/gpt-4.1-mini", api_key=api_key, base_url=base_url, async_client=is_async
     )
     call = {
@@ -141,9 +141,7 @@ def call_and_log(
     from llmcache.signals import call_answered
     from llmcache.usage import ledger
 
-    client: Any = llmcache.client.from_provider(
-        "openai/gpt-4.1-mini", api_key="k", base_url=base_url
-    )
+    client: Any = llmcache.from_provider("openai/gpt-4.1-mini", api_key="k", base_url=base_url)
     dice = random.Random(seed)
     with Path(log).open("w") as lines:
 

@@ -34,7 +34,7 @@ def ask(admin: EntriesAdmin, request: HttpRequest, entry: CacheEntry) -> HttpRes
     if isinstance(proposed, str):
         said = _("The model has answered, and the answer cannot be stored: %s.")
         return admin.refuse(request, entry, said % proposed)
-    proposals.keep(proposed.draft, proposed.generation, request.user.get_username())
+    proposals.keep(*proposed, request.user.get_username())
     said = _("Asked the model again; nothing is replaced yet.")
     log_line(request.user, entry, CHANGE, said).save()
     return HttpResponseRedirect(admin.url(request, "proposal", entry.pk))

@@ -9,40 +9,26 @@ from functools import lru_cache
 from typing import Any, Final
 
 from instructor.cache import BaseCache
+from instructor.v2.core.multimodal import PDF, Audio, Image
 
 from llmcache.exceptions import InvalidArgument
-from llmcache.keys.forms import copied
-from llmcache.keys.request import SAMPLE
+from llmcache.keys.forms import FORMS, copied
+from llmcache.keys.request import SAMPLE, canonical_part
 from llmcache.policy import read_exclude
 
 # Who asks, with which credentials, and how the provider is to go about its own cache.
 UNHEARD: Final = frozenset(
     {
-        "api_key",
-        "aws_access_key_id",
-        "aws_secret_access_key",
-        "aws_session_token",
-        "azure_ad_token",
-        "azure_ad_token_provider",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-        "safety_identifier",
-        "user",
-        "vertex_credentials",
+        *("api_key", "aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
+        *("azure_ad_token", "azure_ad_token_provider", "vertex_credentials"),
+        *("prompt_cache_key", "prompt_cache_retention", "safety_identifier", "user"),
     }
 )
 # What cannot change the answer, and so does not count in the key: transport and hooks, too.
 # Everything else that a call names counts, whether or not it is known here.
 DENIED: Final = UNHEARD | {
-    "extra_headers",
-    "headers",
-    "hooks",
-    "http_headers",
-    "http_client",
-    "max_retries",
-    "num_retries",
-    "request_timeout",
-    "timeout",
+    *("extra_headers", "headers", "hooks", "http_headers", "http_client"),
+    *("max_retries", "num_retries", "request_timeout", "timeout"),
 }
 # Parts of the key of their own.
 OWN_PARTS: Final = frozenset({"context", "messages", "model", "strict"})
@@ -91,8 +77,6 @@ def refuse_mistyped(
     LiteLLM has an argument ``cache`` of its own.
     """
     for name in names:
-        if name[:4].lower() != "cach":
-            continue
         if meant := _meant(name):
             raise InvalidArgument(
                 f"There is no argument {name}. Did you mean {meant}? What the provider is to get "
@@ -109,10 +93,14 @@ def refuse_mistyped(
             )
 
 
+def looks_like_ours(name: str) -> bool:
+    return name[:4].lower() == "cach"
+
+
 @lru_cache(maxsize=1000)
 def _meant(name: str) -> str:
     """The argument of llmcache that was mistyped as `name`; empty for none."""
-    if name in PROVIDERS_OWN or name in CACHE_ARGUMENTS:
+    if not looks_like_ours(name) or name in PROVIDERS_OWN or name in CACHE_ARGUMENTS:
         return ""
     return next(iter(get_close_matches(name.lower(), CACHE_ARGUMENTS, n=1, cutoff=LIKENESS)), "")
 
@@ -141,12 +129,11 @@ def parameters(
         for name in names
         if type(value := arguments[name]).__name__ not in NOT_SENT or not is_not_given(value)
     }
-    if "extra_body" in counted:
-        body = counted["extra_body"]
-        if isinstance(body, dict) and not unheard.isdisjoint(body):
-            counted["extra_body"] = {k: v for k, v in body.items() if k not in unheard}
-            if not counted["extra_body"]:
-                del counted["extra_body"]
+    body = counted.get("extra_body")
+    if isinstance(body, dict) and not unheard.isdisjoint(body):
+        counted["extra_body"] = {k: v for k, v in body.items() if k not in unheard}
+        if not counted["extra_body"]:
+            del counted["extra_body"]
     if sample:
         counted[SAMPLE] = sample
     return counted
@@ -170,3 +157,19 @@ def sent(
             except Exception:  # noqa: BLE001 - then it is sent as it is
                 uncopied.add(name)
     return copies, uncopied
+
+
+def _media_form(media: Any) -> bytes:
+    """An image, audio or PDF of instructor: its content, and what is sent of where it is from.
+
+    That is its address, if it has one; of a PDF the name of the file too.
+    """
+    source = media.source
+    sent = source if media.data is None or "://" in str(source) else None
+    if isinstance(media, PDF):
+        sent = str(source)
+    kind = type(media).__name__
+    return canonical_part("messages", [f"instructor.{kind}", media.media_type, media.data, sent])
+
+
+FORMS.update(dict.fromkeys((Image, Audio, PDF), _media_form))

@@ -142,7 +142,7 @@ class Endpoint:
         Where instructor was given a function, its endpoint is told by the client that it is a
         method of, or by its name. Raises `UncacheableRequest` where nothing tells it.
         """
-        named = named and _in_words("endpoint", named)
+        named = named and _in_words(named)
         client = _owner_of(create_fn) if sdk_client is None else sdk_client
         self._named = name_of(create_fn) if client is None and named is None else named
         if client is not None:
@@ -187,16 +187,12 @@ class Endpoint:
         return text
 
     def _told(self, values: tuple[Any, ...]) -> str:
-        pairs = zip(self._places, values, strict=False)
-        told = {_name_at(path): value for path, value in pairs} | self._sdk.more(self._client)
-        words = {name: text for name, value in told.items() if (text := _in_words(name, value))}
-        if (
-            not words
-            or self._sdk.unseen
-            or not {_name_at(path) for path in self._sdk.must} <= words.keys()
-        ):
+        sdk, names = self._sdk, map(_name_at, self._places)
+        told = dict(zip(names, values, strict=False)) | sdk.more(self._client)
+        words = {name: text for name, value in told.items() if (text := _in_words(value))}
+        if not words or sdk.unseen or not words.keys() >= set(map(_name_at, sdk.must)):
             kind = type(self._client).__name__
-            why = self._sdk.unseen and f": it {self._sdk.unseen}"
+            why = sdk.unseen and f": it {sdk.unseen}"
             raise UncacheableRequest(
                 "endpoint",
                 f"where a {kind} sends requests is not known{why}. Name it with "
@@ -208,10 +204,11 @@ class Endpoint:
 
 def _sdk_of(client: Any) -> Sdk:
     for cls in client.__class__.__mro__:
-        steps = cls.__module__.split(".")
-        for end in range(len(steps), 0, -1):
-            if sdk := SDKS.get(".".join(steps[:end])):
+        module = cls.__module__
+        while module:
+            if sdk := SDKS.get(module):
                 return sdk
+            module = module.rpartition(".")[0]
     return COMMON
 
 
@@ -238,7 +235,7 @@ def _kept(value: Any) -> Any:
     return copy.deepcopy(value) if isinstance(value, MutableMapping | list) else value
 
 
-def _in_words(name: str, value: Any) -> str:
+def _in_words(value: Any) -> str:
     """As it may be kept and shown: no user in a URL, no credentials and no values of a query.
 
     But for the version of an API (Azure), the values of a query count by their digest. Empty for
@@ -255,7 +252,7 @@ def _in_words(name: str, value: Any) -> str:
     address, _, query = str(value).partition("?")
     # (SDKs end a base with a slash)
     pairs = parse_qs(query.rstrip("/"), keep_blank_values=True, errors="surrogateescape")
-    told = _in_words("query", pairs)
+    told = _in_words(pairs)
     return USER_IN_URL.sub("//", address) + (f"?{told}" if told else "")
 
 

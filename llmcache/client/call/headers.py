@@ -91,10 +91,7 @@ def counted_on_client(places: Iterable[Any]) -> Headers:
 
 
 def counted_of_call(
-    on_client: Headers,
-    arguments: Mapping[str, Any],
-    defaults: Mapping[str, Any],
-    exclude: Set[str],
+    on_client: Headers, arguments: Mapping[str, Any], defaults: Mapping[str, Any], exclude: Set[str]
 ) -> Headers:
     """Those that count of a call: the client's, and what the call adds, changes and takes away.
 
@@ -154,8 +151,8 @@ def _stripped(value: Any, name: str) -> Any:
     kept = {key: item for key, item in options.items() if key not in OPTIONS_OF_TRANSPORT}
     if not name:
         return kept
-    changed = {name: kept}
-    return value | changed if isinstance(value, dict) else value.model_copy(update=changed)
+    is_model = hasattr(value, "model_copy")
+    return value.model_copy(update={name: kept}) if is_model else {**value, name: kept}
 
 
 def _counted(before: Headers, given: Iterable[tuple[Any, bool]]) -> Headers:

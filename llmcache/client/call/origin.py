@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
-from typing import Final
+from typing import Any, Final
 
 from instructor import Instructor
 
-from llmcache.client.call.arguments import (
-    DENIED,
-    UNHEARD,
-)
+from llmcache.client.call.arguments import DENIED, NOT_PARAMETERS, UNHEARD, looks_like_ours
 from llmcache.client.call.endpoints import Endpoint, default_model_of
 from llmcache.client.call.headers import ARGUMENTS as HEADER_ARGUMENTS
-from llmcache.client.call.names import Names, read_names
-from llmcache.client.call.world import searches
-from llmcache.keys.request import (
-    CommonParts,
-    canonical_part,
-)
+from llmcache.client.call.headers import HOLDERS
+from llmcache.client.call.world import WATCHED
+from llmcache.keys.request import CommonParts, common_parts
 from llmcache.policy import Policy
 
 # So many namespaces, models and schemas of one client are remembered, and sets of arguments.
@@ -39,14 +33,13 @@ class Origin:
     exclude: frozenset[str] = frozenset()
     # Whether its credentials are those of the environment.
     is_of_environment: bool = False
-    _common_parts: dict[tuple[tuple[str, ...], bytes], tuple[CommonParts, bool]] = field(
-        default_factory=dict, init=False, compare=False, repr=False
-    )
+    # Where it had calls (lately, where they are very many).
+    namespaces: set[str] = field(default_factory=set, init=False, compare=False, repr=False)
 
     @cached_property
     def told_by(self) -> Callable[[tuple[str, ...]], Names]:
         """What the names of a call's arguments tell."""
-        return lru_cache(maxsize=MOST_NAMES)(partial(read_names, self.exclude))
+        return lru_cache(maxsize=MOST_NAMES)(partial(_read_names, self.exclude))
 
     @cached_property
     def unheard(self) -> frozenset[str]:
@@ -65,26 +58,41 @@ class Origin:
     def where(self) -> Endpoint:
         return Endpoint(self.endpoint, self.client.client, self.client.create_fn)
 
-    def common_parts(
-        self, namespace: str, endpoint: str, model: str, schema: bytes
-    ) -> tuple[CommonParts, bool]:
-        """What calls have in common that differ in their messages and parameters only.
+    @cached_property
+    def common_parts(self) -> Callable[[str, str, str, str, str, bytes], CommonParts]:
+        """What calls have in common that differ in their messages and parameters only."""
+        return lru_cache(maxsize=MOST_COMMON_PARTS)(partial(_common_parts, self.namespaces))
 
-        And whether their model looks at the world by itself.
-        """
-        client = self.client
-        told = (namespace, client.provider._value_, endpoint, model, client.mode._value_)
-        known = self._common_parts.get((told, schema))
-        if known is not None:
-            return known
-        if len(self._common_parts) >= MOST_COMMON_PARTS:
-            self._common_parts.clear()
-        names = ("namespace", "provider", "endpoint", "model", "mode")
-        forms = {name: canonical_part(name, value) for name, value in zip(names, told, strict=True)}
-        common = CommonParts(forms | {"schema": schema}), searches(model)
-        self._common_parts[told, schema] = common
-        return common
 
-    def has_calls_in(self, namespace: str) -> bool:
-        """Whether it had calls in this namespace (lately, where it has calls in very many)."""
-        return any(told[0] == namespace for told, _ in list(self._common_parts))
+def _common_parts(namespaces: set[str], namespace: str, *others: Any) -> CommonParts:
+    if len(namespaces) >= MOST_COMMON_PARTS:
+        namespaces.clear()
+    namespaces.add(namespace)
+    return common_parts(namespace, *others)
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the names of a call's arguments tell: looked through once, as most calls have the same.
+
+    `counted`: those that count in the key as parameters; `doubtful`: those that may be meant for
+    the cache; and whether there are arguments with headers in them, with more than what counts, and
+    with what may look at the world.
+    """
+
+    counted: tuple[str, ...]
+    doubtful: tuple[str, ...]
+    have_headers: bool
+    have_holders: bool
+    are_watched: bool
+
+
+def _read_names(exclude: Set[str], names: tuple[str, ...]) -> Names:
+    not_counted = NOT_PARAMETERS | exclude
+    return Names(
+        counted=tuple(name for name in names if name not in not_counted),
+        doubtful=tuple(name for name in names if looks_like_ours(name) and name not in exclude),
+        have_headers=not HEADER_ARGUMENTS.keys().isdisjoint(names),
+        have_holders=not HOLDERS.isdisjoint(names),
+        are_watched=not WATCHED.isdisjoint(names),
+    )

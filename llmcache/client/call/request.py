@@ -3,54 +3,43 @@
 from __future__ import annotations
 
 import copy
-import logging
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Set
+from collections.abc import AsyncGenerator, Callable, Generator, Set
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any, Final
 
 from instructor import AsyncInstructor
-from instructor.core.hooks import HookName, Hooks
 
-from llmcache.client.call.arguments import (
-    DENIED,
-    parameters,
-    sent,
-)
+from llmcache.client.call.arguments import OURS, parameters, refuse_mistyped, sent, taken_wishes
+from llmcache.client.call.endpoints import is_litellms
 from llmcache.client.call.headers import without_headers
-from llmcache.client.call.names import Names
-from llmcache.client.call.origin import Origin
-from llmcache.client.shapes import Parsing, Shape, as_read
-from llmcache.client.streams import StreamShape, Watch, watch_next_stream
+from llmcache.client.call.hooks import CHANGED, Listening, form_of_context
+from llmcache.client.call.origin import Names, Origin
+from llmcache.client.call.world import searches, what_looks, why_stateful
+from llmcache.client.shapes import Parsing, Shape, shape_of
+from llmcache.client.streams import StreamShape, Watch, stream_shape_of
 from llmcache.codec.answers import StoredAnswer
 from llmcache.conf import settings
-from llmcache.flow import (
-    BaseRequest,
-    NotStorable,
-    Recording,
-)
+from llmcache.exceptions import InvalidArgument, UncacheableRequest
+from llmcache.flow import BaseRequest, NotStorable, Recording
 from llmcache.keys.request import (
     CanonicalRequest,
-    CommonParts,
     canonical_context,
     canonical_parameters,
     canonical_part,
 )
-from llmcache.policy import CacheMode
+from llmcache.outcomes import Call
+from llmcache.policy import UNSET, CacheMode, overridden
 from llmcache.providers import pricing
-from llmcache.providers.admission import why_not_admitted
 from llmcache.reasons import Reason, ReasonCode
 from llmcache.store.drafts import describe
 from llmcache.store.records import Found
-
-logger = logging.getLogger("llmcache")
 
 # The parts of a call that has none of them.
 NO_PARAMETERS: Final = canonical_parameters({})
 NO_CONTEXT: Final = canonical_context(None)
 # What `Instructor.create` gives where the caller says nothing.
 STRICT: Final = canonical_part("strict", True)
-
-CHANGED: Final = ReasonCode.ARGUMENT_CHANGED(when="between the call and its answer")
 
 
 @dataclass(slots=True)
@@ -64,21 +53,14 @@ class ClientRequest(BaseRequest):
     response_model: Any
     arguments: dict[str, Any]
     names: Names
-    shape: Shape | StreamShape | None = None
-    # What no copy was sent of, once it is sent.
+    #: A `Shape`, or a `StreamShape`; None where the call has no key.
+    shape: Any = None
+    #: What no copy was sent of, once it is sent.
     uncopied: Set[str] | None = None
-    # As it was before anybody asked; and its form before the last attempt.
+    #: As it was before anybody asked.
     context: Any = None
-    seen_context: bytes | None = None
-    seen_sent: list[bytes | None] | None = None
-    seen_response: bytes | None = None
-    completion: Any = None
-    watch: Watch | None = None
+    listening: Listening | None = None
     last_item: Any = None
-
-    @property
-    def name(self) -> str:
-        return str(self.origin.client.provider.value)
 
     @property
     def mode(self) -> str:
@@ -99,13 +81,15 @@ class ClientRequest(BaseRequest):
 
     def ask(self) -> Any:
         """Call instructor's own function, past the cache."""
-        create_fn = self.origin.client.create_fn
-        if self.uncopied is None:  # nothing of it is stored, and lazy texts are no texts to an SDK
+        create_fn, is_kept = self.origin.client.create_fn, self.uncopied is not None
+        if not is_kept:  # (lazy texts are no texts to an SDK)
             self.arguments, _ = sent(self.arguments, self.origin.not_copied, lambda value: value)
         if self.shape is None or (isinstance(self.shape, StreamShape) and self.stream is None):
             return create_fn(response_model=self.response_model, **self.arguments)
-        arguments = self.arguments | {"hooks": self._listening(self.arguments.get("hooks"))}
-        return create_fn(response_model=self.shape.asked_for, **arguments)
+        context = self.arguments.get("context") if is_kept else None
+        self.listening = Listening(context, self._keyed_context, is_stream=self.stream is not None)
+        hooks = self.listening.around(self.arguments.get("hooks"), is_kept=is_kept)
+        return create_fn(response_model=self.shape.asked_for, **self.arguments | {"hooks": hooks})
 
     def ask_stream(self) -> Generator[Any, None, None]:
         """The items of `ask`. The provider's stream is closed with it."""
@@ -124,27 +108,26 @@ class ClientRequest(BaseRequest):
             if self.watch is not None:
                 await self.watch.aclose(self.completion)
 
+    @property
+    def completion(self) -> Any:
+        """The provider's response, once it was seen."""
+        return self.listening.completion if self.listening else None
+
+    @property
+    def watch(self) -> Watch | None:
+        return self.listening.watch if self.listening else None
+
     def copied(self, **changes: Any) -> ClientRequest:
         arguments, uncopied = sent(self.arguments, self.origin.not_copied - {"context"})
-        twin = replace(
-            self,
-            arguments=arguments,
-            uncopied=None,
-            seen_context=None,
-            completion=None,
-            watch=None,
-            last_item=None,
-            **changes,
-        )
+        changes |= {"arguments": arguments, "uncopied": None, "listening": None, "last_item": None}
+        twin = replace(self, **changes)
         if uncopied or not twin.is_as_keyed():
             raise NotStorable(CHANGED)
         return twin
 
     def encoded_item(self, item: Any) -> bytes:
         """One item of the stream for the store; nothing while it may not be the last one."""
-        shape = self.stream
-        if shape is None:
-            raise TypeError("the call is no stream")
+        shape: StreamShape = self.shape
         if not shape.last_only:
             return shape.encode_item(item, self._comparing)
         # Encoded when it turns out to be the last: that runs the model's validators.
@@ -152,31 +135,19 @@ class ClientRequest(BaseRequest):
         return b""
 
     def restore(self, found: Found) -> Any:
-        if self.shape is None:
-            raise TypeError("the call has no key")
-        return self.shape.decode(StoredAnswer.unpack(found.body), self._parsing)
+        parsing = self._parsing(self.arguments.get("context"))
+        return self.shape.decode(StoredAnswer.unpack(found.body), parsing)
 
     def before_asking(self) -> None:
         # A copy is sent, so whatever the caller changes from now on changes nothing. The context
         # is the caller's own: a validator may write into it.
         self.refusal = CHANGED
-        if self.arguments.get("context") is not None:
-            self.context = self._copied(self.arguments["context"])
+        if (context := self.arguments.get("context")) is not None:
+            self.context = _copied(context)
         self.arguments, self.uncopied = sent(self.arguments, self.origin.not_copied)
         if self.is_as_keyed():
             self.refusal = None
         self.described = self.describe()
-
-    def is_as_keyed(self) -> bool:
-        """Whether the arguments have the key that they had when they were read."""
-        try:
-            shape: Any = self.shape
-            common, _ = self.origin.common_parts(
-                self.call.namespace, self.where(), self.call.model, shape.schema
-            )
-            return self.canonical_in(common).key == self.call.key
-        except Exception:  # noqa: BLE001 - what they have become may have no key
-            return False
 
     def where(self) -> str:
         """The endpoint, and the headers that choose the answer, as the arguments are now."""
@@ -190,11 +161,17 @@ class ClientRequest(BaseRequest):
         arguments = without_headers(self.arguments) if names.have_holders else self.arguments
         return parameters(arguments, names.counted, self.origin.unheard, self.policy.sample)
 
-    def canonical_in(self, common: CommonParts) -> CanonicalRequest:
+    def canonical_now(self) -> CanonicalRequest:
+        return self.canonical_at(self.where(), self.shape.schema)
+
+    def canonical_at(self, where: str, schema: bytes) -> CanonicalRequest:
         """The request as its arguments are now. Raises `UncacheableRequest`."""
-        arguments = self.arguments
+        arguments, call, client = self.arguments, self.call, self.origin.client
         context, strict = arguments.get("context"), arguments.get("strict")
         has_parameters = self.names.counted or self.policy.sample
+        common = self.origin.common_parts(
+            call.namespace, call.provider, where, call.model, client.mode._value_, schema
+        )
         return common.request(
             canonical_part("messages", arguments.get("messages")),
             canonical_parameters(self.parameters()) if has_parameters else NO_PARAMETERS,
@@ -215,118 +192,56 @@ class ClientRequest(BaseRequest):
         if self.response_model is None:
             return answer
         # (a call that skips the cache has no hook that would note it)
-        return self.completion or getattr(answer, "_raw_response", None)
+        seen = self.listening.completion if self.listening else None
+        return seen or getattr(answer, "_raw_response", None)
 
-    @property
-    def _parsing(self) -> Parsing:
-        client, arguments = self.origin.client, self.arguments
-        return Parsing(
-            client.provider, client.mode, arguments.get("context"), arguments.get("strict")
-        )
+    def _parsing(self, context: Any) -> Parsing:
+        client = self.origin.client
+        return Parsing(client.provider, client.mode, context, self.arguments.get("strict"))
 
     @property
     def _comparing(self) -> Parsing:
-        """`_parsing` beside the call: a validator that writes into the context has a copy."""
-        client, context = self.origin.client, self.context
-        if context is not None:
-            context = self._copied(context)
-        return Parsing(client.provider, client.mode, context, self.arguments.get("strict"))
-
-    @staticmethod
-    def _copied(context: Any) -> Any:
-        return sent({"context": context}, frozenset())[0]["context"]
+        """For parsing beside the call: a validator that writes into the context has a copy."""
+        return self._parsing(None if self.context is None else _copied(self.context))
 
     def why_changed(self) -> Reason | None:
-        # Of a context that is only told where nobody could tell before a validator wrote into it.
+        if self.listening and self.listening.refusal:
+            return self.listening.refusal
         if self.uncopied and not self.is_as_keyed():
             return CHANGED
-        is_watched = self.response_model is not None and self.stream is None
-        is_changed = not is_watched and self._context_now() != self._keyed_context
-        return CHANGED if is_changed else None
+        # Where nobody could tell before a validator wrote into it, the context is looked at now.
+        if self.response_model is not None and self.stream is None:
+            return None
+        now = form_of_context(self.arguments.get("context"))
+        return None if now == self._keyed_context else CHANGED
 
     @property
     def _keyed_context(self) -> bytes | None:
         return self.canonical.own[2] if self.canonical else None
 
-    def _context_now(self) -> bytes | None:
-        try:
-            return canonical_context(self.arguments.get("context"))
-        except Exception:  # noqa: BLE001 - what it has become may have no form
-            return None
-
-    def _listening(self, hooks: Hooks | None) -> Hooks:
-        """The caller's hooks between two of ours, which note what is sent and what comes back."""
-        first, last = Hooks(), Hooks()
-        last.on("completion:response", self._record_completion)
-        if self.uncopied is not None and self.arguments.get("context") is not None:
-            first.on("completion:kwargs", self._record_context)
-        if hooks is None:
-            return first + last
-        if self.uncopied is not None and _hear(hooks, HookName.COMPLETION_KWARGS):
-            first.on("completion:kwargs", self._record_sent)
-            last.on("completion:kwargs", self._compare_sent)
-        if self.uncopied is not None and _hear(hooks, HookName.COMPLETION_RESPONSE):
-            first.on("completion:response", self._record_response)
-            last.on("completion:response", self._compare_response)
-        return first + hooks + last
-
-    def _record_context(self, **_: Any) -> None:
-        """Before an attempt. A validator of an earlier one may have written into the context."""
-        now = self._context_now()
-        if self.seen_context is None and now != self._keyed_context:
-            self.refusal = CHANGED
-        self.seen_context = now
-
-    def _record_sent(self, **sent: Any) -> None:
-        self.seen_sent = _forms(sent)
-
-    def _compare_sent(self, **sent: Any) -> None:
-        if _forms(sent) != self.seen_sent:
-            self.refusal = ReasonCode.HOOK_CHANGED(what="was sent")
-
-    def _record_response(self, response: Any) -> None:
-        self.seen_response = _form("response", response)
-
-    def _compare_response(self, response: Any) -> None:
-        if _form("response", response) != self.seen_response:
-            self.refusal = ReasonCode.HOOK_CHANGED(what="came back")
-
-    def _record_completion(self, response: Any) -> None:
-        self.completion = response
-        if self.seen_context is not None and self._context_now() != self.seen_context:
-            self.refusal = CHANGED
-        if self.stream is not None:
-            self.watch = watch_next_stream()
-
     def encoded(self, answer: Any) -> StoredAnswer:
         completion = self._response_to(answer)
-        if self.shape is None or isinstance(self.shape, StreamShape):
-            raise TypeError("the answer is no stream")
         if completion is None:
             raise NotStorable(ReasonCode.UNSEEN())
-        self._admit(as_read(self.shape, answer, completion, self._comparing), completion)
-        return self.shape.encode(answer, completion, self._comparing)
-
-    def recorded(self, recording: Recording) -> StoredAnswer:
-        shape, watch = self.stream, self.watch
-        if shape is None or watch is None:
-            raise NotStorable(ReasonCode.UNSEEN())
-        if refusal := watch.why_not_admitted():
-            raise NotStorable(refusal)
-        stored = shape.encode(self._encoded_items(recording, shape))
-        if settings.admit is not None:
-            self._admit(shape.decode(stored, self._comparing), None)
+        self.admit(self.shape.as_read(answer, completion, self._comparing), completion)
+        stored: StoredAnswer = self.shape.encode(answer, completion, self._comparing)
         return stored
 
-    def _encoded_items(self, recording: Recording, shape: StreamShape) -> list[bytes]:
+    def recorded(self, recording: Recording) -> StoredAnswer:
+        shape: StreamShape = self.shape
+        if self.watch is None:
+            raise NotStorable(ReasonCode.UNSEEN())
+        if refusal := self.watch.why_not_admitted():
+            raise NotStorable(refusal)
         items = recording.items()
         if not items:
             raise NotStorable(ReasonCode.EMPTY_STREAM())
-        return [shape.encode_item(self.last_item, self._comparing)] if shape.last_only else items
-
-    def _admit(self, answer: Any, completion: Any) -> None:
-        if refusal := why_not_admitted(answer, completion):
-            raise NotStorable(refusal)
+        if shape.last_only:
+            items = [shape.encode_item(self.last_item, self._comparing)]
+        stored = shape.encode(items)
+        if settings.admit is not None:
+            self.admit(shape.decode(stored, self._comparing), None)
+        return stored
 
     def describe(self) -> bytes | None:
         arguments = self.arguments
@@ -340,16 +255,75 @@ class ClientRequest(BaseRequest):
         )
 
 
-def _hear(hooks: Hooks, name: HookName) -> bool:
-    return bool(getattr(hooks, "_handlers", {}).get(name))
+def _copied(context: Any) -> Any:
+    return sent({"context": context}, frozenset())[0]["context"]
 
 
-def _forms(arguments: Mapping[str, Any]) -> list[bytes | None]:
-    return [_form(name, value) for name, value in sorted(arguments.items()) if name not in DENIED]
+def read_request(origin: Origin, response_model: Any, arguments: dict[str, Any]) -> ClientRequest:
+    """The call with these arguments. Raises `InvalidArgument` for those of llmcache that are off.
 
-
-def _form(name: str, value: Any) -> bytes | None:
+    Whatever else goes wrong makes the call a bypass, with the reason.
+    """
+    policy, names_namespace = origin.policy, False
+    if not OURS.isdisjoint(arguments):
+        names_namespace = arguments.get("cache_namespace") is not None
+        policy = policy.changed("cache_", **taken_wishes(arguments))
+    policy = overridden(policy, names_namespace=names_namespace)
+    if origin.model is not None:
+        arguments.setdefault("model", origin.model)
+    names = origin.told_by(tuple(arguments))
+    if names.doubtful:
+        of_litellm = is_litellms(origin.client.create_fn)
+        refuse_mistyped(arguments, names.doubtful, is_litellms=of_litellm)
+        names = origin.told_by(tuple(arguments))
+    call = Call(provider=origin.client.provider._value_)
+    request = ClientRequest(origin, response_model, arguments, names, policy=policy, call=call)
     try:
-        return canonical_part(name, value)
-    except Exception:  # noqa: BLE001 - instructor and the SDKs have objects of their own
+        if arguments.get("autodetect_images"):
+            request.bypass = ReasonCode.AUTODETECTED_IMAGES()
+        call.namespace = policy.namespace_name
+        model = arguments.get("model") or origin.default_model or ""
+        call.model = model if type(model) is str else _name_of(model)
+        if not request.bypass:
+            _give_key(request)
+    except InvalidArgument:
+        raise
+    except Exception as error:  # noqa: BLE001 - law A: the model is asked all the same
+        request.refuse_key(error, call.provider)
+    return request
+
+
+def _name_of(model: Any) -> str:
+    """The name that is sent. Of an enum's member that is its value, and not what `str` says."""
+    name = model.value if isinstance(model, Enum) else model
+    if not isinstance(name, str):
+        raise UncacheableRequest("model", f"a {type(name).__name__} is no name of a model")
+    return str.__str__(name)
+
+
+def _give_key(request: ClientRequest) -> None:
+    shape_in = stream_shape_of if request.arguments.get("stream") else shape_of
+    shape: Shape | StreamShape | None = shape_in(request.response_model, request.origin.client.mode)
+    if shape is None:
+        request.bypass = ReasonCode.STREAM_SHAPE()
+        return
+    where, model = request.where(), request.call.model
+    if searches(model) or request.names.are_watched:
+        request.bypass = _why_not_kept(request)
+        if request.bypass:
+            return
+    canonical = request.canonical_at(where, shape.schema)
+    request.call.key, request.call.response_model = canonical.key, shape.path
+    request.endpoint, request.canonical, request.shape = where, canonical, shape
+
+
+def _why_not_kept(request: ClientRequest) -> Reason | None:
+    """Why the answer does not follow from what is asked; None where it does."""
+    if why := why_stateful(request.arguments):
+        request.call.spoils = True
+        return why
+    looking = "the model" if searches(request.call.model) else what_looks(request.arguments)
+    if not looking or request.policy.ttl is not UNSET:
         return None
+    request.call.needs_ttl = True
+    return ReasonCode.LOOKS_AT_THE_WORLD(tool=looking)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -18,20 +19,12 @@ from llmcache.reasons import Reason, ReasonCode
 
 # Where else providers take tools and options: in the body of OpenAI's, the config of Gemini.
 HOLDERS: Final = ("extra_body", "config", "toolConfig", "tool_config")
-STATEFUL: Final = {
-    "conversation": ReasonCode.CONVERSATION,
-    "background": ReasonCode.BACKGROUND,
-}
+STATEFUL: Final = {"conversation": ReasonCode.CONVERSATION, "background": ReasonCode.BACKGROUND}
 # (OpenAI's chat, xAI, Anthropic, Cohere, OpenRouter, Azure, Qwen)
 SEARCHING: Final = frozenset(
     {
-        "connectors",
-        "data_sources",
-        "enable_search",
-        "mcp_servers",
-        "plugins",
-        "search_parameters",
-        "web_search_options",
+        *("connectors", "data_sources", "enable_search", "mcp_servers", "plugins"),
+        *("search_parameters", "web_search_options"),
     }
 )
 WATCHED: Final = SEARCHING | STATEFUL.keys() | {"tools", *HOLDERS}
@@ -57,6 +50,7 @@ SEARCHING_MODEL: Final = re.compile(
 )
 
 
+@lru_cache(maxsize=1000)
 def searches(model: str) -> bool:
     """Whether a model with this name looks at the world, whatever it is asked."""
     return SEARCHING_MODEL.search(model) is not None
@@ -77,7 +71,9 @@ def what_looks(arguments: Mapping[str, Any]) -> str:
         for name in SEARCHING.intersection(holder):
             if _searches(name, holder[name]):
                 return name
-        if any(map(searches, _models_in(holder))):
+        # (which a body names instead of the call's, or for when that fails: OpenRouter)
+        models = [*_listed(holder.get("model")), *_listed(holder.get("models"))]
+        if any(isinstance(model, str) and searches(model) for model in models):
             return "the model"
         for tool in _listed(holder.get("tools")):
             if kind := _looking(_fields(tool)):
@@ -90,12 +86,6 @@ def _holders(arguments: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for name in HOLDERS:
         if name in arguments:
             yield _fields(arguments[name])
-
-
-def _models_in(holder: Mapping[str, Any]) -> Iterator[str]:
-    """The models that a body names instead of the call's, or for when it fails (OpenRouter)."""
-    for name in ("model", "models"):
-        yield from (model for model in _listed(holder.get(name)) if isinstance(model, str))
 
 
 def _fields(value: Any) -> Mapping[str, Any]:

@@ -2,7 +2,3 @@
 
 Calls of one key are one `batch.Group`; for synchronous callers, `threads` ask the model.
 """
-
-from llmcache.client.many.answering import acreate_many, create_many
-
-__all__ = ["acreate_many", "create_many"]

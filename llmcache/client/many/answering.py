@@ -11,19 +11,17 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
-from typing import Any, Final, overload
+from typing import Any, Final, cast, overload
 
 from instructor import AsyncInstructor, Instructor
 
 from llmcache import store
 from llmcache.background import database
 from llmcache.client.call.origin import Origin
-from llmcache.client.call.reading import read_request
-from llmcache.client.call.request import ClientRequest
-from llmcache.client.fastpath import checked_once
+from llmcache.client.call.request import ClientRequest, read_request
 from llmcache.client.many.batch import Answer, Batch, Group, Progress, Result
 from llmcache.client.many.threads import Threads
-from llmcache.client.wrapping import AsyncCachedCreate, CachedCreate
+from llmcache.client.wrapping import checked_once, origin_of
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType
 from llmcache.flow import adrive
 from llmcache.policy import UNSET
@@ -97,9 +95,8 @@ def create_many(
         InvalidArgument: when an argument of this function or of a request cannot be meant. Nobody
             has been asked then.
     """
-    origin = _origin_of(client, "create_many", is_async=False)
-    batch = _read(origin, client, requests, response_model, concurrency, progress)
-    batch.share(store.lookup_many(batch.keys, stale=batch.stale_keys))
+    batch = _read(client, requests, response_model, concurrency, progress, is_async=False)
+    batch.share(store.lookup_many(**batch.lookups))
     Threads(batch, concurrency).run()
     return batch.in_order()
 
@@ -149,9 +146,8 @@ async def acreate_many(
     Cancelling it cancels the calls that are under way.
     """
     database.running_loop()
-    origin = _origin_of(client, "acreate_many", is_async=True)
-    batch = _read(origin, client, requests, response_model, concurrency, progress)
-    batch.share(await store.alookup_many(batch.keys, stale=batch.stale_keys))
+    batch = _read(client, requests, response_model, concurrency, progress, is_async=True)
+    batch.share(await store.alookup_many(**batch.lookups))
     slots = asyncio.Semaphore(concurrency)
     tasks = [asyncio.ensure_future(_answer(batch, group, slots)) for group in batch.groups]
     try:
@@ -169,36 +165,25 @@ async def _answer(batch: Batch, group: Group, slots: asyncio.Semaphore) -> None:
     for number, request in group.requests:
         group.prepare(request)
         # A flow notes when it asks, so it starts when it may. A hit waits for nobody.
-        late = group.is_found and request.policy.mode.reads
-        async with _slot(slots, taken=late):
+        is_hit = group.is_found and request.policy.mode.reads
+        before, asking = (nullcontext(), slots) if is_hit else (slots, nullcontext())
+        async with before:
             if batch.stopped:
                 return
-            ask = partial(_ask_once, group, request, _slot(slots, taken=not late))
+            ask = partial(_ask, group, request, asking)
             try:
-                answer = await adrive(request, ask, group.shared)
-            except Exception as error:  # (the caller finds it in the result)
-                if ends_the_task(error):
+                answer, error = await adrive(request, ask, group.shared), None
+            except Exception as raised:  # (the caller finds it in the result)
+                if ends_the_task(raised):
                     raise
-                result: Result[Any] = Result(None, error, request.call)
-            else:
-                result = Result(answer, None, request.call)
-        batch.finish(number, result)
+                answer, error = None, raised
+        batch.finish(number, Result(answer, error, request.call))
 
 
-def _slot(slots: asyncio.Semaphore, *, taken: bool) -> AbstractAsyncContextManager[Any]:
-    return nullcontext() if taken else slots
-
-
-async def _ask_once(
-    group: Group, request: ClientRequest, slot: AbstractAsyncContextManager[Any]
-) -> Any:
-    group.may_ask()
-    async with slot:
-        try:
+async def _ask(group: Group, request: ClientRequest, slot: AbstractAsyncContextManager[Any]) -> Any:
+    with group.asking():
+        async with slot:
             return await request.ask()
-        except Exception as error:
-            group.error = error
-            raise
 
 
 async def _finished(batch: Batch, tasks: list[asyncio.Task[None]]) -> None:
@@ -212,28 +197,19 @@ async def _finished(batch: Batch, tasks: list[asyncio.Task[None]]) -> None:
             task.result()
 
 
-def _origin_of(client: Any, function: str, *, is_async: bool) -> Origin:
-    create_fn = getattr(client, "create_fn", None)
-    if not isinstance(create_fn, CachedCreate):
-        raise InvalidArgumentType(
-            f"{function}() takes a client that llmcache.from_provider() or llmcache.wrap() made."
-        )
-    if isinstance(create_fn, AsyncCachedCreate) is not is_async:
-        kind, other = ("synchronous", "create_many()")
-        if not is_async:
-            kind, other = ("asynchronous", "await acreate_many()")
-        raise InvalidArgumentType(f"The client is {kind}: call {other} with it.")
-    return create_fn.origin
-
-
 def _read(
-    origin: Origin,
-    client: Instructor,
+    client: Any,
     requests: Iterable[Mapping[str, Any]],
     response_model: Any,
     concurrency: int,
     progress: Progress | None,
+    *,
+    is_async: bool,
 ) -> Batch:
+    origin = origin_of(client, "acreate_many" if is_async else "create_many")
+    if isinstance(client, AsyncInstructor) is not is_async:
+        kind, other = ("synchronous", "") if is_async else ("asynchronous", "await a")
+        raise InvalidArgumentType(f"The client is {kind}: call {other}create_many() with it.")
     if isinstance(concurrency, bool) or not isinstance(concurrency, int):
         raise InvalidArgumentType(f"concurrency is a whole number; not {concurrency!r}.")
     if concurrency < 1:
@@ -248,18 +224,18 @@ def _read(
 
 def _reader(origin: Origin, client: Instructor) -> Instructor:
     """A copy of `client` whose `create` reads a call as the client's own does, and asks nobody."""
+
+    def read(response_model: Any = None, **arguments: Any) -> ClientRequest:
+        request = read_request(origin, response_model, arguments)
+        if arguments.get("stream"):
+            request.bypass = request.bypass or ReasonCode.STREAMS_OF_MANY()
+        return request
+
     reader: Any = object.__new__(Instructor)
-    vars(reader).update(vars(client), create_fn=partial(_read_call, origin))
+    vars(reader).update(vars(client), create_fn=read)
     vars(reader).pop("create", None)  # the client's, not the copy's
     vars(reader).update(checked_once(reader))
-    return reader  # type: ignore[no-any-return]
-
-
-def _read_call(origin: Origin, response_model: Any = None, **arguments: Any) -> ClientRequest:
-    request = read_request(origin, response_model, arguments)
-    if arguments.get("stream"):
-        request.bypass = request.bypass or ReasonCode.STREAMS_OF_MANY()
-    return request
+    return cast(Instructor, reader)
 
 
 def _read_one(reader: Any, response_model: Any, number: int, request: object) -> ClientRequest:
@@ -279,7 +255,7 @@ def _read_as_call(reader: Any, response_model: Any, request: object) -> ClientRe
     if for_all.keys() & request.keys():
         raise InvalidArgument("It names a response_model, and so does the call. One of the two.")
     try:
-        return reader.create(**request, **for_all)  # type: ignore[no-any-return]
+        return cast(ClientRequest, reader.create(**request, **for_all))
     except InvalidArgument:
         raise
     except TypeError as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -54,12 +55,18 @@ class Group:
         if self.shared.made and request.policy.mode is CacheMode.RELOAD:
             request.policy = replace(request.policy, mode=CacheMode.DEFAULT)
 
-    def may_ask(self) -> None:
-        """Raise what the model has raised for the same request; else, forget what was found."""
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Ask in the block: what the model raises there, it has raised for all of the requests."""
         if self.error is not None:
             raise self.error
-        # It may be removed while the model is asked.
+        # What was found may be removed while the model is asked.
         self.shared.found, self.shared.made = None, False
+        try:
+            yield
+        except Exception as error:
+            self.error = error
+            raise
 
 
 class Batch:
@@ -72,14 +79,21 @@ class Batch:
         self._results: dict[int, Result[Any]] = {}
         self._total = len(requests)
 
-    @property
-    def keys(self) -> list[str]:
-        """What is to be looked up."""
-        return self._keys_with(lambda mode: mode.reads)
+    def keys(self, wanted: Callable[[CacheMode], bool]) -> list[str]:
+        """The keys of requests whose mode is `wanted`, but for those that stand alone."""
+        return [
+            group.key
+            for group in self.groups
+            if any(_is_shared(each) and wanted(each.policy.mode) for _, each in group.requests)
+        ]
 
     @property
-    def stale_keys(self) -> list[str]:
-        return self._keys_with(lambda mode: mode is CacheMode.FORCE_CACHE)
+    def lookups(self) -> dict[str, Any]:
+        """What is to be looked up, as `store.lookup_many` takes it."""
+        return {
+            "keys": self.keys(lambda mode: mode.reads),
+            "stale": self.keys(lambda mode: mode is CacheMode.FORCE_CACHE),
+        }
 
     def share(self, found: dict[str, Found | Missing]) -> None:
         """Give each group what was found; those that have something come first."""
@@ -98,15 +112,6 @@ class Batch:
 
     def in_order(self) -> list[Result[Any]]:
         return [self._results[number] for number in range(self._total)]
-
-    def _keys_with(self, wanted: Callable[[CacheMode], bool]) -> list[str]:
-        return [
-            group.key
-            for group in self.groups
-            if any(
-                _is_shared(request) and wanted(request.policy.mode) for _, request in group.requests
-            )
-        ]
 
 
 def _grouped(requests: list[ClientRequest]) -> list[Group]:

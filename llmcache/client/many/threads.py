@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from contextvars import copy_context
-from functools import partial
 from typing import Any
 
 from django.db import connections
@@ -17,6 +16,8 @@ from llmcache.client.many.batch import Batch, Group, Result
 from llmcache.flow import Elsewhere, drive_but_asking
 from llmcache.resilience.failsafe import ends_the_task
 
+_Answering = Generator[Elsewhere, Any, None]
+
 
 class Threads:
     """Asks the model on threads, for flows that run on the thread of the caller."""
@@ -24,7 +25,7 @@ class Threads:
     def __init__(self, batch: Batch, concurrency: int) -> None:
         self._batch = batch
         self._concurrency = concurrency
-        self._running: dict[Future[Any], tuple[Group, _Answering]] = {}
+        self._running: dict[Future[Any], _Answering] = {}
         # (it starts no thread before it is given work)
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="llmcache many")
 
@@ -43,38 +44,33 @@ class Threads:
         while waiting or self._running:
             # A flow notes when it asks, so it starts when it may. A hit waits for nobody.
             while waiting and (waiting[0].is_found or len(self._running) < self._concurrency):
-                self._start(waiting.popleft())
+                answering = _answering(self._batch, waiting.popleft())
+                self._until_asking(answering, answering.send, None)
             if self._running:
                 done, _ = wait(self._running, return_when=FIRST_COMPLETED)
                 for future in done:
                     self._go_on(future)
 
-    def _start(self, group: Group) -> None:
-        answering = _answering(self._batch, group)
-        self._until_asking(group, answering, partial(next, answering))
-
     def _go_on(self, future: Future[Any]) -> None:
-        group, answering = self._running.pop(future)
-        error = future.exception()
-        if error is None:
-            resume = partial(answering.send, future.result())
+        answering = self._running.pop(future)
+        if error := future.exception():
+            self._until_asking(answering, answering.throw, error)
         else:
-            resume = partial(answering.throw, error)
-        self._until_asking(group, answering, resume)
+            self._until_asking(answering, answering.send, future.result())
 
     def _until_asking(
-        self, group: Group, answering: _Answering, resume: Callable[[], Elsewhere]
+        self, answering: _Answering, resume: Callable[[Any], Elsewhere], came: Any
     ) -> None:
         with suppress(StopIteration):
-            elsewhere = resume()
+            elsewhere = resume(came)
             if self._batch.stopped:
                 answering.close()
             else:
                 future = self._pool.submit(copy_context().run, _carry_out, elsewhere)
-                self._running[future] = group, answering
+                self._running[future] = answering
 
     def _keep_what_was_asked(self) -> None:
-        for future, (_, answering) in list(self._running.items()):
+        for future, answering in list(self._running.items()):
             if future.cancel():
                 answering.close()
             else:
@@ -83,39 +79,23 @@ class Threads:
                     self._go_on(future)
 
 
-_Answering = Generator[Elsewhere, Any, None]
-
-
 def _answering(batch: Batch, group: Group) -> _Answering:
     """Answer the requests of `group`, one after the other; yields what is to be done elsewhere."""
+
+    def perform(elsewhere: Elsewhere) -> Generator[Elsewhere, Any, Any]:
+        with group.asking() if elsewhere.asks else nullcontext():
+            return (yield elsewhere)
+
     for number, request in group.requests:
         group.prepare(request)
         flow = drive_but_asking(request, request.ask, group.shared)
         try:
-            answer = yield from _asking_once(group, flow)
-        except Exception as error:  # (the caller finds it in the result)
-            if ends_the_task(error):
+            answer, error = (yield from trampoline.relay(flow, perform)), None
+        except Exception as raised:  # (the caller finds it in the result)
+            if ends_the_task(raised):
                 raise
-            result: Result[Any] = Result(None, _as_raised(error), request.call)
-        else:
-            result = Result(answer, None, request.call)
-        batch.finish(number, result)
-
-
-def _asking_once(
-    group: Group, flow: Generator[Elsewhere, Any, Any]
-) -> Generator[Elsewhere, Any, Any]:
-    def perform(elsewhere: Elsewhere) -> Generator[Elsewhere, Any, Any]:
-        if elsewhere.asks:
-            group.may_ask()
-        try:
-            return (yield elsewhere)
-        except Exception as error:
-            if elsewhere.asks:
-                group.error = error
-            raise
-
-    return (yield from trampoline.relay(flow, perform))
+            answer, error = None, _as_raised(raised)
+        batch.finish(number, Result(answer, error, request.call))
 
 
 def _as_raised(error: Exception) -> Exception:

@@ -12,10 +12,9 @@ from typing import Any, Final
 from django.core.management.base import CommandError, CommandParser
 from django.utils.module_loading import import_string
 
-from llmcache.client import create_many, from_provider
-from llmcache.client.many.answering import CONCURRENCY
+from llmcache.client.many.answering import CONCURRENCY, create_many
 from llmcache.client.many.batch import Result
-from llmcache.client.wrapping import mode_named
+from llmcache.client.wrapping import from_provider, mode_named
 from llmcache.discretion import without_content
 from llmcache.exceptions import InvalidArgument, UncacheableRequest
 from llmcache.explanation.diff import printable

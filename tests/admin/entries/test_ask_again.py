@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def _varying(model):
-    registry._origins.clear()
+    registry._clients.clear()
     registry._made_of_the_environment.cache_clear()
     model.behaviour.vary = True
 
