@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from llmcache.models import CacheEntry
 from llmcache.reports import formatting
-from llmcache.usage import history
+from llmcache.usage import hits
 
 # Of the room that a column has, so much is left free.
 GAP: Final = 0.2
@@ -95,13 +95,13 @@ class Drawing:
 
 def hits_of(entry: CacheEntry) -> Drawing | None:
     """How often an entry was served on each of the last days; None where it was on none."""
-    served = history.of_days(entry.pk) if entry.hits else {}
+    served = hits.of_days(entry.pk) if entry.hits else {}
     if not any(served.values()):
         return None
     columns = []
-    for day, hits in served.items():
-        name, said = date_format(day, "j M"), formatting.count(hits)
-        columns.append(Column(name, name, [Part("hit", hits, said)], [said]))
+    for day, times in served.items():
+        name, said = date_format(day, "j M"), formatting.count(times)
+        columns.append(Column(name, name, [Part("hit", times, said)], [said]))
     chart = stacked(columns, lambda value: formatting.rough(round(value)), least=LEAST_HITS)
     return Drawing("hits", _("Hits over time"), chart, columns, [_("hits")])
 

@@ -20,6 +20,7 @@ from llmcache.resilience import outages
 MOST_BATCHES: Final = 10
 
 
+@admin.register(Outage)
 class OutageAdmin(ReadOnlyAdmin):
     """Processes that go without a tier."""
 
@@ -32,6 +33,7 @@ class OutageAdmin(ReadOnlyAdmin):
         return _("out") if is_there else _("not heard of any more")
 
 
+@admin.register(Lease)
 class LeaseAdmin(ReadOnlyAdmin):
     """Who is asking the model, where leases are kept in rows. (Tokens are nobody's business.)"""
 

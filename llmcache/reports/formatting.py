@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import pairwise
 from typing import Final
 
 from django.utils.formats import number_format
@@ -58,20 +59,11 @@ def part(ratio: float | None) -> str:
 def duration(seconds: float) -> str:
     """A length of time in its two largest units."""
     whole = round(seconds)
-    if whole < MINUTE:
-        return _("%(count)s s") % {"count": _decimal(seconds, 1)}
-    if whole < HOUR:
-        return _("%(minutes)d min %(seconds)d s") % {
-            "minutes": whole // MINUTE,
-            "seconds": whole % MINUTE,
-        }
-    if whole < DAY:
-        return _("%(hours)d h %(minutes)d min") % {
-            "hours": whole // HOUR,
-            "minutes": whole % HOUR // MINUTE,
-        }
-    days = number_format(whole // DAY, force_grouping=True)
-    return _("%(days)s d %(hours)d h") % {"days": days, "hours": whole % DAY // HOUR}
+    units = [(DAY, _("d")), (HOUR, _("h")), (MINUTE, _("min")), (1, _("s"))]
+    for (size, unit), (smaller, small_unit) in pairwise(units):
+        if whole >= size:
+            return f"{count(whole // size)} {unit} {whole % size // smaller} {small_unit}"
+    return f"{_decimal(seconds, 1)} {units[-1][1]}"
 
 
 def change(now: float, before: float) -> str:

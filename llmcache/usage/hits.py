@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from itertools import chain
 from typing import Any, Final
 
@@ -19,10 +21,10 @@ from django.db import connections
 from django.utils import timezone
 
 from llmcache.background import transactions
+from llmcache.background.retry import persistently
 from llmcache.outcomes import Tier
 from llmcache.resilience.failsafe import failing_safe
 from llmcache.store.rows.upsert import statement
-from llmcache.usage import history
 from llmcache.usage.buffer import Flusher
 
 FLUSH_COUNT: Final = 5_000
@@ -31,6 +33,10 @@ MOST_HELD: Final = 50_000
 # Where a statement names each entry, it has so many parameters at most, and for each so many.
 PARAMETERS: Final = 1_500
 PER_ENTRY: Final = 4
+# So many days are told apart and kept.
+DAYS: Final = 30
+# So many of their rows are removed in one transaction.
+BATCH_ROWS: Final = 1000
 
 Statement = tuple[str, list[Any]]
 
@@ -47,6 +53,36 @@ def count(key: str) -> None:
 def flush() -> None:
     """Write what was served to the rows now."""
     _flusher.flush()
+
+
+def today() -> date:
+    """The day that is counted now, in UTC."""
+    return datetime.now(UTC).date()
+
+
+def of_days(entry: int) -> dict[date, int]:
+    """How often the entry with that primary key was served on each of the last `DAYS`."""
+    # (Each day by name, as the index has them. A range of days would come by all entries.)
+    last = today()
+    wanted = [last - timedelta(days=ago) for ago in range(DAYS - 1, -1, -1)]
+    served = dict(_days().filter(entry=entry, day__in=wanted).values_list("day", "hits"))
+    return {day: served.get(day, 0) for day in wanted}
+
+
+def forget_old_days() -> None:
+    """Remove what was counted on the days before these."""
+    while persistently(partial(_forget_some, today() - timedelta(days=DAYS))):
+        pass
+
+
+def _forget_some(before: date) -> int:
+    old = _days().filter(day__lt=before).order_by("day", "entry")
+    removed, _ = _days().filter(pk__in=[*old.values_list("pk", flat=True)[:BATCH_ROWS]]).delete()
+    return int(removed)
+
+
+def _days() -> Any:
+    return _model("HitDay").objects.using(transactions.database_alias())
 
 
 def _write(is_same_database: bool) -> bool:
@@ -93,7 +129,7 @@ def _at_once(alias: str, keys: list[str], hits: list[int]) -> Iterator[Statement
         "SET hits = entry.hits + served.hits, last_hit_at = %s "
         "FROM served WHERE entry.id = served.id RETURNING entry.id, served.hits) "
         + _add_to_days(alias, "SELECT %s, id, hits FROM counted ORDER BY id"),
-        [keys, hits, timezone.now(), history.today()],
+        [keys, hits, timezone.now(), today()],
     )
 
 
@@ -102,7 +138,7 @@ def _by_cases(alias: str, keys: list[str], hits: list[int]) -> Iterator[Statemen
     quote = connection.ops.quote_name
     entries, key = quote(_model("CacheEntry")._meta.db_table), quote("key")
     now = connection.ops.adapt_datetimefield_value(timezone.now())
-    today = connection.ops.adapt_datefield_value(history.today())
+    day = connection.ops.adapt_datefield_value(today())
     most = (connection.features.max_query_params or PARAMETERS) // PER_ENTRY
     for start in range(0, len(keys), most):
         some, theirs = keys[start : start + most], hits[start : start + most]
@@ -114,7 +150,7 @@ def _by_cases(alias: str, keys: list[str], hits: list[int]) -> Iterator[Statemen
             [*pairs, now, *some],
         )
         select = f"SELECT %s, id, {served} FROM {entries} WHERE {there} ORDER BY id"  # noqa: S608 - no input
-        yield _add_to_days(alias, select), [today, *pairs, *some]
+        yield _add_to_days(alias, select), [day, *pairs, *some]
 
 
 def _add_to_days(alias: str, select: str) -> str:

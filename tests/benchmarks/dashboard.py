@@ -143,7 +143,7 @@ def measured(alias: str, rows: int) -> dict[str, tuple[str, int]]:
 
     fill_entries(alias, rows)
     fill_ledger()
-    rollup.count_namespaces()
+    rollup._count_namespaces()
     tell(f"{alias}: {rows} entries are there")
     found = {page.name: measure(page, alias) for page in pages()}
     tell(f"{alias}: {roll_up_usage()} rows of hours added up into days")

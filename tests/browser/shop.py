@@ -20,7 +20,7 @@ from llmcache.store import amendments
 from llmcache.store.records import Draft
 from llmcache.store.rows import late_answers
 from llmcache.store.rows import tier as durable
-from llmcache.usage import history
+from llmcache.usage.hits import DAYS, today
 
 ADMIN = "/admin/llmcache"
 
@@ -126,7 +126,7 @@ def store(
     rows = durable.entries().filter(key=key)
     rows.update(cost=cost, hits=hits)
     entry = rows.get()
-    serve(entry, days=min(history.DAYS, 1 + int(age / DAY)))
+    serve(entry, days=min(DAYS, 1 + int(age / DAY)))
     return entry
 
 
@@ -134,9 +134,9 @@ def serve(entry: CacheEntry, days: int) -> None:
     """Its hits, on the last so many days: some more at first, and fewer at weekends."""
     weights = [(1 + 1 / (1 + number)) * (0.3 if number % 7 > 4 else 1) for number in range(days)]
     for number, weight in enumerate(weights):
-        day = history.today() - timedelta(days=days - 1 - number)
-        hits = round(entry.hits * weight / sum(weights))
-        HitDay.objects.create(day=day, entry=entry.pk, hits=hits)
+        day = today() - timedelta(days=days - 1 - number)
+        served = round(entry.hits * weight / sum(weights))
+        HitDay.objects.create(day=day, entry=entry.pk, hits=served)
 
 
 def asking(text: str, *, photo: bool = False) -> dict[str, Any]:

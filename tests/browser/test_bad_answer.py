@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import llmcache
-from llmcache.admin.invalidations import form
+from llmcache.admin import invalidations
 from llmcache.client import registry
 from llmcache.models import Invalidation
 from llmcache.store.rows import tier as durable
@@ -34,8 +34,8 @@ def client(settings: Any, model: StandIn, monkeypatch: pytest.MonkeyPatch) -> An
     settings.LLMCACHE = {"CACHE": None, "DATABASE": "postgres"}
     registry._clients.clear()
     # So that the page has something to carry on.
-    monkeypatch.setattr(form, "CONFIRMING_SECONDS", 0)
-    monkeypatch.setattr(form, "CARRYING_SECONDS", 0.05)
+    monkeypatch.setattr(invalidations, "CONFIRMING_SECONDS", 0)
+    monkeypatch.setattr(invalidations, "CARRYING_SECONDS", 0.05)
     return make_client(model, namespace="scale")
 
 

@@ -16,7 +16,7 @@ from django.test import Client
 
 import llmcache
 from llmcache import tasks
-from llmcache.admin.invalidations import form
+from llmcache.admin import invalidations
 from llmcache.models import CacheEntry, Invalidation
 from llmcache.tasks import on_celery
 from project.standin.server import StandIn
@@ -107,7 +107,7 @@ def test_an_invalidation_is_done_where_the_queue_is_not_there(
     def is_missing(pk: int) -> bool:
         raise ImportError
 
-    monkeypatch.setattr(form, "FEW", 0)
+    monkeypatch.setattr(invalidations, "FEW", 0)
     monkeypatch.setattr(tasks, "invalidate_later", is_missing)
     store(namespace="support")
     confirm(admin_client, 1, namespace="support")
@@ -196,7 +196,7 @@ class TestDjangosQueue:
         enqueued: list[Any],
     ) -> None:
         settings.TASKS = DUMMY
-        monkeypatch.setattr(form, "FEW", 0)
+        monkeypatch.setattr(invalidations, "FEW", 0)
         store(namespace="support")
         confirm(admin_client, 1, namespace="support")
         [result] = enqueued

@@ -17,7 +17,7 @@ from llmcache.background import database as placement
 from llmcache.background import transactions
 from llmcache.models import HitDay
 from llmcache.store.rows import tier as durable
-from llmcache.usage import buffer, history, hits, rollup
+from llmcache.usage import buffer, hits, rollup
 from tests.support.entries import draft
 from tests.support.forks import in_a_fork
 from tests.support.waiting import wait_until
@@ -72,22 +72,22 @@ def test_what_was_served_is_added_to_what_others_have_counted(database: str) -> 
 
 def days_of(key: str) -> list[int]:
     """The hits of the last days, today's at the end."""
-    return [*history.of_days(durable.entries().get(key=key).pk).values()]
+    return [*hits.of_days(durable.entries().get(key=key).pk).values()]
 
 
 def test_they_are_counted_by_day(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store(KEYS)
-    today = history.today()
+    today = hits.today()
     for ago in (1, 0, 0):
-        monkeypatch.setattr(history, "today", lambda ago=ago: today - timedelta(days=ago))
+        monkeypatch.setattr(hits, "today", lambda ago=ago: today - timedelta(days=ago))
         for number, key in enumerate(KEYS):
             for _ in range(number % 3):
                 hits.count(key)
         hits.count("f" * 64)  # no row has it any more
         hits.flush()
-    assert days_of(KEYS[0]) == [0] * history.DAYS
-    assert days_of(KEYS[1]) == [0] * (history.DAYS - 2) + [1, 2]
-    assert days_of(KEYS[599]) == days_of(KEYS[2]) == [0] * (history.DAYS - 2) + [2, 4]
+    assert days_of(KEYS[0]) == [0] * hits.DAYS
+    assert days_of(KEYS[1]) == [0] * (hits.DAYS - 2) + [1, 2]
+    assert days_of(KEYS[599]) == days_of(KEYS[2]) == [0] * (hits.DAYS - 2) + [2, 4]
     assert rows_of_days() == 2 * 400
 
 
@@ -98,19 +98,19 @@ def rows_of_days() -> int:
 def test_days_that_no_page_shows_are_forgotten(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "BATCH_ROWS", 2)
+    monkeypatch.setattr(hits, "BATCH_ROWS", 2)
     store(KEYS[:3])
-    today = history.today()
-    for ago in (history.DAYS + 1, history.DAYS, history.DAYS - 1, 0):
+    today = hits.today()
+    for ago in (hits.DAYS + 1, hits.DAYS, hits.DAYS - 1, 0):
         with monkeypatch.context() as patch:
-            patch.setattr(history, "today", lambda ago=ago: today - timedelta(days=ago))
+            patch.setattr(hits, "today", lambda ago=ago: today - timedelta(days=ago))
             for key in KEYS[:3]:
                 hits.count(key)
             hits.flush()
     assert rows_of_days() == 12
     rollup.roll_up_usage()
     assert rows_of_days() == 9  # (that of the 31st day: the pages' days may be behind)
-    assert days_of(KEYS[0]) == [1] + [0] * (history.DAYS - 2) + [1]
+    assert days_of(KEYS[0]) == [1] + [0] * (hits.DAYS - 2) + [1]
 
 
 def test_who_write_the_same_entries_do_not_wait_for_each_other(database: str) -> None:

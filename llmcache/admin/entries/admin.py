@@ -28,7 +28,7 @@ from llmcache.admin.entries.nearest import read_neighbour
 from llmcache.admin.health import read_trouble
 from llmcache.models import CacheEntry, CacheEntryQuerySet
 from llmcache.store.rows import tier as durable
-from llmcache.usage import history
+from llmcache.usage import hits
 
 ASKS: Final = (CONTENT, ASK_AGAIN)
 
@@ -48,6 +48,7 @@ PAGES: Final = (
 PARTS_SHOWN: Final = 20
 
 
+@admin.register(CacheEntry)
 class CacheEntryAdmin(EntriesAdmin):
     """Shows what is stored. Nothing can be added or edited here: only a model gives answers."""
 
@@ -187,7 +188,7 @@ class CacheEntryAdmin(EntriesAdmin):
             "saved": phrases.money(entry.saved),
             "hits": phrases.hits(entry),
             "drawing": charts.hits_of(entry),
-            "days": history.DAYS,
+            "days": hits.DAYS,
             "digests": sorted(entry.part_digests.items()),
             "parts": _parts_of(entry),
             "neighbour": read_neighbour(entry, with_content=may_read),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from django import forms
@@ -20,12 +20,14 @@ from llmcache.values import LONGEST_NAME
 # Criteria of which the values that there are can be suggested.
 VALUES: Final = ("namespace", "model", "response_model")
 
-TIMES: Final = {
+TIMES: Final[dict[str, tuple[timedelta | None, Any]]] = {
     "hour": (timedelta(hours=1), _("in an hour")),
     "day": (timedelta(days=1), _("in a day")),
     "week": (timedelta(days=7), _("in a week")),
     "month": (timedelta(days=30), _("in 30 days")),
     "year": (timedelta(days=365), _("in a year")),
+    "never": (None, _("never")),
+    "now": (timedelta(), _("now")),
 }
 
 
@@ -34,21 +36,15 @@ class TimeForm(forms.Form):
 
     expires = forms.ChoiceField(
         label=_("Expires"),
-        choices=[
-            *((name, label) for name, (_time, label) in TIMES.items()),
-            ("never", _("never")),
-            ("now", _("now")),
-        ],
+        choices=[(name, label) for name, (_time, label) in TIMES.items()],
         initial="week",
     )
 
     @property
     def ttl(self) -> float | None:
         """Seconds; None: never."""
-        chosen = self.cleaned_data["expires"]
-        if chosen == "now":
-            return 0.0
-        return None if chosen == "never" else TIMES[chosen][0].total_seconds()
+        time, _label = TIMES[self.cleaned_data["expires"]]
+        return None if time is None else time.total_seconds()
 
 
 class TagsForm(forms.Form):
@@ -99,12 +95,12 @@ class CriteriaForm(forms.Form):
         """`may_read`: who asks may read prompts, and so may look for them by their words."""
         super().__init__(*args, **kwargs)
         self._now = timezone.now()
-        if not (may_read and can_search(database_alias())):
-            self.fields["text"].disabled = True
-        if may_read:
-            self.fields["text"].help_text = prompt_help()
-        else:
-            self.fields["text"].help_text = _("Takes the permission to read prompts and answers.")
+        text, forbidden = (
+            self.fields["text"],
+            _("Takes the permission to read prompts and answers."),
+        )
+        text.disabled = not (may_read and can_search(database_alias()))
+        text.help_text = prompt_help() if may_read else forbidden
         for name in VALUES:
             self.fields[name].widget.attrs["list"] = f"llmcache-{name}"
 
@@ -123,7 +119,10 @@ class CriteriaForm(forms.Form):
     def _arguments(self, cleaned: dict[str, Any]) -> InvalidationCriteria:
         given = {name: cleaned.get(name) or None for name in (*VALUES, "tags", "text")}
         if age := cleaned.get("age"):
-            given["before"] = _long_ago(self._now, age, cleaned.get("unit") or "days")
+            try:
+                given["before"] = self._now - timedelta(**{cleaned.get("unit") or "days": age})
+            except OverflowError:
+                raise forms.ValidationError(_("So long ago nothing was stored.")) from None
         is_narrowed = any(value is not None for value in given.values())
         if is_narrowed is bool(cleaned.get("everything")):
             raise forms.ValidationError(
@@ -131,13 +130,6 @@ class CriteriaForm(forms.Form):
             )
         arguments: Any = given | {"everything": not is_narrowed}
         return arguments  # type: ignore[no-any-return]
-
-
-def _long_ago(now: datetime, age: int, unit: str) -> datetime:
-    try:
-        return now - timedelta(**{unit: age})
-    except OverflowError:
-        raise forms.ValidationError(_("So long ago nothing was stored.")) from None
 
 
 def _read_lines(text: str) -> frozenset[str]:

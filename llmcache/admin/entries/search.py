@@ -35,7 +35,14 @@ def find(rows: CacheEntryQuerySet, term: str, *, may_read: bool) -> CacheEntryQu
         return rows.tagged([term.removeprefix(TAG).strip()])
     if len(term) > LONGEST_TERM:
         return rows.none()
-    return rows.filter(_named(term) | _asking(term, may_read))
+    wanted = Q(pk__in=[])
+    if len(term) <= LONGEST_NAME:
+        wanted |= _begins("namespace", term) | _begins("model", term)
+    if KEY_PREFIX.fullmatch(term):
+        wanted |= _begins("key", term.lower())
+    if may_read and can_search(database_alias()):
+        wanted |= Q(words__matches=term)
+    return rows.filter(wanted)
 
 
 def is_of_words(term: str, *, may_read: bool) -> bool:
@@ -66,21 +73,6 @@ def prompt_help() -> str:
     )
 
 
-def _named(term: str) -> Q:
-    if len(term) > LONGEST_NAME:
-        return Q(pk__in=[])
-    wanted = _begins("namespace", term) | _begins("model", term)
-    if KEY_PREFIX.fullmatch(term):
-        wanted |= _begins("key", term.lower())
-    return wanted
-
-
 def _begins(column: str, term: str) -> Q:
     """As a range, which an index serves on every database: all compare these by code points."""
     return Q(**{f"{column}__gte": term, f"{column}__lt": term + LAST})
-
-
-def _asking(term: str, may_read: bool) -> Q:
-    if may_read and can_search(database_alias()):
-        return Q(words__matches=term)
-    return Q(pk__in=[])

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import DELETION, LogEntry
+from django.db.models import Count, Max, Q, Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from llmcache.admin import phrases
 from llmcache.admin.base import EntriesAdmin, log_line
-from llmcache.admin.entries.preview import Preview
+from llmcache.admin.entries.content import Question, read_question
 from llmcache.models import CacheEntry, CacheEntryQuerySet
 from llmcache.outcomes import Tier
 from llmcache.removal.invalidate import invalidate_selected
+from llmcache.reports import formatting
 from llmcache.store.rows import tier as durable
+
+SAMPLE_ROWS: Final = 10
+SNIPPET: Final = 120
 
 # The field that says yes, by naming the newest of the entries that the page spoke of: what is
 # stored afterwards was not agreed to.
@@ -39,6 +46,61 @@ STILL_PENDING: Final = {
         "transaction around this request is still open. Look at the list again."
     ),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One of the entries to go; `asks` are the first words of its last message."""
+
+    entry: CacheEntry
+    response_class: str
+    asks: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What is about to be removed: how much, what it has saved, and a few of the entries.
+
+    `newest` is the highest primary key among the entries: what is stored later has a higher.
+    """
+
+    entries: int
+    newest: int
+    pinned: int
+    unpriced: int
+    size: int
+    saved: str
+    samples: list[Sample]
+
+    @classmethod
+    def of(cls, rows: CacheEntryQuerySet, *, may_read: bool = False) -> Self:
+        """`may_read`: tell also what is asked."""
+        sums = rows.aggregate(
+            entries=Count("pk"),
+            newest=Max("pk"),
+            pinned=Count("pk", filter=Q(pinned=True)),
+            unpriced=Count("pk", filter=Q(cost=None, hits__gt=0)),
+            size=Sum("size"),
+            saved=Sum("saved"),
+        )
+        return cls(
+            entries=sums["entries"],
+            newest=sums["newest"] or 0,
+            pinned=sums["pinned"],
+            unpriced=sums["unpriced"],
+            size=sums["size"] or 0,
+            saved=formatting.money(int(sums["saved"] or 0)),
+            samples=_samples(rows, may_read),
+        )
+
+    @property
+    def more(self) -> int:
+        return max(0, self.entries - len(self.samples))
+
+    @property
+    def count_in_words(self) -> str:
+        said = ngettext("%(count)s entry", "%(count)s entries", self.entries)
+        return said % {"count": formatting.count(self.entries)}
 
 
 def invalidate_one(admin: EntriesAdmin, request: HttpRequest, entry: CacheEntry) -> HttpResponse:
@@ -105,3 +167,21 @@ def _log(user: Any, first: list[CacheEntry], removed: int) -> None:
         message = _("Invalidated together with those listed one by one.")
         lines.append(log_line(user, None, DELETION, message, more))
     LogEntry.objects.bulk_create(lines)
+
+
+def _samples(rows: CacheEntryQuerySet, may_read: bool) -> list[Sample]:
+    newest = rows.order_by("-created_at")
+    newest = newest.defer("payload", "digests", "words") if may_read else newest.light()
+    return [
+        Sample(entry, phrases.class_name(entry.response_model), _asks(entry) if may_read else "")
+        for entry in newest[:SAMPLE_ROWS]
+    ]
+
+
+def _asks(entry: CacheEntry) -> str:
+    question = read_question(entry)
+    if not isinstance(question, Question) or not question.messages:
+        return ""
+    said = " ".join(part.text.shown for part in question.messages[-1].parts if not part.label)
+    said = " ".join(said.split())
+    return said if len(said) <= SNIPPET else f"{said[:SNIPPET]}…"

@@ -16,7 +16,7 @@ from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import Dumped
 from llmcache.models import HitDay
 from llmcache.store.rows import tier as durable
-from llmcache.usage import history
+from llmcache.usage import hits
 from tests.support.admin import DAY, PNG, asking_with, image, page_of, store, text_of
 from tests.support.clients import CALL, make_client
 from tests.support.ticket import Ticket
@@ -186,7 +186,7 @@ class TestHitsByDay:
     def serve(self, entry, *counts):
         """Today's count is the last one."""
         for ago, count in enumerate(reversed(counts)):
-            day = history.today() - timedelta(days=ago)
+            day = hits.today() - timedelta(days=ago)
             HitDay.objects.create(day=day, entry=entry.pk, hits=count)
         durable.entries().filter(pk=entry.pk).update(hits=sum(counts))
 
@@ -196,10 +196,10 @@ class TestHitsByDay:
         self.serve(entry, 1200, 0, 3)
         with django_assert_num_queries(6):
             response = admin_client.get(page_of(entry))
-        today = date_format(history.today(), "j M")
+        today = date_format(hits.today(), "j M")
         text = text_of(response).partition("Hits over time")[2].partition("Conversation")[0]
         rows = re.findall(r"(\d+ \w+) ([\d,]+)(?= |$)", text.partition("Time hits")[2])
-        assert len(rows) == history.DAYS
+        assert len(rows) == hits.DAYS
         assert [count for _, count in rows[-4:]] == ["0", "1,200", "0", "3"]
         assert rows[-1][0] == today
         page = response.content.decode()

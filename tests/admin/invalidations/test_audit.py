@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 import llmcache
-from llmcache.admin.invalidations.list import describe
+from llmcache.admin.invalidations import describe
 from llmcache.models import Invalidation, PendingEviction
 from llmcache.removal import criteria, engine
 from llmcache.store.rows import tier as durable

@@ -10,7 +10,7 @@ from django.contrib.admin.models import ADDITION, LogEntry
 from django.utils import timezone
 
 from llmcache import tasks
-from llmcache.admin.invalidations import form
+from llmcache.admin import invalidations
 from llmcache.models import Invalidation
 from llmcache.removal import claims, engine
 from llmcache.store.rows import tier as durable
@@ -197,9 +197,9 @@ class TestPreview:
 class TestProgress:
     @pytest.fixture(autouse=True)
     def _slow(self, monkeypatch):
-        monkeypatch.setattr(form, "FEW", 2)
-        monkeypatch.setattr(form, "CONFIRMING_SECONDS", 0)
-        monkeypatch.setattr(form, "CARRYING_SECONDS", 0)
+        monkeypatch.setattr(invalidations, "FEW", 2)
+        monkeypatch.setattr(invalidations, "CONFIRMING_SECONDS", 0)
+        monkeypatch.setattr(invalidations, "CARRYING_SECONDS", 0)
         monkeypatch.setattr(engine, "BATCH_ROWS", 3)
         # Whether there is a broker is the matter of the tests that say so.
         monkeypatch.setattr(tasks, "invalidate_later", lambda pk: False)

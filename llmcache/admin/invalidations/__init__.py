@@ -1,1 +1,0 @@
-"""The list of invalidations, and the pages where one is begun."""
