@@ -90,15 +90,17 @@ class Health:
     def read(cls) -> Self:
         """In three queries at most, none of which goes on for long."""
         counts: dict[str, int] = {}
-        durable_tier = check(Tier.DURABLE, lambda: counts.update(_counts()))
+        durable_tier = check(Tier.DURABLE, lambda: counts.update(read_counts()))
+        hot_tier = check(Tier.HOT, lambda: hot.values(["llmcache:health"]))
+        tiers = [durable_tier, hot_tier]
         if durable_tier.error:
-            return cls([durable_tier, check(Tier.HOT, _ask_hot_tier)], [], 0, 0, [], True)
+            return cls(tiers, [], 0, 0, [], True)
         return cls(
-            [durable_tier, check(Tier.HOT, _ask_hot_tier)],
+            tiers,
             list(outages.current()[:MOST_OUTAGES]) if counts["outages"] else [],
             counts["leases"],
             counts[task_runs.FINISH_EVICTIONS],
-            _tasks(counts),
+            read_tasks(counts),
             counts["entries"] <= stored.COUNTED_AT_ONCE,
         )
 
@@ -108,7 +110,9 @@ def check(tier: Tier, use: Callable[[], object]) -> TierHealth:
     states = breakers[tier, Use.READ].state, breakers[tier, Use.WRITE].state
     backend, started = "", time.perf_counter()
     try:
-        backend = _hot_tier() if tier is Tier.HOT else _database()
+        backend = f"{transactions.database_name()} ({transactions.database_alias()})"
+        if tier is Tier.HOT:
+            backend = _hot_tier()
         if backend == NO_HOT_TIER:
             return TierHealth(tier, *states, backend)
         use()
@@ -126,12 +130,7 @@ def pending_evictions() -> Any:
     return PendingEviction.objects.using(transactions.database_alias())
 
 
-def tasks() -> list[TaskHealth]:
-    """The tasks that are to be run from time to time."""
-    return _tasks(_counts())
-
-
-def _counts() -> dict[str, int]:
+def read_counts() -> dict[str, int]:
     return stored.count_at_most(
         {
             task_runs.EXPIRE_ENTRIES: durable.entries().outlived(),
@@ -144,16 +143,13 @@ def _counts() -> dict[str, int]:
     )
 
 
-def _tasks(backlogs: dict[str, int]) -> list[TaskHealth]:
+def read_tasks(backlogs: dict[str, int]) -> list[TaskHealth]:
+    """The tasks that are to be run from time to time."""
     last = {run.task: run for run in task_runs.rows()}
     return [
         TaskHealth(task, last.get(task), backlogs[task])
         for task in (task_runs.EXPIRE_ENTRIES, task_runs.FINISH_EVICTIONS, task_runs.ROLL_UP_USAGE)
     ]
-
-
-def _ask_hot_tier() -> None:
-    hot.values(["llmcache:health"])
 
 
 def _hot_tier() -> str:
@@ -163,7 +159,3 @@ def _hot_tier() -> str:
     # (of a twin, the class that the project has named)
     named = next(each for each in type(backend).__mro__ if "<locals>" not in each.__qualname__)
     return f"{named.__module__}.{named.__qualname__} ({settings.cache})"
-
-
-def _database() -> str:
-    return f"{transactions.database_name()} ({transactions.database_alias()})"

@@ -84,11 +84,6 @@ class Flusher:
             finally:
                 self._lock.release()
 
-    def hurry(self) -> None:
-        """There is so much to be written that it should not wait."""
-        if database.may_put_off():
-            self._flush_soon()
-
     def flush(self, seconds: float = database.WRITE_SECONDS) -> bool:
         """Write now, and wait for that no longer than so many seconds; whether it is written."""
         self.is_asleep = True

@@ -1,9 +1,9 @@
 """How often each entry was served, in all and by day: counted here, written in batches.
 
-A hit writes nothing to the database, and takes no lock. What was served is written once there are
-`FLUSH_COUNT` hits, and some seconds after the first one that is not written yet, on another thread;
-also when the process ends. What a process that is killed had not written is lost: at most that
-much. When an entry was hit last is known as exactly as that.
+A hit writes nothing to the database, and takes no lock. What was served is written some seconds
+after the first hit that is not written yet, on another thread; also when the process ends. What a
+process that is killed had not written is lost. When an entry was hit last is known as exactly as
+that.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from llmcache.resilience.failsafe import failing_safe
 from llmcache.store.rows.upsert import statement
 from llmcache.usage.buffer import Flusher
 
-FLUSH_COUNT: Final = 5_000
-# More are not held while the database is not to be had: the oldest go first. (The ledger has them.)
+# More are not held until they are written: the oldest go first. (The ledger has them.)
 MOST_HELD: Final = 50_000
 # Where a statement names each entry, it has so many parameters at most, and for each so many.
 PARAMETERS: Final = 1_500
@@ -46,8 +45,6 @@ def count(key: str) -> None:
     _served.append(key)
     if _flusher.is_asleep:
         _flusher.wake()
-    elif not len(_served) % FLUSH_COUNT:
-        _flusher.hurry()
 
 
 def flush() -> None:

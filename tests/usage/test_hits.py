@@ -129,7 +129,8 @@ def test_who_write_the_same_entries_do_not_wait_for_each_other(database: str) ->
 
 @pytest.mark.django_db(transaction=True)
 def test_no_hit_is_lost_between_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hits, "FLUSH_COUNT", 50)
+    monkeypatch.setattr(placement, "may_put_off", lambda: True)
+    monkeypatch.setattr(buffer, "FLUSH_SECONDS", 0.01)
     store(KEYS[:5])
 
     def count(_: int) -> None:
@@ -147,15 +148,10 @@ def have_been_served(times: int) -> bool:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize(
-    ("module", "setting", "value"), [(hits, "FLUSH_COUNT", 3), (buffer, "FLUSH_SECONDS", 0.05)]
-)
-def test_they_are_written_by_count_and_by_time(
-    monkeypatch: pytest.MonkeyPatch, module: Any, setting: str, value: float
-) -> None:
+def test_they_are_written_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     store(KEYS[:1])
     monkeypatch.setattr(placement, "may_put_off", lambda: True)
-    monkeypatch.setattr(module, setting, value)
+    monkeypatch.setattr(buffer, "FLUSH_SECONDS", 0.05)
     for expected in (4, 8):
         threads = set[int]()
         work = hits._add
@@ -173,7 +169,6 @@ def test_they_are_written_by_count_and_by_time(
 
 
 def test_no_more_are_held_than_the_memory_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hits._flusher, "hurry", lambda: None)
     # (an earlier test may have left a thread that writes in a moment)
     monkeypatch.setattr(hits._flusher, "flush", lambda: True)
     for _ in range(hits.MOST_HELD + 10):

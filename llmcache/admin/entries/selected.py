@@ -49,19 +49,11 @@ STILL_PENDING: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One of the entries to go; `asks` are the first words of its last message."""
-
-    entry: CacheEntry
-    response_class: str
-    asks: str
-
-
-@dataclass(frozen=True, slots=True)
 class Preview:
     """What is about to be removed: how much, what it has saved, and a few of the entries.
 
-    `newest` is the highest primary key among the entries: what is stored later has a higher.
+    `newest` is the highest primary key among the entries: what is stored later has a higher. Of
+    each sample there are its class and the first words of its last message.
     """
 
     entries: int
@@ -70,7 +62,7 @@ class Preview:
     unpriced: int
     size: int
     saved: str
-    samples: list[Sample]
+    samples: list[tuple[CacheEntry, str, str]]
 
     @classmethod
     def of(cls, rows: CacheEntryQuerySet, *, may_read: bool = False) -> Self:
@@ -169,11 +161,11 @@ def _log(user: Any, first: list[CacheEntry], removed: int) -> None:
     LogEntry.objects.bulk_create(lines)
 
 
-def _samples(rows: CacheEntryQuerySet, may_read: bool) -> list[Sample]:
+def _samples(rows: CacheEntryQuerySet, may_read: bool) -> list[tuple[CacheEntry, str, str]]:
     newest = rows.order_by("-created_at")
     newest = newest.defer("payload", "digests", "words") if may_read else newest.light()
     return [
-        Sample(entry, phrases.class_name(entry.response_model), _asks(entry) if may_read else "")
+        (entry, phrases.class_name(entry.response_model), _asks(entry) if may_read else "")
         for entry in newest[:SAMPLE_ROWS]
     ]
 

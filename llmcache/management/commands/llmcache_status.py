@@ -87,7 +87,7 @@ def _outages() -> list[Any]:
 
 
 def _tasks() -> dict[str, dict[str, Any]]:
-    return {task.task: _task(task) for task in health.tasks()}
+    return {task.task: _task(task) for task in health.read_tasks(health.read_counts())}
 
 
 def _task(task: health.TaskHealth) -> dict[str, Any]:
