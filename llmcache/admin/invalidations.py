@@ -142,9 +142,10 @@ def _hand_over(pk: int) -> bool:
 class InvalidationAdmin(ReadOnlyAdmin):
     """The audit trail."""
 
-    list_display = ("started_at", "who", "what", "entries", "still_pending", "duration")
+    list_display = ("started_at", "by", "what", "entries", "pending", "duration")
     list_display_links = ("started_at",)
-    fields = ("started_at", "finished_at", "duration", "who", "what", "entries", "still_pending")
+    fields = ("started_at", "finished_at", "duration", "by", "what", "entries", "pending")
+    empty_value_display = "–"
     search_fields = ("by",)
     search_help_text = gettext_lazy("Finds who invalidated.")
     pages = (RowPage("carry_on", carry_on, (VIEW, INVALIDATE)),)
@@ -179,17 +180,9 @@ class InvalidationAdmin(ReadOnlyAdmin):
             context["may_carry_on"] = self.has_add_permission(request)
         return super().change_view(request, object_id, form_url, context)
 
-    @admin.display(description=gettext_lazy("by"), ordering="by")
-    def who(self, invalidation: Invalidation) -> str:
-        return invalidation.by or "–"
-
     @admin.display(description=gettext_lazy("what"))
     def what(self, invalidation: Invalidation) -> str:
         return describe(invalidation.criteria)
-
-    @admin.display(description=gettext_lazy("pending"), ordering="pending")
-    def still_pending(self, invalidation: Invalidation) -> str:
-        return invalidation.pending or "–"
 
     @admin.display(description=gettext_lazy("duration"))
     def duration(self, invalidation: Invalidation) -> str:

@@ -73,19 +73,23 @@ def read_period(
         InvalidArgument: when there is no such period.
     """
     hour = (now or datetime.now(UTC)).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    end, today = hour + HOUR, _midnight(hour.date())
+    end, today = hour + HOUR, hour.date()
     if first is not None or last is not None:
-        return _custom(first, last or hour.date(), end)
-    if name == "24h":
+        start, length = _days(first, last or today, end)
+        # The hours of long ago may be added up into days.
+        name, step = "custom", max(_step(length), DAY if end - start > 31 * DAY else HOUR)
+    elif name == "24h":
         return Period(name, end - DAY, end, end - 2 * DAY, HOUR)
-    if name not in NAMES:
+    elif name in NAMES:
+        length = int(name.removesuffix("d")) * DAY
+        start, step = _midnight(today) + DAY - length, _step(length)
+    else:
         raise InvalidArgument(f"a period is one of {', '.join(NAMES)}, or two days; not {name!r}.")
-    length = int(name.removesuffix("d")) * DAY
-    start = today + DAY - length
-    return Period(name, start, end, start - length, _step(length))
+    return Period(name, start, min(start + length, end), start - length, step)
 
 
-def _custom(first: date | None, last: date, end: datetime) -> Period:
+def _days(first: date | None, last: date, end: datetime) -> tuple[datetime, timedelta]:
+    """When the first of these days begins, and how long they are."""
     if first is None:
         raise InvalidArgument("a period that ends with a day has to begin with one.")
     start, length = _midnight(first), last - first + DAY
@@ -94,9 +98,7 @@ def _custom(first: date | None, last: date, end: datetime) -> Period:
             "a period begins on a day that is not later than the one it ends with, nor than today, "
             f"and is at most {LONGEST.days} days long."
         )
-    # The hours of long ago may be added up into days.
-    step = max(_step(length), DAY if end - start > 31 * DAY else HOUR)
-    return Period("custom", start, min(start + length, end), start - length, step)
+    return start, length
 
 
 def _midnight(day: date) -> datetime:

@@ -98,11 +98,8 @@ class CacheEntryAdmin(EntriesAdmin):
 
     def get_paginator(self, request: HttpRequest, *args: Any, **kwargs: Any) -> CappedPaginator:
         paginator = CappedPaginator(*args, **kwargs)
-        term = request.GET.get(SEARCH_VAR, "").strip()
-        paginator.is_search = bool(term)
-        paginator.is_of_words = bool(term) and search.is_of_words(
-            term, may_read=request.user.has_perm(CONTENT)
-        )
+        paginator.term = request.GET.get(SEARCH_VAR, "").strip()
+        paginator.may_read = request.user.has_perm(CONTENT)
         return paginator
 
     def get_search_results(

@@ -41,9 +41,9 @@ ORDERS: Final[dict[str, tuple[str, ...]]] = {
 class CappedPaginator(Paginator):  # type: ignore[type-arg]
     """Counts no further than `MOST_COUNTED`."""
 
-    #: Whether its rows are what a search has found, and whether that was for words of prompts.
-    is_search = False
-    is_of_words = False
+    #: What was searched for, if anything, and whether by somebody who may read prompts.
+    term = ""
+    may_read = False
 
     @cached_property
     def _counted(self) -> int:
@@ -60,13 +60,13 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
         return self._counted > MOST_COUNTED
 
     def page(self, number: int | str) -> Page[Any]:
-        if self.is_search and (not self.is_more or self._are_few_words()):
+        if self.term and (not self.is_more or self._are_few_words()):
             self.object_list = _sorted_afterwards(self.object_list)
         return super().page(number)
 
     def _are_few_words(self) -> bool:
         """Whether words are in so few prompts that they can be sorted, as PostgreSQL estimates."""
-        if not self.is_of_words:
+        if not search.is_of_words(self.term, may_read=self.may_read):
             return False
         rows: Any = self.object_list
         [plan] = json.loads(rows.order_by().explain(format="json"))

@@ -11,8 +11,13 @@ from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
 
-from llmcache.admin.entries.conversation import Message, Part, read_messages, system_message
-from llmcache.admin.entries.media import Image
+from llmcache.admin.entries.conversation import (
+    Image,
+    Message,
+    Part,
+    read_messages,
+    system_message,
+)
 from llmcache.admin.entries.texts import Text, code, code_of, parse, words
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import Dumped

@@ -11,7 +11,7 @@ from django.utils.html import escape
 
 import llmcache
 from llmcache.admin.entries import export
-from llmcache.admin.entries.media import image_of
+from llmcache.admin.entries.conversation import image_of
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import Dumped
 from llmcache.models import HitDay
