@@ -37,8 +37,7 @@ from llmcache.providers.pricing import receipt
 from llmcache.reasons import Reason, ReasonCode
 from llmcache.removal.invalidate import invalidate
 from llmcache.resilience.failsafe import ends_the_task
-from llmcache.store.drafts import make_draft
-from llmcache.store.records import Found
+from llmcache.store.records import Found, make_draft
 from llmcache.usage import ledger
 
 logger = logging.getLogger("llmcache")

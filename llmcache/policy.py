@@ -71,7 +71,7 @@ class Policy:
     stale_if_error: float | Unset = UNSET
     #: Which of several answers to one question.
     sample: int = 0
-    #: Whether a part of the time to live is left out at random (see `store.drafts.expiry`).
+    #: Whether a part of the time to live is left out at random (see `store.records.expiry`).
     is_spread: bool = True
 
     @property

@@ -7,6 +7,7 @@ connection must not be in both processes. So each module that has such begins an
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -21,6 +22,13 @@ def now_and_in_children(begin: Work) -> None:
     """Call `begin` at once, and at the start of each child that is forked from this process."""
     _in_child.append(begin)
     begin()
+
+
+def lock() -> threading.Lock:
+    """A lock that is free in a forked child, whoever holds it in the parent."""
+    made = threading.Lock()
+    _in_child.append(made._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001
+    return made
 
 
 def around_forks(before: Work, after: Work) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import threading
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 from django.apps import apps
@@ -22,6 +22,12 @@ HOP_SECONDS: Final = 0.2
 def database_alias() -> str:
     """The alias of the database that holds the rows."""
     return settings.database or router.db_for_write(apps.get_model("llmcache", "CacheEntry"))
+
+
+def rows(model: str) -> Any:
+    """All rows of the model of that name, in the database that holds them."""
+    # By name at the first use: a client may be made before the app registry is ready.
+    return apps.get_model("llmcache", model).objects.using(database_alias())
 
 
 def database_name() -> object:

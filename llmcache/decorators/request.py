@@ -30,8 +30,7 @@ from llmcache.policy import Policy, overridden, read_tags
 from llmcache.providers import pricing
 from llmcache.providers.admission import completions_in, why_unfinished
 from llmcache.reasons import Reason, ReasonCode
-from llmcache.store.drafts import describe
-from llmcache.store.records import Found
+from llmcache.store.records import Found, describe
 
 logger = logging.getLogger("llmcache")
 

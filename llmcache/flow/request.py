@@ -28,8 +28,7 @@ from llmcache.outcomes import NO_RECEIPT, Call, Inside, Receipt
 from llmcache.policy import CacheMode, Policy
 from llmcache.providers.admission import why_not_admitted
 from llmcache.reasons import Reason, ReasonCode
-from llmcache.store.drafts import make_draft
-from llmcache.store.records import Draft, Found
+from llmcache.store.records import Draft, Found, make_draft
 
 logger = logging.getLogger("llmcache")
 

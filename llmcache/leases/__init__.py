@@ -3,7 +3,7 @@
 `acquire` and `aacquire` are what a call does; `begin` and `lead` what a refresh does behind it.
 `flights` lines up the callers of one process, so that one of them stands for all; `acquisition` is
 how that one gets the lease that all processes share; `places` are where such a lease is kept, the
-hot tier or the rows; `silence` knows who renews what he holds no more.
+hot tier or the rows.
 """
 
 from llmcache.leases.acquisition import Lease, aacquire, acquire, alead, lead, start

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 from uuid import uuid4
 
 from llmcache import store, trampoline
@@ -19,7 +20,7 @@ from llmcache.background import database, scheduler
 from llmcache.conf import settings
 from llmcache.leases import places
 from llmcache.leases.flights import Ending, Flight, join
-from llmcache.leases.place import Place, Seen
+from llmcache.leases.places import Place, Seen
 from llmcache.outcomes import Tier
 from llmcache.resilience.failsafe import ends_the_task, report
 from llmcache.store.hot import tier as hot
@@ -34,8 +35,16 @@ PAUSES: Final = 20
 # A lease may miss its renewal twice before it is lost.
 RENEWALS: Final = 3
 
-Pause = float
-Step = Pause | Callable[[], Any]
+
+class Pause(NamedTuple):
+    """So long, or until the flight has ended."""
+
+    flight: Flight
+    seconds: float
+
+
+T = TypeVar("T")
+Steps = Generator[Pause | Callable[[], Any], Any, T]
 #: What is stored under a key, and the generation.
 Stored = tuple[Found | Missing, int | None]
 
@@ -61,7 +70,8 @@ class Lease:
         if self.renewal is not None:
             self.renewal.cancel()
         self.flight.end(ending, found)
-        _give_back(self.place, self.flight.key, self.token, ending)
+        if self.place is not None:
+            places.free_later(self.place, self.flight.key, self.token, ending)
 
 
 def acquire(key: str, seconds: float, refused: Found | None = None) -> Lease | Found | None:
@@ -71,30 +81,12 @@ def acquire(key: str, seconds: float, refused: Found | None = None) -> Lease | F
     answer. None: after so many seconds neither was to be had, or another one's call has failed;
     each is to ask for itself. Raises nothing.
     """
-    ends = time.monotonic() + seconds
-    while True:
-        joined = time.monotonic()
-        flight, leads = join(key)
-        if leads:
-            return trampoline.run(_lead(flight, ends, refused), _carry_out)
-        if flight.wait(ends - time.monotonic()) is None:
-            flight.give_up()
-        if flight.serves(joined):
-            return flight.found
+    return trampoline.run(_acquire(key, seconds, refused), _carry_out)
 
 
 async def aacquire(key: str, seconds: float, refused: Found | None = None) -> Lease | Found | None:
     """`acquire` for a coroutine. Cancelling it harms nobody else."""
-    ends = time.monotonic() + seconds
-    while True:
-        joined = time.monotonic()
-        flight, leads = join(key)
-        if leads:
-            return await trampoline.arun(_lead(flight, ends, refused), _acarry_out)
-        if await flight.await_(ends - time.monotonic()) is None:
-            flight.give_up()
-        if flight.serves(joined):
-            return flight.found
+    return await trampoline.arun(_acquire(key, seconds, refused), _acarry_out)
 
 
 def start(key: str) -> Flight | None:
@@ -108,23 +100,39 @@ def lead(flight: Flight) -> Lease | Found | None:
 
     None: another process has the lease.
     """
-    return trampoline.run(_lead(flight, ends=0.0), _carry_out)
+    return trampoline.run(_lead(flight), _carry_out)
 
 
 async def alead(flight: Flight) -> Lease | Found | None:
     """`lead` for a coroutine."""
-    return await trampoline.arun(_lead(flight, ends=0.0), _acarry_out)
+    return await trampoline.arun(_lead(flight), _acarry_out)
+
+
+def _acquire(key: str, seconds: float, refused: Found | None) -> Steps[Lease | Found | None]:
+    ends = time.monotonic() + seconds
+    while True:
+        joined = time.monotonic()
+        flight, leads = join(key)
+        if leads:
+            return (yield from _lead(flight, ends, refused))
+        yield Pause(flight, ends - joined)
+        if flight.ending is None:
+            flight.give_up()
+        if flight.serves(joined):
+            return flight.found
 
 
 def _lead(
-    flight: Flight, ends: float, refused: Found | None = None
-) -> Generator[Step, Any, Lease | Found | None]:
+    flight: Flight, ends: float = 0.0, refused: Found | None = None
+) -> Steps[Lease | Found | None]:
     token = uuid4().hex
     try:
         return (yield from _contend(flight, token, ends, refused))
     except BaseException as error:
         if not isinstance(error, Exception) or ends_the_task(error):
-            _abandon(flight, token)
+            # Let another one lead. The claim may be under way on another thread, or have succeeded.
+            flight.end(Ending.ABANDONED)
+            _free_everywhere(flight, token)
             raise
         # (law A: each process asks for itself then)
         report(Tier.DURABLE, "lease from", error)
@@ -133,25 +141,26 @@ def _lead(
 
 def _contend(
     flight: Flight, token: str, ends: float, refused: Found | None
-) -> Generator[Step, Any, Lease | Found | None]:
+) -> Steps[Lease | Found | None]:
     """Claim the lease; while another one holds it, wait for what becomes of that."""
     while True:
         place, holder, stored = yield partial(_claim, flight, token)
         if stored is not None:
             found, generation = stored
-            if not _is_served(flight, found, refused):
+            if not _is_answer(found, refused):
                 # (not known where a copy was found first, or the rows were too busy to tell)
                 if generation is None:
                     generation = yield store.generation
                 return _held(flight, place, token, generation)
-            _give_back(place, flight.key, token, Ending.STORED)
+            Lease(flight, place, token, generation).end(Ending.STORED, found)
             return found  # type: ignore[no-any-return]
-        seen = yield from _watch(place, flight.key, holder, ends)
+        seen = yield from _watch(place, flight, holder, ends)
         if seen is not Seen.GONE:
             flight.end(Ending.RELEASED if seen is Seen.RELEASED else Ending.ABANDONED)
             return None
         found, _ = yield partial(_stored_by_now, flight)
-        if _is_served(flight, found, refused):
+        if _is_answer(found, refused):
+            flight.end(Ending.STORED, found)
             return found  # type: ignore[no-any-return]
 
 
@@ -172,20 +181,18 @@ def _stored_by_now(flight: Flight) -> Stored:
     return store.peek_before_asking(flight.key)
 
 
-def _is_served(flight: Flight, found: Found | Missing, refused: Found | None) -> bool:
-    """Whether what is stored by now is the answer; the flight ends with it."""
-    if isinstance(found, Missing) or (refused and found.body == refused.body):
-        return False
-    flight.end(Ending.STORED, found)
-    return True
+def _is_answer(found: Found | Missing, refused: Found | None) -> bool:
+    """Whether what is stored by now is one, and not what was refused."""
+    return isinstance(found, Found) and not (refused and found.body == refused.body)
 
 
-def _watch(place: Place, key: str, holder: str, ends: float) -> Generator[Step, Any, Seen]:
+def _watch(place: Place, flight: Flight, holder: str, ends: float) -> Steps[Seen]:
     """What became of `holder`; `ASKING` when the time is up."""
     began = now = time.monotonic()
     while now < ends:
-        yield min(max((now - began) / PAUSES, SHORTEST_PAUSE), LONGEST_PAUSE, ends - now)
-        seen: Seen = yield partial(places.observe, place, key, holder)
+        pause = min(max((now - began) / PAUSES, SHORTEST_PAUSE), LONGEST_PAUSE, ends - now)
+        yield Pause(flight, pause)
+        seen: Seen = yield partial(places.observe, place, flight.key, holder)
         if seen is not Seen.ASKING:
             return seen
         now = time.monotonic()
@@ -211,33 +218,25 @@ def _renew(place: Place, flight: Flight, token: str) -> float | None:
     return settings.lease_seconds / RENEWALS
 
 
-def _give_back(place: Place | None, key: str, token: str, ending: Ending) -> None:
-    if place is not None:
-        places.free_later(place, key, token, ending)
-
-
-def _abandon(flight: Flight, token: str) -> None:
-    """Let another one lead. The claim may be under way on another thread, or have succeeded."""
-    flight.end(Ending.ABANDONED)
-    _free_everywhere(flight, token)
-
-
 def _free_everywhere(flight: Flight, token: str) -> None:
     for place in places.EVERYWHERE:
         places.free_later(place, flight.key, token, Ending.ABANDONED)
 
 
-def _carry_out(step: Step) -> Any:
-    if isinstance(step, float):
-        time.sleep(step)
-        return None
-    return step()
+def _carry_out(step: Pause | Callable[[], Any]) -> Any:
+    if not isinstance(step, Pause):
+        return step()
+    with suppress(TimeoutError):
+        step.flight.over.result(step.seconds)
+    return None
 
 
-async def _acarry_out(step: Step) -> Any:
-    if isinstance(step, float):
-        await asyncio.sleep(step)
-        return None
-    # (for longer than the thread will try)
-    patience = places.HOT.patience + max(database.READ_SECONDS, hot.patience())
-    return await database.arun(step, patience=patience)
+async def _acarry_out(step: Pause | Callable[[], Any]) -> Any:
+    if not isinstance(step, Pause):
+        # (for longer than the thread will try)
+        patience = places.HOT.patience + max(database.READ_SECONDS, hot.patience())
+        return await database.arun(step, patience=patience)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(step.seconds):
+            await asyncio.wrap_future(step.flight.over)
+    return None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
-from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from enum import Enum
+from typing import Final
 
-from llmcache.background.forks import now_and_in_children
+from llmcache.background.forks import lock, now_and_in_children
 from llmcache.store.records import Found
 
 
@@ -33,8 +32,10 @@ class Flight:
         self.is_given_up = False
         #: The stored answer, where it is at hand: it need not be looked up again.
         self.found: Found | None = None
+        #: Is done when the flight has ended.
+        self.over: Future[None] = Future()
+        self.over.set_running_or_notify_cancel()  # (a follower who is cancelled cancels himself)
         self._settled = 0.0
-        self._wakers: list[Callable[[], object]] = []
 
     def settle(self) -> None:
         """From here on it is being read, or stored, what `end` will be told.
@@ -49,35 +50,13 @@ class Flight:
             return False
         return self.found is None or joined < self._settled
 
-    def wait(self, seconds: float) -> Ending | None:
-        """Wait for the end, on this thread; None: it did not come in time."""
-        event = threading.Event()
-        if self._wake_by(event.set):
-            event.wait(seconds)
-        return self.ending
-
-    async def await_(self, seconds: float) -> Ending | None:
-        """`wait` for a coroutine."""
-        event, loop = asyncio.Event(), asyncio.get_running_loop()
-
-        def wake() -> None:
-            with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
-                loop.call_soon_threadsafe(event.set)
-
-        if self._wake_by(wake):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await event.wait()
-        return self.ending
-
     def end(self, ending: Ending, found: Found | None = None) -> None:
         """Let the followers go."""
         with _lock:
             self._make_room()
             self.found, self.ending = found, ending
-            wakers, self._wakers = self._wakers, []
-        for wake in wakers:
-            wake()
+        with suppress(InvalidStateError):  # it had ended before
+            self.over.set_result(None)
 
     def give_up(self) -> None:
         """Have another one lead the next: a signal may have ended the leader before it could `end`.
@@ -92,13 +71,6 @@ class Flight:
         if _flights.get(self.key) is self:
             del _flights[self.key]
 
-    def _wake_by(self, wake: Callable[[], object]) -> bool:
-        """Have `wake` called at the end; False: that was already."""
-        with _lock:
-            if self.ending is None:
-                self._wakers.append(wake)
-            return self.ending is None
-
 
 def join(key: str) -> tuple[Flight, bool]:
     """The flight for `key`, and whether the caller leads it."""
@@ -110,14 +82,6 @@ def join(key: str) -> tuple[Flight, bool]:
         return flight, True
 
 
-_flights: dict[str, Flight]
-_lock: threading.Lock
-
-
-def _start_anew() -> None:
-    """At the start, and in a forked child: who leads there is the parent's caller."""
-    global _flights, _lock
-    _flights, _lock = {}, threading.Lock()
-
-
-now_and_in_children(_start_anew)
+_lock: Final = lock()
+_flights: Final[dict[str, Flight]] = {}
+now_and_in_children(_flights.clear)  # (who leads in a forked child is the parent's caller)

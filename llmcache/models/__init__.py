@@ -1,12 +1,15 @@
-"""What is stored: the entries, and what keeps many processes in step.
-
-`entries` holds the answers, `removal` what was removed and must not come back, `operations` what
-many processes tell each other, `usage` what is counted.
-"""
+"""What is stored: the entries, what keeps many processes in step, and what is counted."""
 
 from llmcache.models.entries import CacheEntry, CacheEntryQuerySet, EntryPart, EntryTag, Proposal
-from llmcache.models.operations import Lease, Outage, TaskRun
-from llmcache.models.removal import Epoch, Invalidation, PendingEviction, WriteGate
+from llmcache.models.operations import (
+    Epoch,
+    Invalidation,
+    Lease,
+    Outage,
+    PendingEviction,
+    TaskRun,
+    WriteGate,
+)
 from llmcache.models.usage import Dashboard, HitDay, NamespaceSize, UsageHour
 
 __all__ = [

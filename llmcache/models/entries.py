@@ -14,7 +14,7 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from llmcache.models.fields import ExactCharField, WordsField, WordsIndex
+from llmcache.models.fields import ExactCharField, Unseen, WordsField, WordsIndex
 from llmcache.values import LONGEST_NAME
 
 
@@ -142,61 +142,41 @@ class CacheEntry(models.Model):
         return self.expires_at is not None and self.expires_at <= timezone.now()
 
 
-class EntryTag(models.Model):
+class EntryTag(Unseen):
     """A label on an entry, for removing groups."""
 
     entry = models.ForeignKey(CacheEntry, on_delete=models.CASCADE, related_name="tags")
-    tag = ExactCharField(_("tag"), max_length=LONGEST_NAME)
+    tag = ExactCharField(max_length=LONGEST_NAME)
 
-    class Meta:
-        verbose_name = _("tag")
-        verbose_name_plural = _("tags")
-        default_permissions = ()
+    class Meta(Unseen.Meta):
         constraints = (
             models.UniqueConstraint(fields=["tag", "entry"], name="llmcache_tag_entry_unique"),
         )
 
-    def __str__(self) -> str:
-        return str(self.tag)
 
-
-class EntryPart(models.Model):
+class EntryPart(Unseen):
     """That an entry was made of the answer under a key, which may be stored no more, or anew."""
 
     entry = models.ForeignKey(CacheEntry, on_delete=models.CASCADE, related_name="parts")
-    key = ExactCharField(_("key"), max_length=64)
+    key = ExactCharField(max_length=64)
 
-    class Meta:
-        verbose_name = _("part")
-        verbose_name_plural = _("parts")
-        default_permissions = ()
+    class Meta(Unseen.Meta):
         constraints = (
             models.UniqueConstraint(fields=["key", "entry"], name="llmcache_part_entry_unique"),
         )
 
-    def __str__(self) -> str:
-        return f"{self.key:.12}"
 
-
-class Proposal(models.Model):
+class Proposal(Unseen):
     """A new answer that waits to take the place of the one that an entry has.
 
     `generation` tells which invalidations had begun before the model was asked: an answer that
-    comes after one is not stored.
+    comes after one is not stored. `payload` and `request` are in envelopes, as those of an entry.
     """
 
-    key = ExactCharField(_("key"), max_length=64, db_index=True)
-    payload = models.BinaryField(_("payload"), help_text=_("The answer in an envelope."))
-    request = models.BinaryField(_("request"), null=True)
-    facts = models.JSONField(_("facts"))
-    generation = models.PositiveBigIntegerField(_("generation"), null=True)
-    by = models.CharField(_("by"), max_length=LONGEST_NAME, blank=True)
-    created_at = models.DateTimeField(_("created"), db_index=True)
-
-    class Meta:
-        verbose_name = _("proposal")
-        verbose_name_plural = _("proposals")
-        default_permissions = ()
-
-    def __str__(self) -> str:
-        return f"{self.key:.12}"
+    key = ExactCharField(max_length=64, db_index=True)
+    payload = models.BinaryField()
+    request = models.BinaryField(null=True)
+    facts = models.JSONField()
+    generation = models.PositiveBigIntegerField(null=True)
+    by = models.CharField(max_length=LONGEST_NAME, blank=True)
+    created_at = models.DateTimeField(db_index=True)

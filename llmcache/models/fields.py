@@ -1,8 +1,4 @@
-"""The words of a prompt as a column, to be searched where the database can: PostgreSQL.
-
-There the column is a ``tsvector``: the words in lower case with their places, without a language's
-rules, since prompts are in any. Elsewhere it is there, and stays empty.
-"""
+"""What the tables are made of beyond Django's own: exact names, and words that can be searched."""
 
 from __future__ import annotations
 
@@ -15,10 +11,24 @@ from django.db.backends.ddl_references import Statement
 # (names of the configuration that splits at anything but letters and digits)
 TO_WORDS: Final = "to_tsvector('simple'::regconfig, %s::text)"
 TO_QUERY: Final = "websearch_to_tsquery('simple'::regconfig, %s::text)"
+# (the schema editor executes what it is given)
+NOTHING: Final = Statement("SELECT 1")
+
+
+class Unseen(models.Model):
+    """A table without a page of its own: nobody needs permissions for it."""
+
+    class Meta:
+        abstract = True
+        default_permissions = ()
 
 
 class WordsField(models.TextField):  # type: ignore[type-arg]
-    """A text of which the words are kept, for the lookup ``matches``."""
+    """A text of which the words are kept, for the lookup ``matches``, where the database can.
+
+    That is PostgreSQL. There the column is a ``tsvector``: the words in lower case with their
+    places, without a language's rules, since prompts are in any. Elsewhere it stays empty.
+    """
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
         return "tsvector" if connection.vendor == "postgresql" else super().db_type(connection)
@@ -54,22 +64,15 @@ class Matches(models.Lookup):
 class WordsIndex(models.Index):
     """A GIN index where there are words; where there are none, no index."""
 
-    def create_sql(
-        self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any
-    ) -> Statement:
+    def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
         if schema_editor.connection.vendor != "postgresql":
-            return _nothing()
+            return NOTHING
         return super().create_sql(model, schema_editor, using=" USING gin", **kwargs)
 
     def remove_sql(self, model: Any, schema_editor: Any, **kwargs: Any) -> Any:
         if schema_editor.connection.vendor != "postgresql":
-            return _nothing()
+            return NOTHING
         return super().remove_sql(model, schema_editor, **kwargs)
-
-
-def _nothing() -> Statement:
-    """A statement that does nothing: the schema editor executes what it is given."""
-    return Statement("SELECT 1")
 
 
 class ExactCharField(models.CharField):  # type: ignore[type-arg]

@@ -9,92 +9,67 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from llmcache.models.fields import ExactCharField
+from llmcache.models.fields import ExactCharField, Unseen
 from llmcache.values import LONGEST_NAME
 
 
-class HitDay(models.Model):
+class HitDay(Unseen):
     """How often an entry was served on a day, in UTC.
 
-    Not a foreign key: rows of entries that are gone do no harm, since no primary key comes twice,
-    and go with their day. So nothing that removes entries has to look for them.
+    `entry` is a primary key, not a foreign key: rows of entries that are gone do no harm, since no
+    primary key comes twice, and go with their day. So nothing that removes entries has to look for
+    them.
     """
 
-    day = models.DateField(_("day"))
-    entry = models.PositiveBigIntegerField(_("entry"), help_text=_("Its primary key."))
-    hits = models.PositiveBigIntegerField(_("hits"))
+    day = models.DateField()
+    entry = models.PositiveBigIntegerField()
+    hits = models.PositiveBigIntegerField()
 
-    class Meta:
-        verbose_name = _("hits of a day")
-        verbose_name_plural = _("hits of days")
-        default_permissions = ()
+    class Meta(Unseen.Meta):
         constraints = (
             models.UniqueConstraint(fields=["day", "entry"], name="llmcache_hit_day_unique"),
         )
 
-    def __str__(self) -> str:
-        return f"{self.day}: {self.hits}"
 
-
-class UsageHour(models.Model):
+class UsageHour(Unseen):
     """The ledger: the calls of one hour that have in common all that is named here, added up.
 
-    Hours that are old are added up further, into days (`hours` is 24 then). Times are in UTC.
+    Hours that are old are added up further, into days (`hours` is 24 then). Times are in UTC, costs
+    in billionths of a US dollar. `digest` is that of the columns from `namespace` to `reason_code`,
+    which is a `ReasonCode`, or empty for a plain hit or miss. Calls that were `stored` had their
+    answers stored; of those `unpriced`, no sum of money has what they saved or cost.
     """
 
-    hour = models.DateTimeField(_("hour"), help_text=_("When it began."))
-    hours = models.PositiveSmallIntegerField(_("hours"), default=1, help_text=_("1, or 24: a day."))
-    day = models.DateField(_("day"), help_text=_("The day of the hour, in UTC."))
-    digest = ExactCharField(
-        _("digest"), max_length=32, help_text=_("Of the columns from namespace to reason_code.")
-    )
-    namespace = ExactCharField(_("namespace"), max_length=LONGEST_NAME, blank=True)
-    provider = ExactCharField(_("provider"), max_length=LONGEST_NAME, blank=True)
-    model = ExactCharField(_("model"), max_length=LONGEST_NAME, blank=True)
-    response_model = ExactCharField(_("response model"), max_length=LONGEST_NAME, blank=True)
-    outcome = models.CharField(_("outcome"), max_length=16)
-    tier = models.CharField(_("tier"), max_length=16, blank=True)
-    reason_code = models.CharField(
-        _("reason"),
-        max_length=40,
-        blank=True,
-        help_text=_("Why it is not a plain hit or miss: a ReasonCode."),
-    )
-    calls = models.PositiveBigIntegerField(_("calls"), default=0)
-    stored = models.PositiveBigIntegerField(
-        _("stored"), default=0, help_text=_("Calls whose answer was stored.")
-    )
-    unpriced = models.PositiveBigIntegerField(
-        _("unpriced"),
-        default=0,
-        help_text=_("Calls whose cost, saved or spent, is not known. No sum of money has it."),
-    )
-    input_tokens_saved = models.PositiveBigIntegerField(_("input tokens saved"), default=0)
-    output_tokens_saved = models.PositiveBigIntegerField(_("output tokens saved"), default=0)
-    cost_saved = models.PositiveBigIntegerField(
-        _("cost saved"), default=0, help_text=_("Billionths of a US dollar.")
-    )
-    microseconds_saved = models.PositiveBigIntegerField(_("microseconds saved"), default=0)
-    input_tokens_spent = models.PositiveBigIntegerField(_("input tokens spent"), default=0)
-    output_tokens_spent = models.PositiveBigIntegerField(_("output tokens spent"), default=0)
-    cost_spent = models.PositiveBigIntegerField(
-        _("cost spent"), default=0, help_text=_("Billionths of a US dollar.")
-    )
-    bytes_stored = models.PositiveBigIntegerField(_("bytes stored"), default=0)
+    hour = models.DateTimeField()
+    hours = models.PositiveSmallIntegerField(default=1)
+    day = models.DateField()
+    digest = ExactCharField(max_length=32)
+    namespace = ExactCharField(max_length=LONGEST_NAME, blank=True)
+    provider = ExactCharField(max_length=LONGEST_NAME, blank=True)
+    model = ExactCharField(max_length=LONGEST_NAME, blank=True)
+    response_model = ExactCharField(max_length=LONGEST_NAME, blank=True)
+    outcome = models.CharField(max_length=16)
+    tier = models.CharField(max_length=16, blank=True)
+    reason_code = models.CharField(max_length=40, blank=True)
+    calls = models.PositiveBigIntegerField(default=0)
+    stored = models.PositiveBigIntegerField(default=0)
+    unpriced = models.PositiveBigIntegerField(default=0)
+    input_tokens_saved = models.PositiveBigIntegerField(default=0)
+    output_tokens_saved = models.PositiveBigIntegerField(default=0)
+    cost_saved = models.PositiveBigIntegerField(default=0)
+    microseconds_saved = models.PositiveBigIntegerField(default=0)
+    input_tokens_spent = models.PositiveBigIntegerField(default=0)
+    output_tokens_spent = models.PositiveBigIntegerField(default=0)
+    cost_spent = models.PositiveBigIntegerField(default=0)
+    bytes_stored = models.PositiveBigIntegerField(default=0)
 
-    class Meta:
-        verbose_name = _("hour of usage")
-        verbose_name_plural = _("hours of usage")
-        default_permissions = ()
+    class Meta(Unseen.Meta):
         constraints = (
             models.UniqueConstraint(
                 fields=["hour", "hours", "digest"], name="llmcache_usage_unique"
             ),
         )
         indexes = (models.Index(fields=["hours", "day"], name="llmcache_usage_day"),)
-
-    def __str__(self) -> str:
-        return f"{self.hour:%Y-%m-%d %H:%M}, {self.outcome}"
 
 
 class Dashboard(UsageHour):
@@ -107,18 +82,10 @@ class Dashboard(UsageHour):
         default_permissions = ("view",)
 
 
-class NamespaceSize(models.Model):
-    """How much was stored in a namespace when that was counted last."""
+class NamespaceSize(Unseen):
+    """How many entries, and bytes, were stored in a namespace when that was counted last."""
 
-    namespace = ExactCharField(_("namespace"), max_length=LONGEST_NAME, unique=True)
-    entries = models.PositiveBigIntegerField(_("entries"))
-    size = models.PositiveBigIntegerField(_("size"), db_index=True, help_text=_("Bytes."))
-    counted_at = models.DateTimeField(_("counted"))
-
-    class Meta:
-        verbose_name = _("size of a namespace")
-        verbose_name_plural = _("sizes of namespaces")
-        default_permissions = ()
-
-    def __str__(self) -> str:
-        return str(self.namespace)
+    namespace = ExactCharField(max_length=LONGEST_NAME, unique=True)
+    entries = models.PositiveBigIntegerField()
+    size = models.PositiveBigIntegerField(db_index=True)
+    counted_at = models.DateTimeField()

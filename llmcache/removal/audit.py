@@ -6,7 +6,6 @@ from collections.abc import Collection
 from functools import partial
 from typing import Any, NamedTuple
 
-from django.apps import apps
 from django.db import transaction
 from django.db.models import Exists, Subquery
 from django.utils import timezone
@@ -14,7 +13,6 @@ from django.utils import timezone
 from llmcache.background import transactions
 from llmcache.background.retry import persistently
 from llmcache.outcomes import Tier
-from llmcache.store import evictions
 from llmcache.store.rows import columns, locks, waiting
 from llmcache.store.rows import tier as durable
 
@@ -50,7 +48,7 @@ def finish(pk: int, pending: Collection[Tier], *, entries: int | None = None) ->
 
 def finish_without_copies(pk: int, *, entries: int | None = None) -> bool:
     """`finish` with nothing pending; False, and nothing written, where copies are still to go."""
-    row = invalidations().filter(~Exists(evictions.pending()), pk=pk)
+    row = invalidations().filter(~Exists(transactions.rows("PendingEviction")), pk=pk)
     return _finish(row, (), entries)
 
 
@@ -80,5 +78,4 @@ def _start(criteria: dict[str, Any], by: str, total: int | None) -> int:
 
 
 def invalidations() -> Any:
-    alias = transactions.database_alias()
-    return apps.get_model("llmcache", "Invalidation").objects.using(alias)
+    return transactions.rows("Invalidation")

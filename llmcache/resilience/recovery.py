@@ -27,7 +27,6 @@ from llmcache.resilience import outages
 
 logger = logging.getLogger("llmcache")
 
-# With other settings it is another tier.
 OF_THE_TIERS: Final = {"LLMCACHE", "CACHES", "DATABASES", "DATABASE_ROUTERS"}
 
 
@@ -105,9 +104,14 @@ def _tell(side: Side, its: Breaker, since: datetime) -> None:
     connections.close_all()
 
 
-def _settings_changed(*, setting: str, **_: Any) -> None:
-    if setting in OF_THE_TIERS:
-        breakers.start_anew()
+def with_other_tiers(begin: Callable[[], object]) -> None:
+    """Have `begin` called when a test overrides the settings of the tiers."""
+
+    def changed(*, setting: str, **_: Any) -> None:
+        if setting in OF_THE_TIERS:
+            begin()
+
+    setting_changed.connect(changed, weak=False)
 
 
 # How each tier is tried.
@@ -115,4 +119,4 @@ _probes: Final[dict[Side, Callable[[], object]]] = {}
 
 # (nobody tries them in a forked child)
 now_and_in_children(breakers.start_anew)
-setting_changed.connect(_settings_changed)
+with_other_tiers(breakers.start_anew)

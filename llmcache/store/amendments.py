@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -34,45 +33,44 @@ def set_time(pk: int, ttl: float | None, *, pinned: bool = False) -> set[Tier] |
     Returns the tiers that may still have it as it was; None when the entry is gone. Raises
     `CorruptEntry` when it cannot be read, and so cannot be sealed anew.
     """
-    return _amend(pk, partial(_retime, ttl=ttl, pinned=pinned))
+
+    def retime(row: CacheEntry) -> int | None:
+        expires = None if ttl is None else time.time() + ttl
+        ends = None if expires is None else moment(expires)
+        durable.entries().filter(pk=row.pk).update(
+            payload=reseal(ANSWER, row.key, bytes(row.payload), expires=expires),
+            expires_at=ends,
+            stale_until=None if ends is None else ends + _stale_window(row),
+            pinned=pinned,
+        )
+        return evictions.record([row.key])
+
+    return _amend(pk, retime)
 
 
 def set_tags(pk: int, tags: Collection[str]) -> bool:
     """Give the entry these labels, in the place of those that it has; False when it is gone."""
-    return _amend(pk, partial(_retag, tags=tags)) is not None
+
+    def retag(row: CacheEntry) -> None:
+        labels: Any = row.tags
+        labels.all().delete()
+        labels.bulk_create([labels.model(entry=row, tag=tag) for tag in sorted(tags)])
+
+    return _amend(pk, retag) is not None
 
 
 def _amend(pk: int, change: Callable[[CacheEntry], int | None]) -> set[Tier] | None:
     """Carry out `change`, which gives the note about the hot copies that are to go."""
-    done = database.run_removal(
-        partial(_change_locked, pk, change), patience=database.WRITE_SECONDS
-    )
-    if done is None:
-        return None
-    key, recorded = done
-    return evictions.evict_when_committed([key], recorded)
 
+    def work() -> tuple[str, int | None] | None:
+        alias = transactions.database_alias()
+        with transaction.atomic(using=alias):
+            rows = locks.locked(durable.entries().filter(pk=pk), alias)
+            row = rows.only("key", "payload", "expires_at", "stale_until").first()
+            return None if row is None else (row.key, change(row))
 
-def _change_locked(
-    pk: int, change: Callable[[CacheEntry], int | None]
-) -> tuple[str, int | None] | None:
-    alias = transactions.database_alias()
-    with transaction.atomic(using=alias):
-        rows = locks.locked(durable.entries().filter(pk=pk), alias)
-        row = rows.only("key", "payload", "expires_at", "stale_until").first()
-        return None if row is None else (row.key, change(row))
-
-
-def _retime(row: CacheEntry, *, ttl: float | None, pinned: bool) -> int | None:
-    expires = None if ttl is None else time.time() + ttl
-    ends = None if expires is None else moment(expires)
-    durable.entries().filter(pk=row.pk).update(
-        payload=reseal(ANSWER, row.key, bytes(row.payload), expires=expires),
-        expires_at=ends,
-        stale_until=None if ends is None else ends + _stale_window(row),
-        pinned=pinned,
-    )
-    return evictions.record([row.key])
+    done = database.run_removal(work, patience=database.WRITE_SECONDS)
+    return None if done is None else evictions.evict_when_committed([done[0]], done[1])
 
 
 def _stale_window(row: CacheEntry) -> timedelta:
@@ -80,9 +78,3 @@ def _stale_window(row: CacheEntry) -> timedelta:
     if row.expires_at is not None:
         return max((row.stale_until or row.expires_at) - row.expires_at, timedelta())
     return timedelta(seconds=max(settings.stale_while_revalidate, settings.stale_if_error))
-
-
-def _retag(row: CacheEntry, *, tags: Collection[str]) -> None:
-    labels: Any = row.tags
-    labels.all().delete()
-    labels.bulk_create([labels.model(entry=row, tag=tag) for tag in sorted(tags)])

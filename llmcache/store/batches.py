@@ -9,7 +9,7 @@ before have deleted, again and again, until the database has tidied up.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -124,7 +124,16 @@ def remove(seen: Mapping[int, str], pace: Pace) -> Iterator[Batch]:
     That their hot copies are to go is written down in the same transaction. Raises what the
     database raises, after some attempts.
     """
-    yield from _in_batches(list(seen), pace, partial(_remove_seen, seen))
+    return _in_batches(
+        list(seen), pace, lambda ids: _remove(durable.numbered(durable.entries(), ids), seen=seen)
+    )
+
+
+def remove_keys(keys: Sequence[str], pace: Pace) -> Iterator[Batch]:
+    """Remove the entries under `keys`, in this order, whenever they were asked for."""
+    return _in_batches(
+        keys, pace, lambda some: _remove(durable.entries().filter(key__in=some), some)
+    )
 
 
 def remove_with_parts(window: Window, pace: Pace) -> Iterator[Batch]:
@@ -134,12 +143,13 @@ def remove_with_parts(window: Window, pace: Pace) -> Iterator[Batch]:
     """
     seen = window.seen
     if window.are_parts:
-        keys = persistently(partial(_keys, list(seen)))
+        rows = durable.numbered(durable.entries(), list(seen))
+        keys = persistently(lambda: list(rows.values_list("key", flat=True)))
         above = persistently(partial(parts.above, keys))
         yield from remove_keys([*persistently(partial(parts.below, keys)), *above], pace)
         yield from remove_made_of(above, pace)
         # What has taken the place of a row meanwhile may be made of what has gone since.
-        seen = persistently(lambda: _seen(durable.numbered(durable.entries(), list(seen))))
+        seen = persistently(lambda: dict(rows.values_list("pk", CREATED)))
     for batch in remove(seen, pace):
         if batch.are_parts:
             yield from remove_made_of(batch.keys, pace)
@@ -161,11 +171,6 @@ def remove_made_of(keys: Sequence[str], pace: Pace) -> Iterator[Batch]:
         keys = [*keys, *found]
 
 
-def remove_keys(keys: Sequence[str], pace: Pace) -> Iterator[Batch]:
-    """Remove the entries under `keys`, in this order, whenever they were asked for."""
-    yield from _in_batches(keys, pace, _remove_keys)
-
-
 def remove_outlived(ids: Sequence[int], now: datetime, pace: Pace) -> Iterator[Batch]:
     """Remove the rows that have been of no use since before `now`, and their tags, in batches.
 
@@ -173,21 +178,13 @@ def remove_outlived(ids: Sequence[int], now: datetime, pace: Pace) -> Iterator[B
     removing: they were given no longer than the entry had. Raises what the database raises, after
     some attempts.
     """
-    yield from _in_batches(ids, pace, partial(_remove_outlived, now))
+    return _in_batches(ids, pace, partial(_remove_outlived, now))
 
 
 def _window(select: Selection, after: int, newest: Any) -> Window:
     rows: Any = select(durable.entries()).filter(pk__gt=after, pk__lte=newest).order_by("pk")
     found = list(rows.values_list("pk", CREATED, parts.any_row())[:WINDOW_ROWS])
     return Window({pk: at for pk, at, _ in found}, any(there for *_, there in found))
-
-
-def _seen(rows: Any) -> dict[int, str]:
-    return dict(rows.values_list("pk", CREATED))
-
-
-def _keys(ids: Collection[int]) -> list[str]:
-    return list(durable.numbered(durable.entries(), ids).values_list("key", flat=True))
 
 
 def _outlived_window(
@@ -213,15 +210,8 @@ def _in_batches(
         yield batch
 
 
-def _remove_keys(keys: Sequence[str]) -> Batch:
-    return _remove_locked(durable.entries().filter(key__in=keys), None, keys)
-
-
-def _remove_seen(seen: Mapping[int, str], ids: Sequence[int]) -> Batch:
-    return _remove_locked(durable.numbered(durable.entries(), ids), seen)
-
-
-def _remove_locked(rows: Any, seen: Mapping[int, str] | None, keys: Sequence[str] = ()) -> Batch:
+def _remove(rows: Any, keys: Sequence[str] = (), *, seen: Mapping[int, str] | None = None) -> Batch:
+    """Remove those of `rows`, which have `keys`, that were asked for when it was `seen`."""
     alias = transactions.database_alias()
     with transaction.atomic(using=alias):
         rows = locked(rows, alias)

@@ -28,14 +28,8 @@ from llmcache.store.hot import epochs
 KEYS_PER_NOTE: Final = 1000
 
 
-class _Going(threading.local):
-    """The keys of rows that this thread is about to delete: first all are told, then all go."""
-
-    def __init__(self) -> None:
-        self.keys: list[str] = []
-
-
-_going: Final = _Going()
+# The keys of rows that this thread is about to delete: first all are told, then all go.
+_going: Final = threading.local()
 
 
 def watch(app: AppConfig) -> None:
@@ -48,13 +42,11 @@ def watch(app: AppConfig) -> None:
 
 
 def _about_to_go(instance: Any, **_: Any) -> None:
-    _going.keys.append(instance.key)
+    _going.__dict__.setdefault("keys", []).append(instance.key)
 
 
 def _gone(using: str, **_: Any) -> None:
-    if _going.keys:
-        keys, _going.keys = _going.keys, []
-        _evict(keys, using)
+    _evict(_going.__dict__.pop("keys", []), using)
 
 
 def _saved(instance: Any, created: bool, using: str, **_: Any) -> None:
@@ -64,7 +56,7 @@ def _saved(instance: Any, created: bool, using: str, **_: Any) -> None:
 
 def _evict(keys: list[str], using: str) -> None:
     with reporting(Tier.DURABLE, "record an eviction in"):
-        if using != transactions.database_alias():
+        if not keys or using != transactions.database_alias():
             return
         for start in range(0, len(keys), KEYS_PER_NOTE):
             some = keys[start : start + KEYS_PER_NOTE]

@@ -17,13 +17,11 @@ more; before that, nobody says that all copies are gone.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from django.apps import apps
 from django.db import transaction
 from django.utils import timezone
 
@@ -71,7 +69,9 @@ def record(keys: Collection[str], *, are_arriving: bool = False) -> int | None:
     now = timezone.now()
     arrives = now + ARRIVAL if are_arriving else None
     until = (arrives or now) + longest_life()
-    row = pending().create(keys=list(keys), created_at=now, until=until, arrives_until=arrives)
+    row = transactions.rows("PendingEviction").create(
+        keys=list(keys), created_at=now, until=until, arrives_until=arrives
+    )
     return int(row.pk)
 
 
@@ -117,7 +117,8 @@ def evict_when_committed(keys: Collection[str], recorded: int | None) -> set[Tie
         return set() if work() else {Tier.HOT}
     # A lookup meanwhile may bring the copies back, since others still see the rows.
     transaction.on_commit(work, using=transactions.database_alias(), robust=True)
-    if recorded is None or (not hot.is_locked() and remove_copies(keys)):
+    # (what is in the database would wait for that end as well)
+    if recorded is None or (not hot.is_in_database() and remove_copies(keys)):
         return {Tier.DURABLE}
     return {Tier.DURABLE, Tier.HOT}
 
@@ -150,7 +151,7 @@ def may_come_back() -> bool:
 
 def _can_remove_all() -> bool:
     with reporting(Tier.HOT, "find"):
-        return hot.can_delete_all()
+        return hot.remover_of_all() is not None
     return False
 
 
@@ -163,7 +164,8 @@ def remove_copies(keys: Collection[str]) -> bool:
     try:
         with failing_safe(Tier.HOT, "remove from"):
             if tuple(keys) == ALL:
-                hot.delete_all()
+                if remove_all := hot.remover_of_all():
+                    remove_all()
                 return True
             hot.delete(keys, epochs.known() if living is None else living)
             return living is not None
@@ -195,9 +197,21 @@ def finish_all_evictions() -> bool:
     return _finish()[1]
 
 
-def finish_in_background() -> None:
-    """Try again and again until none is left. A second call changes nothing."""
-    _retry.start()
+def finish_in_background(pause: float = FIRST_PAUSE) -> None:
+    """Try after a pause, and after longer and longer ones, until none is left.
+
+    A second call changes nothing. Where there is no thread, the notes are left to another process.
+    """
+    global _retry
+    if _retry is None:
+        _retry = scheduler.later(pause, partial(_try_again, pause))
+
+
+def _try_again(pause: float) -> None:
+    global _retry
+    _retry = None  # who fails meanwhile does not count on this attempt
+    if not finish_all_evictions():
+        finish_in_background(min(pause * 2, LONGEST_PAUSE))
 
 
 def _before_copies_are_trusted() -> None:
@@ -231,12 +245,12 @@ def _finish() -> tuple[int, bool]:
 
 
 def _cross_off(recorded: int) -> None:
-    work = pending().filter(pk=recorded).delete
+    work = transactions.rows("PendingEviction").filter(pk=recorded).delete
     database.run_removal(work, patience=database.WRITE_SECONDS)
 
 
 def _after(reached: int) -> list[tuple[int, list[str], datetime | None]]:
-    rows = pending().filter(pk__gt=reached).order_by("pk")
+    rows = transactions.rows("PendingEviction").filter(pk__gt=reached).order_by("pk")
     return list(rows.values_list("pk", "keys", "arrives_until")[:NOTES_PER_QUERY])
 
 
@@ -246,47 +260,13 @@ def _has_hot_tier() -> bool:
     return True  # there is one, and it may hold copies, but its settings are broken
 
 
-def pending() -> Any:
-    """What is written down of copies that are to go."""
-    alias = transactions.database_alias()
-    return apps.get_model("llmcache", "PendingEviction").objects.using(alias)
-
-
-class _Retry:
-    """Tries again, after longer and longer pauses, while something is left to do."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pause = FIRST_PAUSE
-        self._is_running = False
-        self._is_wanted = False
-
-    def start(self) -> None:
-        with self._lock:
-            self._is_wanted = True
-            if not self._is_running:
-                self._pause = FIRST_PAUSE
-                # (without a thread, the notes are left to another process)
-                self._is_running = scheduler.later(self._pause, self._try) is not None
-
-    def _try(self) -> float | None:
-        with self._lock:
-            self._is_wanted = False
-        is_done = finish_all_evictions()
-        with self._lock:
-            # What failed meanwhile counted on this attempt.
-            self._is_running = self._is_wanted or not is_done
-            self._pause = FIRST_PAUSE if is_done else min(self._pause * 2, LONGEST_PAUSE)
-            return self._pause if self._is_running else None
-
-
 def _start_anew() -> None:
-    """At the start, and in a forked child: the lock and the attempts are the parent's."""
+    """At the start, and in a forked child: what is planned is planned in the parent."""
     global _retry
-    _retry = _Retry()
+    _retry = None
 
 
-_retry: _Retry
+_retry: scheduler.Job | None
 now_and_in_children(_start_anew)
 before_closing(Tier.HOT, Use.READ, _before_copies_are_trusted)
 when_a_probe_fails(Tier.HOT, Use.WRITE, _while_it_takes_nothing)

@@ -10,29 +10,23 @@ until its ``LOCAL_TTL`` is over, counted from the moment before it was read.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
 
-from llmcache.background.forks import now_and_in_children
+from llmcache.background.forks import lock, now_and_in_children
 from llmcache.conf import settings
 from llmcache.outcomes import Tier
-
-if TYPE_CHECKING:
-    from llmcache.store.records import Found
+from llmcache.resilience import recovery
+from llmcache.store.records import Found
 
 # What is recorded before the other tiers are asked: until when a copy of what they say may live
 # (`time.monotonic`), and how often something had been removed by then.
 Snapshot = tuple[float, int]
-
-# With other settings it is another store.
-OF_THE_STORE: Final = {"LLMCACHE", "CACHES", "DATABASES", "DATABASE_ROUTERS"}
 
 
 def snapshot() -> Snapshot | None:
@@ -93,19 +87,8 @@ def clear() -> None:
         _copies.clear()
 
 
-def _start_anew() -> None:
-    """At the start, and in a forked child, whose lock may be held by a thread that is not there."""
-    global _copies, _lock, _removals
-    _copies, _lock, _removals = OrderedDict(), threading.Lock(), 0
-
-
-def _settings_changed(*, setting: str, **_: Any) -> None:
-    if setting in OF_THE_STORE:
-        clear()
-
-
-_copies: OrderedDict[str, tuple[Found, float]]
-_lock: threading.Lock
-_removals: int
-now_and_in_children(_start_anew)
-setting_changed.connect(_settings_changed)
+_lock: Final = lock()
+_copies: Final = OrderedDict[str, tuple[Found, float]]()
+_removals = 0
+now_and_in_children(_copies.clear)
+recovery.with_other_tiers(clear)

@@ -63,7 +63,7 @@ def peek_before_asking(key: str) -> tuple[Found | Missing, int | None]:
     found = found or _lookup_hot(key, [])
     if found is not None:
         return found, None
-    work = partial(database.run, partial(_read_before_asking, key), patience=_patience_for_one())
+    work = partial(database.run, partial(_read_before_asking, key), patience=_patience())
     return attempt(Tier.DURABLE, "read", work, default=(Missing(), None))
 
 
@@ -82,9 +82,13 @@ async def alookup(key: str, *, stale: bool = False) -> Found | Missing:
         data = await aattempt(Tier.HOT, "read", reply, troubles)
         found = found_in(key, data, Tier.HOT, stale=False)
     if found is None:
-        rest = partial(_lookup_rest, key, stale, troubles, ask_hot=reply is None)
+
+        def rest() -> Found | None:
+            found = _lookup_hot(key, troubles) if reply is None else None
+            return found or _lookup_durable(key, stale, troubles)
+
         with failing_safe(Tier.DURABLE, "read", troubles):
-            found = await database.arun(rest, patience=_patience_for_one())
+            found = await database.arun(rest, patience=_patience())
     if found is None:
         return Missing(tuple(troubles))
     if snapshot and found.fresh:
@@ -101,21 +105,22 @@ def lookup_many(
     """
     troubles: list[Reason] = []
     snapshot = local.snapshot()
-    copies: dict[str, Found | None] = {key: local.get(key) for key in keys} if snapshot else {}
-    for key in waiting.drafts.keys() & keys if waiting.drafts else ():
-        copies[key] = _waiting(key, key in stale)
-    found = {key: copy for key, copy in copies.items() if copy is not None}
-    read = _lookup_many_hot([key for key in keys if key not in found], troubles)
-    rest = [key for key in keys if key not in found and key not in read]
+    found: dict[str, Found | None] = {key: local.get(key) for key in keys} if snapshot else {}
+    found |= {key: _waiting(key, key in stale) for key in waiting.drafts.keys() & keys}
+    rest = [key for key in keys if not found.get(key)]
+    copies = attempt(Tier.HOT, "read", partial(hot.read_many, rest), troubles, default={})
+    read = {key: found_in(key, data, Tier.HOT, stale=False) for key, data in copies.items()}
+    rest = [key for key in rest if not read.get(key)]
     for start in range(0, len(rest), KEYS_PER_QUERY):
         some = rest[start : start + KEYS_PER_QUERY]
-        read |= _lookup_many_durable(some, stale, troubles)
-    for key, each in read.items() if snapshot else ():
-        if snapshot and each.fresh:
+        work = partial(database.run, partial(_read, some, stale), patience=_patience(len(some)))
+        read |= attempt(Tier.DURABLE, "read", work, troubles, default={})
+    for key, each in read.items():
+        if snapshot and each and each.fresh:
             _keep(key, each, snapshot)
     found |= read
     missing = Missing(tuple(troubles))
-    return {key: found.get(key, missing) for key in keys}
+    return {key: found.get(key) or missing for key in keys}
 
 
 async def alookup_many(
@@ -126,7 +131,7 @@ async def alookup_many(
     with failing_safe(Tier.DURABLE, "read", troubles):
         # (no thread is needed to look nothing up)
         work = partial(lookup_many, keys, stale=stale)
-        return await database.arun(work, patience=_patience(keys)) if keys else {}
+        return await database.arun(work, patience=_patience(len(keys))) if keys else {}
     return dict.fromkeys(keys, Missing((troubles[0],)))
 
 
@@ -150,13 +155,6 @@ def _ask_hot(key: str) -> Awaitable[bytes | None] | None:
     return None
 
 
-def _lookup_rest(
-    key: str, stale: bool, troubles: list[Reason], *, ask_hot: bool = True
-) -> Found | None:
-    found = _lookup_hot(key, troubles) if ask_hot else None
-    return found or _lookup_durable(key, stale, troubles)
-
-
 def _lookup_hot(key: str, troubles: list[Reason]) -> Found | None:
     data = attempt(Tier.HOT, "read", partial(hot.read, key), troubles)
     return found_in(key, data, Tier.HOT, stale=False)
@@ -169,7 +167,7 @@ def _lookup_durable(key: str, stale: bool, troubles: list[Reason]) -> Found | No
 def _read_one(wanted: Wanted) -> Found | None:
     if database.runs_here():
         return database.run(partial(_read_wanted, [wanted])).get(wanted)
-    return _gathering.look_up(wanted).result(_patience_for_one())
+    return _gathering.look_up(wanted).result(_patience())
 
 
 def _read_before_asking(key: str) -> tuple[Found | Missing, int]:
@@ -186,43 +184,18 @@ def _read_wanted(several: Collection[Wanted]) -> dict[Wanted, Found]:
     }
 
 
-def _lookup_many_hot(keys: Collection[str], troubles: list[Reason]) -> dict[str, Found]:
-    copies = attempt(Tier.HOT, "read", partial(hot.read_many, keys), troubles, default={})
-    found = {key: found_in(key, data, Tier.HOT, stale=False) for key, data in copies.items()}
-    return {key: each for key, each in found.items() if each is not None}
-
-
-def _lookup_many_durable(
-    keys: list[str], stale: Collection[str], troubles: list[Reason]
-) -> dict[str, Found]:
-    work = partial(database.run, partial(_read, keys, stale), patience=_patience(keys))
-    return attempt(Tier.DURABLE, "read", work, troubles, default={})
-
-
-def _patience_for_one() -> float:
-    """The hot tier is asked before, and given a copy behind."""
-    return max(database.READ_SECONDS, hot.patience())
-
-
-def _patience(keys: Collection[str]) -> float:
-    """Many rows take a moment longer."""
-    return _patience_for_one() * (1 + len(keys) / KEYS_PER_QUERY)
+def _patience(more: int = 0) -> float:
+    """The hot tier is asked before, and given a copy behind. Many rows take a moment longer."""
+    return max(database.READ_SECONDS, hot.patience()) * (1 + more / KEYS_PER_QUERY)
 
 
 def _read(keys: Collection[str], stale: Collection[str]) -> dict[str, Found]:
     """What the rows have under `keys`; what is fresh of it gets a hot copy."""
-    rows = database.past_a_cut(partial(_rows, keys, expired_too=bool(stale)))
+    rows = database.past_a_cut(partial(durable.read, keys, expired_too=bool(stale)))
     read = {key: found_in(key, rows[key], Tier.DURABLE, stale=key in stale) for key in rows}
     found = {key: each for key, each in read.items() if each is not None}
     promotion.promote([key for key, each in found.items() if each.fresh])
     return found
-
-
-def _rows(keys: Collection[str], *, expired_too: bool) -> dict[str, bytes]:
-    if len(keys) > 1:
-        return durable.read_many(keys, expired_too=expired_too)
-    data = {key: durable.read(key, expired_too=expired_too) for key in keys}
-    return {key: each for key, each in data.items() if each is not None}
 
 
 def found_in(key: str, data: bytes | None, tier: Tier, *, stale: bool) -> Found | None:

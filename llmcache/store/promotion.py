@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-
-from django.utils import timezone
 
 from llmcache import breakers
 from llmcache.background import database, transactions
@@ -48,12 +45,12 @@ def promote(keys: Collection[str]) -> bool:
     return False
 
 
-def _copy(rows: dict[str, tuple[bytes, datetime | None]], now: Epoch) -> bool:
+def _copy(rows: Mapping[str, tuple[bytes, float | None]], now: Epoch) -> bool:
     """Write the copies of rows that are held; whether they are there."""
 
     def write() -> None:
         try:
-            hot.write_many(_copies(rows), now)
+            hot.write_many(rows, now)
         except Exception as error:
             if evictions.may_arrive(error):
                 evictions.record(rows, are_arriving=True)
@@ -79,17 +76,6 @@ def _takes_copies() -> bool:
         # (no rollback would undo a copy: the next test would find it)
         return is_there and not transactions.will_be_undone()
     return False
-
-
-def _copies(
-    rows: dict[str, tuple[bytes, datetime | None]],
-) -> dict[str, tuple[bytes, float | None]]:
-    """The payloads, and for how many seconds each is fresh."""
-    now = timezone.now()
-    return {
-        key: (payload, None if expires is None else (expires - now).total_seconds())
-        for key, (payload, expires) in rows.items()
-    }
 
 
 def reporting_all(work: Callable[[], object]) -> None:

@@ -10,7 +10,6 @@ import json
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from django.apps import apps
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 from django.utils import timezone
@@ -28,6 +27,8 @@ BYTES: Final = ("payload", "request")
 
 def keep(draft: Draft, generation: int | None, by: str) -> None:
     """Keep `draft`, in the place of others for its key. `generation`: as for `save`."""
+    facts = {name: value for name, value in asdict(draft).items() if name not in BYTES}
+    facts["tags"] = sorted(draft.tags)
 
     def work() -> None:
         with transaction.atomic(using=transactions.database_alias()):
@@ -36,7 +37,7 @@ def keep(draft: Draft, generation: int | None, by: str) -> None:
                 key=draft.key,
                 payload=draft.payload,
                 request=draft.request,
-                facts=_facts(draft),
+                facts=json.loads(json.dumps(facts, cls=DjangoJSONEncoder)),
                 generation=generation,
                 by=columns.label(by),
                 created_at=timezone.now(),
@@ -65,12 +66,13 @@ def accept(proposal: Any) -> Reason | None:
     It is not when the entry was invalidated, or got another answer, since the question was asked.
     """
     draft = draft_of(proposal)
-    found = database.run(lambda: _current(draft.key))
-    if found is None:
+    entries: Any = durable.entries().filter(key=draft.key)
+    found = database.run(lambda: list(entries.values_list("created_at", "tags__tag")))
+    if not found:
         return ReasonCode.INVALIDATED()
-    created, tags = found
-    if created > columns.moment(draft.created):
+    if found[0][0] > columns.moment(draft.created):
         return ReasonCode.SUPERSEDED()
+    tags = frozenset(tag for _, tag in found if tag is not None)
     refusal = store.save(replace(draft, tags=tags), proposal.generation)
     discard(draft.key)
     return refusal
@@ -81,21 +83,5 @@ def discard(key: str) -> None:
     database.run_removal(_proposals().filter(key=key).delete, patience=database.WRITE_SECONDS)
 
 
-def _current(key: str) -> tuple[Any, frozenset[str]] | None:
-    row = durable.entries().filter(key=key).only("created_at").first()
-    return None if row is None else (row.created_at, frozenset(_tags(row)))
-
-
-def _tags(row: Any) -> Any:
-    return row.tags.values_list("tag", flat=True)
-
-
-def _facts(draft: Draft) -> Any:
-    facts = {name: value for name, value in asdict(draft).items() if name not in BYTES}
-    facts["tags"] = sorted(draft.tags)
-    return json.loads(json.dumps(facts, cls=DjangoJSONEncoder))
-
-
 def _proposals() -> Any:
-    alias = transactions.database_alias()
-    return apps.get_model("llmcache", "Proposal").objects.using(alias)
+    return transactions.rows("Proposal")

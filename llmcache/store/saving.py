@@ -6,8 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from django.db import OperationalError
-
 from llmcache import breakers
 from llmcache.background import database, transactions
 from llmcache.background.retry import persistently
@@ -105,7 +103,10 @@ def _put_off(draft: Draft, generation: int | None, work: Callable[[], object]) -
 def _save(draft: Draft, generation: int | None) -> Reason | None:
     """Store an entry in both tiers; why not, where it must not be stored."""
     older = OlderCopy(draft.key)
-    refusal = locks.past_deadlocks(partial(_write_patiently, draft, generation, older.remove))
+    write = partial(durable.write, draft, generation, replaced=older.remove)
+    # (again and again where another one is the writer: it was paid for)
+    patiently = partial(locks.again, write, ATTEMPTS, locks.is_busy)
+    refusal = locks.past_deadlocks(patiently)
     if older.is_gone() and refusal is None:
         promote_later(draft.key)
     if draft.parts and refusal and refusal.code is ReasonCode.INVALIDATED:
@@ -123,16 +124,3 @@ def _remove_parts(draft: Draft) -> None:
     doomed = [*persistently(partial(parts.below, keys)), *draft.parts, draft.key]
     for batch in batches.remove_keys(doomed, batches.Pace(most=KEYS_PER_QUERY)):
         evictions.evict_when_committed(batch.keys, batch.recorded)
-
-
-def _write_patiently(
-    draft: Draft, generation: int | None, replaced: Callable[[], object] | None
-) -> Reason | None:
-    """`durable.write`, again and again where another one is the writer: it was paid for."""
-    for _ in range(ATTEMPTS):
-        try:
-            return durable.write(draft, generation, replaced=replaced)
-        except OperationalError as error:
-            if not locks.is_busy(error):
-                raise
-    return durable.write(draft, generation, replaced=replaced)

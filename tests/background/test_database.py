@@ -83,7 +83,7 @@ SLOWNESS = 0.5
 def slow_database(alias: str) -> Iterator[None]:
     """Every statement on the table of entries waits: PostgreSQL's lock, or a sleep before it."""
     if connections[alias].vendor != "postgresql":
-        with slow(durable, "read_many"), slow(durable, "write"):
+        with slow(durable, "read"), slow(durable, "write"):
             yield
         return
     locked = threading.Event()

@@ -113,13 +113,13 @@ def test_one_round_trip_a_tier(scripted: Any, settings: Any, monkeypatch: Any) -
             type(caches["database"]), name, noting(trips, name, method), raising=True
         )
     reads: list[int] = []
-    read = durable.read_many
+    read = durable.read
 
     def read_noting(keys: list[str], **options: Any) -> dict[str, bytes]:
         reads.append(len(keys))
         return read(keys, **options)
 
-    monkeypatch.setattr(durable, "read_many", read_noting)
+    monkeypatch.setattr(durable, "read", read_noting)
     assert {result.call.tier for result in many(requests)} == {"durable"}
     assert reads == [200]
     assert trips[0] == "get_many"
@@ -288,7 +288,7 @@ def test_a_failing_tier_is_no_failure(many: Many, model: StandIn, monkeypatch: A
     def fail(*_: Any, **__: Any) -> Any:
         raise OSError("gone")
 
-    for name in ("read", "read_many", "write"):
+    for name in ("read", "write"):
         monkeypatch.setattr(durable, name, fail)
     results = many([request(0), request(0), request(1)])
     assert len(model.calls) == 2

@@ -220,7 +220,7 @@ GUARDS: Final = (
         "the look at what is stored by now",
         "who looked just before an answer was stored asks for it again",
         "llmcache/leases/acquisition.py",
-        "            if not _is_served(flight, found, refused):",
+        "            if not _is_answer(found, refused):",
         "            if True:",
         ("tests/leases/test_single_flight.py::test_an_answer_that_came_after_the_lookup_is_found",),
     ),

@@ -59,7 +59,7 @@ POINTS: Final = (
     ),
     Point("after the lease was taken", ("llmcache.leases.acquisition._held",), after=True),
     Point(ASKING, ()),
-    Point("before the row is committed", ("llmcache.store.rows.tier._upsert",), after=True),
+    Point("before the row is committed", ("llmcache.store.rows.tier.upsert",), after=True),
     Point("after the commit, before the hot copy", ("llmcache.store.promotion.promote",)),
     Point("after the hot copy", ("llmcache.store.promotion.promote",), after=True),
     Point("before the lease is given back", ("llmcache.leases.acquisition.Lease.end",)),

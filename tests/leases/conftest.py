@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmcache.leases.place import Place
-from llmcache.leases.places import HOT, ROWS
+from llmcache.leases.places import HOT, ROWS, Place
 from tests.support.backends import backend_parameters, use_backend
 
 

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 
-from llmcache import leases, trampoline
+from llmcache import leases
 from llmcache.background import transactions
 from llmcache.leases import (
     Ending,
     Lease,
+    acquisition,
     flights,
     places,
 )
-from llmcache.leases.place import Place
-from llmcache.leases.places import HOT
+from llmcache.leases.places import HOT, Place
 from project.standin.server import StandIn
 from tests.support.asking import KEY
 from tests.support.backends import Backend, backend_parameters
@@ -81,7 +81,7 @@ async def test_cancelled_while_it_claims_the_lease(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(places, "acquire", claim)
     monkeypatch.setattr(
-        places, "free", lambda place, key, token, ending: freed.append(str(place.tier))
+        places, "free", lambda place, key, token, ending, _: freed.append(str(place.tier))
     )
     monkeypatch.setattr(transactions, "is_testing", lambda: False)
     task = asyncio.create_task(leases.aacquire(KEY, 10))
@@ -117,7 +117,7 @@ def test_a_flight_that_lost_its_leader_is_waited_for_once(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A signal came after the leader had joined it, and before it led."""
-    monkeypatch.setattr(trampoline, "run", interrupted)
+    monkeypatch.setattr(acquisition, "_lead", interrupted)
     with pytest.raises(KeyboardInterrupt):
         leases.acquire(KEY, 10)
     monkeypatch.undo()
@@ -130,7 +130,7 @@ def test_a_flight_that_lost_its_leader_is_waited_for_once(
 async def test_a_flight_that_lost_its_leader_is_waited_for_once_by_coroutines(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trampoline, "run", interrupted)
+    monkeypatch.setattr(acquisition, "_lead", interrupted)
     with pytest.raises(KeyboardInterrupt):
         leases.acquire(KEY, 10)
     monkeypatch.undo()

@@ -20,13 +20,11 @@ from llmcache.breakers import trying
 from llmcache.leases import (
     Ending,
     Lease,
+    acquisition,
     flights,
-    in_hot_tier,
-    in_rows,
     places,
 )
-from llmcache.leases.place import Place, Seen
-from llmcache.leases.places import HOT, ROWS
+from llmcache.leases.places import HOT, ROWS, Place, Seen
 from llmcache.models import Lease as LeaseRow
 from llmcache.outcomes import Tier
 from llmcache.store.hot import tier as hot
@@ -77,12 +75,12 @@ class TestPlaces:
 
     def test_waiters_of_earlier_ones_are_told_too(self, place: Place) -> None:
         """Who looks only now waited for the first; the others came, and failed, in between."""
-        names = [uuid4().hex for _ in range(2 * in_rows.MOST_RELEASED)]
+        names = [uuid4().hex for _ in range(2 * places.MOST_RELEASED)]
         for name in names:
             places.acquire(KEY, name)
             places.free(place, KEY, name, Ending.RELEASED)
         places.acquire(KEY, "next")
-        latest = names[-in_rows.MOST_RELEASED :]
+        latest = names[-places.MOST_RELEASED :]
         assert {place.observe(KEY, name) for name in latest} == {Seen.RELEASED}
         assert place.observe(KEY, "next") is Seen.ASKING
 
@@ -160,7 +158,7 @@ def test_a_claim_whose_reply_was_lost_is_freed_too(monkeypatch: pytest.MonkeyPat
         seen.append(HOT.observe(KEY, "first"))
         raise TimeoutError
 
-    monkeypatch.setattr(in_hot_tier, "ACQUIRE_SECONDS", 60)
+    monkeypatch.setattr(places, "ACQUIRE_SECONDS", 60)
     monkeypatch.setattr(HOT, "patience", 0.05)
     monkeypatch.setattr(hot, "touch", lose_the_reply)
     assert places.acquire(KEY, "first") == (ROWS, None)
@@ -216,7 +214,7 @@ async def test_a_database_that_hangs_holds_up_no_lease_of_the_hot_tier(
 @pytest.mark.parametrize("turns", range(1, 5))
 async def test_who_is_cancelled_as_the_answer_comes_is_cancelled(turns: int) -> None:
     flight = flights.Flight(KEY)
-    follower = asyncio.create_task(flight.await_(10))
+    follower = asyncio.create_task(acquisition._acarry_out(acquisition.Pause(flight, 10)))
     await asyncio.sleep(0.01)
     flight.end(Ending.STORED)
     await cancel_after(turns, follower)

@@ -115,7 +115,7 @@ def test_an_answer_is_handed_to_those_who_wait_in_this_process() -> None:
     assert isinstance(mine, Lease)
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(leases.acquire, KEY, 10)
-        wait_until(lambda: bool(mine.flight._wakers))
+        wait_until(lambda: has_followers(mine))
         found = Found(b"body", Tier.LOCAL, None)
         mine.settle()
         mine.end(Ending.STORED, found)
@@ -129,7 +129,7 @@ def test_an_answer_is_not_handed_to_who_came_when_it_was_being_stored() -> None:
     mine.settle()
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(leases.acquire, KEY, 10)
-        wait_until(lambda: bool(mine.flight._wakers))
+        wait_until(lambda: has_followers(mine))
         mine.end(Ending.STORED, Found(b"body", Tier.LOCAL, None))
         his = other.result(10)
     assert isinstance(his, Lease)
@@ -146,3 +146,8 @@ async def test_nor_to_a_coroutine_that_came_then() -> None:
     his = await other
     assert isinstance(his, Lease)
     his.end(Ending.RELEASED)
+
+
+def has_followers(lease: Lease) -> bool:
+    condition: Any = lease.flight.over._condition
+    return bool(condition._waiters)

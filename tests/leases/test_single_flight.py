@@ -15,7 +15,6 @@ from llmcache import store
 from llmcache.background import database as placement
 from llmcache.codec.envelope import ANSWER, seal
 from llmcache.leases import Ending, Lease, aacquire, acquire, places
-from llmcache.store.hot import tier as hot
 from llmcache.store.records import Found
 from llmcache.store.rows import tier as durable
 from llmcache.usage import hits
@@ -23,6 +22,7 @@ from project.standin.server import StandIn
 from tests.support.asking import ask_in_threads, outcomes
 from tests.support.backends import Backend
 from tests.support.clients import CALL, make_client
+from tests.support.copies import write_copy
 from tests.support.entries import KEY, draft
 from tests.support.servers import RedisServer, require
 
@@ -158,7 +158,7 @@ def test_who_asks_in_the_place_of_a_copy_that_is_refused_knows_the_generation(
     require(RedisServer)
     settings.LLMCACHE = {"CACHE": "redis"}
     llmcache.invalidate(tags=["any"])
-    hot.write(KEY, draft().payload, None)
+    write_copy(KEY, draft().payload, None)
     refused = store.lookup(KEY)
     assert isinstance(refused, Found)
     lease = asyncio.run(aacquire(KEY, 1, refused)) if is_async else acquire(KEY, 1, refused)

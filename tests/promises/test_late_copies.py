@@ -27,6 +27,7 @@ from llmcache.store.records import Found
 from llmcache.store.rows import late_answers
 from llmcache.store.rows import tier as durable
 from tests.support.backends import ALL_DATABASES, Backend, backend_parameters
+from tests.support.copies import write_copy
 from tests.support.entries import draft
 from tests.support.removal import KEYS, fill, notes
 from tests.support.waiting import wait_until
@@ -222,7 +223,7 @@ def test_a_copy_that_comes_late(backend: Backend, monkeypatch: pytest.MonkeyPatc
         patch.setattr(hot, "write_many", Mock(side_effect=redis.TimeoutError))
         assert isinstance(store.lookup(KEYS[0]), Found)
     assert llmcache.invalidate(everything=True).pending == ("hot",)
-    hot.write(KEYS[0], copy, 60)
+    write_copy(KEYS[0], copy, 60)
     assert hot.read(KEYS[0]) is not None
     assert llmcache.invalidate(everything=True).pending == ("hot",)
     assert hot.read(KEYS[0]) is None
@@ -285,7 +286,7 @@ def test_a_broken_table_of_copies_keeps_no_answer_from_being_stored(
     new = draft(KEYS[0], body=b"new")
     assert store.save(new, late_answers.generation()) is None
     assert broken.called
-    assert durable.read(KEYS[0]) == new.payload
+    assert durable.read([KEYS[0]]) == {KEYS[0]: new.payload}
 
 
 def _fail_in(alias: str, *_: object, **__: object) -> None:

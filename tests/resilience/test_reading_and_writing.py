@@ -22,6 +22,7 @@ from llmcache.store.records import Found
 from project.standin.server import StandIn
 from tests.support.backends import Backend, backend_parameters
 from tests.support.clients import make_client
+from tests.support.copies import write_copy
 from tests.support.entries import (
     KEY,
     draft,
@@ -252,7 +253,7 @@ def test_what_another_process_could_not_remove_is_not_read_either(
         operator.replicaof("127.0.0.1", 1)
         evictions.record([KEY])  # as another process does when it cannot remove them
         for _ in range(FAILURES):
-            attempt(Tier.HOT, "write", partial(hot.write, KEY, b"copy", None))
+            attempt(Tier.HOT, "write", partial(write_copy, KEY, b"copy", None))
         wait_until(lambda: not breakers.is_up(Tier.HOT, Use.READ))
         operator.replicaof("NO", "ONE")
         wait_until(lambda: breakers.is_up(Tier.HOT))

@@ -19,6 +19,7 @@ from llmcache.resilience.failsafe import attempt
 from llmcache.store.hot import tier as hot
 from llmcache.store.records import Found
 from tests.support.breakers import TROUBLE, fail
+from tests.support.copies import write_copy
 from tests.support.entries import KEY, draft, look_up
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
@@ -97,7 +98,7 @@ def test_nothing_is_trusted_before_the_hooks_are_done(redis: RedisServer) -> Non
         assert go_on.wait(SOON)
 
     breakers.before_closing(Tier.HOT, Use.READ, hook)
-    hot.write(KEY, b"doubtful", None)
+    write_copy(KEY, b"doubtful", None)
     redis.pause()
     take_out()
     redis.resume()
@@ -129,7 +130,7 @@ def test_one_that_takes_no_memory_stays_out_until_it_does(redis: RedisServer) ->
     with Redis.from_url(redis.url) as operator:
         operator.config_set("maxmemory", 1)
         for _ in range(FAILURES):
-            attempt(Tier.HOT, "write", partial(hot.write, KEY, b"copy", None))
+            attempt(Tier.HOT, "write", partial(write_copy, KEY, b"copy", None))
         its = breakers.breakers[Tier.HOT, Use.WRITE]
         wait_until(lambda: its.wait() > FIRST_PAUSE)
         operator.config_set("maxmemory", 0)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import llmcache
-from llmcache.store.drafts import JITTER, expiry
+from llmcache.store.records import JITTER, expiry
 from llmcache.store.rows import tier as durable
 
 

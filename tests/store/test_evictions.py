@@ -20,11 +20,11 @@ from llmcache import breakers, store
 from llmcache.models import Invalidation, PendingEviction
 from llmcache.removal import engine, expire
 from llmcache.store import evictions
-from llmcache.store.hot import tier as hot
 from llmcache.store.records import Found
 from llmcache.store.rows import late_answers
 from llmcache.tasks import on_celery
 from tests.support.backends import ALL_DATABASES, Backend, backend_parameters, unreachable
+from tests.support.copies import write_copy
 from tests.support.entries import draft
 from tests.support.removal import KEYS, fill, notes, served
 from tests.support.servers import RedisServer, require
@@ -226,7 +226,7 @@ def test_in_a_transaction_that_is_committed(backend: Backend, redis: RedisServer
         llmcache.invalidate(everything=True)
         # Others see the rows until the commit, and may copy them.
         for key in KEYS:
-            hot.write(key, draft(key).payload, 60)
+            write_copy(key, draft(key).payload, 60)
     assert (notes(backend), served()) == ([], set())
     assert Invalidation.objects.get().entries == 8
 

@@ -13,6 +13,10 @@ def copy_of(key: str) -> bytes:
     return b"copy of %d" % int(key, 16)
 
 
+def write_copy(key: str, data: bytes, fresh_for: float | None) -> None:
+    hot.write_many({key: (data, fresh_for)})
+
+
 def pool() -> Any:
     """The connections of the hot tier."""
     cache: Any = hot.backend()

@@ -28,7 +28,7 @@ KEYS = [f"{number:064x}" for number in range(600)]
 
 
 def store(keys: list[str]) -> None:
-    rows = [durable._row(transactions.database_alias(), draft(key)) for key in keys]
+    rows = [durable.row_of(transactions.database_alias(), draft(key)) for key in keys]
     durable.entries().bulk_create(rows)
 
 

@@ -32,8 +32,7 @@ from llmcache.outcomes import Call
 from llmcache.policy import UNSET, CacheMode, overridden
 from llmcache.providers import pricing
 from llmcache.reasons import Reason, ReasonCode
-from llmcache.store.drafts import describe
-from llmcache.store.records import Found
+from llmcache.store.records import Found, describe
 
 # The parts of a call that has none of them.
 NO_PARAMETERS: Final = canonical_parameters({})

@@ -91,12 +91,8 @@ def known() -> Alias | None:
 
 
 def is_own(cache: BaseCache) -> bool:
-    """Whether it is the backend of llmcache."""
-    try:
-        from llmcache.backends import RedisCache
-    except ImportError:  # without the extra `redis`
-        return False
-    return isinstance(cache, RedisCache)
+    """Whether it is the backend of llmcache (which is there with the extra `redis` only)."""
+    return hasattr(cache, "guarded_by")
 
 
 def _learn(name: str) -> Alias:

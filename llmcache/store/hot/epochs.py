@@ -26,25 +26,23 @@ not noticed; Sentinel and the servers of a cluster close, or redirect, those tha
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from secrets import token_hex
 from typing import Any, Final
 
-from django.apps import apps
-from django.core.signals import setting_changed
 from django.db import connections
 from django.utils import timezone
 
 from llmcache.background import database, transactions
-from llmcache.background.forks import now_and_in_children
+from llmcache.background.forks import lock
 from llmcache.breakers import CircuitOpen, Use, is_up, must_be_up
 from llmcache.conf import settings
 from llmcache.outcomes import Tier
+from llmcache.resilience import recovery
 from llmcache.store import local
 from llmcache.store.rows import locks
 
@@ -67,7 +65,7 @@ class EpochUnknown(Exception):
     """Which copies are of use cannot be found out here and now, so none is."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Epoch:
     """Its name, the servers that it lists, and which were before, until when (in seconds)."""
 
@@ -75,11 +73,10 @@ class Epoch:
     servers: Mapping[str, str] = field(default_factory=dict)
     earlier: tuple[tuple[str, float], ...] = ()
 
-    #: What the copy of an entry is called, but for its key.
-    copies: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "copies", copy_name(self.name, ""))
+    @cached_property
+    def copies(self) -> str:
+        """What the copy of an entry is called, but for its key."""
+        return copy_name(self.name, "")
 
     @property
     def living(self) -> list[str]:
@@ -100,7 +97,10 @@ def copy_name(epoch: str, key: str) -> str:
 
 
 #: The epoch, as far as this process knows; None: it does not.
-current: Epoch | None
+current: Epoch | None = None
+_lock: Final = lock()
+#: The addresses of servers that do not say who they are.
+hidden: Final[set[str]] = set()
 
 
 def ensure() -> Epoch:
@@ -115,7 +115,11 @@ def check(connection: Any) -> Epoch:
     """
     if not any(is_up(Tier.HOT, use) for use in Use):
         raise CircuitOpen(Tier.HOT)  # (since the caller has begun to wait for a connection)
-    address, identity = _address_of(connection), _identity_of(connection)
+    path = getattr(connection, "path", None)
+    address = str(path or f"{connection.host}:{connection.port}")
+    identity = _identity_of(connection)
+    # (one that does not say who it is may come back, and nobody notices: a proxy hides it)
+    (hidden.discard if identity else hidden.add)(address)
     epoch = current
     if epoch is None or epoch.servers.get(address) != identity:
         epoch = learn({address: identity})
@@ -150,11 +154,6 @@ def known() -> list[str]:
     return current.living if current else []
 
 
-def hides_servers() -> bool:
-    """Whether a server that came back would not be noticed: a proxy before it hides it."""
-    return bool(_hidden)
-
-
 def forget() -> None:
     """The row was emptied: what this process knows is nothing any more."""
     global current
@@ -164,8 +163,7 @@ def forget() -> None:
 
 def began_at() -> datetime | None:
     """When the epoch began that stands in the row."""
-    moment: datetime | None = _rows().values_list("began_at", flat=True).first()
-    return moment
+    return _rows().values_list("began_at", flat=True).first()  # type: ignore[no-any-return]
 
 
 def _adopt(epoch: Epoch) -> Epoch:
@@ -202,15 +200,7 @@ def _start(servers: Mapping[str, str]) -> Epoch:
 
 def _standing() -> Epoch | None:
     row = _rows().filter(pk=1).values_list("name", "servers", "earlier").first()
-    if row is None:
-        return None
-    name, servers, earlier = row
-    return Epoch(name, dict(servers), tuple((each, end) for each, end in earlier))
-
-
-def _address_of(connection: Any) -> str:
-    path = getattr(connection, "path", None)
-    return str(path or f"{connection.host}:{connection.port}")
+    return None if row is None else Epoch(row[0], dict(row[1]), tuple(row[2]))
 
 
 def _identity_of(connection: Any) -> str:
@@ -226,38 +216,12 @@ def _identity_of(connection: Any) -> str:
         except ResponseError:  # a proxy, or rights, forbid it
             continue
         told += (reply.encode() if isinstance(reply, str) else bytes(reply)) + b"\n"
-    identity = b":".join(IDENTITY.findall(told)).decode()
-    (_hidden.discard if identity else _hidden.add)(_address_of(connection))
-    return identity
+    return b":".join(IDENTITY.findall(told)).decode()
 
 
 def _rows() -> Any:
-    alias = transactions.database_alias()
-    return apps.get_model("llmcache", "Epoch").objects.using(alias)
+    return transactions.rows("Epoch")
 
 
-def _start_anew() -> None:
-    """At the start, and with other settings."""
-    global current
-    current = None
-    _hidden.clear()
-    _make_lock()
-
-
-def _make_lock() -> None:
-    """At the start, and in a forked child: a thread that is not there may hold the parent's."""
-    global _lock
-    _lock = threading.Lock()
-
-
-def _settings_changed(*, setting: str, **_: Any) -> None:
-    if setting in local.OF_THE_STORE:
-        _start_anew()
-
-
-_lock: threading.Lock
-# The addresses of servers that do not say who they are.
-_hidden: Final[set[str]] = set()
-_start_anew()
-now_and_in_children(_make_lock)
-setting_changed.connect(_settings_changed)
+recovery.with_other_tiers(forget)
+recovery.with_other_tiers(hidden.clear)

@@ -21,20 +21,21 @@ from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.db import DatabaseCache
 from django.core.cache.backends.filebased import FileBasedCache
 from django.core.cache.backends.memcached import BaseMemcachedCache
+from django.db import connections, router
 
-from llmcache.background import database, transactions
+from llmcache.background import database
 from llmcache.breakers import State, Use, breakers, must_be_up
 from llmcache.conf import settings
 from llmcache.outcomes import Tier
 from llmcache.resilience import recovery
-from llmcache.store.hot import aliases, epochs, prefixes
+from llmcache.store.hot import aliases, epochs
 from llmcache.store.hot.epochs import Epoch
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 # What is removed from these does not come back: they have no snapshots, and no replicas take over.
-FORGETFUL: Final = (DatabaseCache, FileBasedCache, BaseMemcachedCache)
+FORGETFUL: Final = (DatabaseCache, FileBasedCache)
 
 PROBE_SECONDS: Final = 10.0
 
@@ -93,11 +94,6 @@ def epoch() -> Epoch:
     return epochs.ensure()
 
 
-def write(key: str, data: bytes, fresh_for: float | None) -> None:
-    """Keep a sealed copy for at most `fresh_for` seconds, and at most ``HOT_TTL``."""
-    write_many({key: (data, fresh_for)})
-
-
 def read_many(keys: Collection[str]) -> dict[str, bytes]:
     """The sealed copies that are there, in one round trip."""
     if aliases.known() is None or not keys:
@@ -111,14 +107,16 @@ def read_many(keys: Collection[str]) -> dict[str, bytes]:
 def write_many(copies: Mapping[str, tuple[bytes, float | None]], now: Epoch | None = None) -> None:
     """Keep for each key its sealed copy, for as many seconds as it is fresh, in the epoch `now`.
 
-    One round trip for all that stay equally long, as most do: for ``HOT_TTL``.
+    One round trip for all that stay equally long, as most do: for ``HOT_TTL``. Backends take whole
+    seconds. (The envelope knows it better.)
     """
     if aliases.known() is None:
         return
     now = now or epoch()
     by_timeout: defaultdict[int, dict[str, bytes]] = defaultdict(dict)
     for key, (data, fresh_for) in copies.items():
-        by_timeout[_whole(_bounded(fresh_for))][now.copies + key] = data
+        seconds = settings.hot_ttl if fresh_for is None else min(settings.hot_ttl, fresh_for)
+        by_timeout[math.ceil(seconds)][now.copies + key] = data
     for timeout, named in by_timeout.items():
         refused = _asked(Use.WRITE, partial(_set_many, named, timeout, time.monotonic()))
         # What is still there of these is of older answers.
@@ -141,35 +139,43 @@ def delete(keys: Collection[str], living: Collection[str] | None = None) -> None
     """
     if aliases.known() is None or not keys:
         return
-    if living is None:
-        living = epochs.living()
-    drop([epochs.copy_name(name, key) for name in living or [epoch().name] for key in keys])
+    names = epochs.living() if living is None else living
+    drop([epochs.copy_name(name, key) for name in names or [epoch().name] for key in keys])
 
 
-def can_delete_all() -> bool:
-    """Whether the backend can tell which copies there are."""
+def remover_of_all() -> Callable[[], object] | None:
+    """What removes all copies of all epochs; None where the backend cannot tell which those are."""
     cache = backend()
-    return cache is None or prefixes.remover(cache, epochs.COPIES) is not None
+    if cache is None:
+        return lambda: None
+    start = cache.make_key(epochs.COPIES)
+    if not start.endswith(epochs.COPIES):  # a function of the project's made something else of it
+        return None
+    if isinstance(cache, DatabaseCache):
+        remove = partial(database.run_removal, partial(_delete_rows, cache, start))
+    elif hasattr(cache, "remove_under"):
+        remove = partial(cache.remove_under, epochs.COPIES)
+    else:
+        return None
+    return partial(_counted, Use.WRITE, remove)
 
 
-def delete_all() -> None:
-    """Remove all copies of all epochs, where the backend can tell which those are."""
-    cache = backend()
-    remove = None if cache is None else prefixes.remover(cache, epochs.COPIES)
-    if remove is not None:
-        _counted(
-            Use.WRITE, remove if not is_in_database() else partial(database.run_removal, remove)
-        )
+def _delete_rows(cache: Any, start: str) -> None:
+    connection = connections[router.db_for_write(cache.cache_model_class)]
+    table, key = map(connection.ops.quote_name, (cache._table, "cache_key"))  # noqa: SLF001
+    with connection.cursor() as cursor:
+        of_ours = f"SUBSTR({key}, 1, {len(start)}) = %s"  # (what is left of it means itself)
+        cursor.execute(f"DELETE FROM {table} WHERE {of_ours}", [start])  # noqa: S608 - no input
 
 
 def add(name: str, token: bytes, seconds: float) -> bool:
     """Keep `token` under `name` for `seconds`, unless something is there; whether it was kept."""
-    return bool(_asked(Use.WRITE, lambda cache: cache.add(name, token, _whole(seconds))))
+    return bool(_asked(Use.WRITE, lambda cache: cache.add(name, token, math.ceil(seconds))))
 
 
 def put(name: str, value: bytes, seconds: float) -> None:
     """Keep `value` under `name` for `seconds`."""
-    _asked(Use.WRITE, lambda cache: cache.set(name, value, _whole(seconds)))
+    _asked(Use.WRITE, lambda cache: cache.set(name, value, math.ceil(seconds)))
 
 
 def values(names: Collection[str]) -> dict[str, bytes]:
@@ -180,18 +186,13 @@ def values(names: Collection[str]) -> dict[str, bytes]:
 
 def touch(name: str, seconds: float) -> bool:
     """Keep what is under `name` for `seconds` from now; whether something is there."""
-    return bool(_asked(Use.WRITE, lambda cache: cache.touch(name, _whole(seconds))))
+    return bool(_asked(Use.WRITE, lambda cache: cache.touch(name, math.ceil(seconds))))
 
 
 def drop(names: Collection[str]) -> None:
     """Remove what is under `names`."""
     if names:
         _asked(Use.WRITE, lambda cache: cache.delete_many(list(names)))
-
-
-def probe_reading() -> None:
-    """Look for something. Raises what the tier raises."""
-    values(["llmcache:probe"])
 
 
 def probe() -> None:
@@ -206,14 +207,13 @@ def probe() -> None:
 def may_bring_back() -> bool:
     """Whether a server may come back with what was removed, and nobody would notice."""
     known = aliases.known()
-    if known is None or (isinstance(known.cache, FORGETFUL) and not _fails_over(known.cache)):
-        return False
-    return known.own is None or epochs.hides_servers()
-
-
-def _fails_over(cache: BaseCache) -> bool:
-    """Whether another server may be asked in the place of one that fails, and is back later."""
-    return isinstance(cache, BaseMemcachedCache) and len(list(cache.client_servers)) > 1
+    if known is None or known.own is not None:
+        return bool(known and epochs.hidden)
+    cache = known.cache
+    if isinstance(cache, BaseMemcachedCache):
+        # (another one may be asked in the place of one that fails, and is back later)
+        return len(list(cache.client_servers)) > 1
+    return not isinstance(cache, FORGETFUL)
 
 
 def patience() -> float:
@@ -237,20 +237,6 @@ def is_in_database() -> bool:
     return known is not None and known.is_database
 
 
-def is_locked() -> bool:
-    """Whether writing a copy would wait for the caller's own transaction (SQLite)."""
-    return is_in_database() and transactions.caller_is_the_writer()
-
-
-def _bounded(fresh_for: float | None) -> float:
-    return settings.hot_ttl if fresh_for is None else min(settings.hot_ttl, fresh_for)
-
-
-def _whole(seconds: float) -> int:
-    # Not all backends take a fraction. (The envelope knows it.)
-    return math.ceil(seconds)
-
-
 def _asked(use: Use, work: Callable[[BaseCache], T]) -> T | None:
     """What `work` does with the cache; None where there is none."""
     known = aliases.known()
@@ -268,5 +254,5 @@ def _counted(use: Use, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
     return result
 
 
-recovery.tried_by(Tier.HOT, Use.READ, probe_reading)
+recovery.tried_by(Tier.HOT, Use.READ, partial(values, ["llmcache:probe"]))
 recovery.tried_by(Tier.HOT, Use.WRITE, probe)

@@ -10,7 +10,7 @@ from django.apps import apps
 from django.db import connections
 from django.utils import timezone
 
-from llmcache.background.transactions import database_alias
+from llmcache.background import transactions
 from llmcache.store.rows.columns import label, moment
 
 if TYPE_CHECKING:
@@ -35,21 +35,22 @@ def came_late(draft: Draft, generation: int | None) -> bool:
     answers comes too late for one that had begun before, too, and is under way: it may be made of
     what is about to be removed.
     """
+    adapt = connections[transactions.database_alias()].ops.adapt_datetimefield_value
+    values: list[Any] = [generation]
     if generation is None:
-        since_when = moment(draft.created - CLOCK_SECONDS)
-        rows = _invalidations().filter(started_at__gte=since_when)
-        return any(fits(each, draft) for each in rows.values_list("criteria", flat=True))
-    condition, values = "WHERE id > %s", list[Any]([generation])
-    if draft.parts:
-        condition += " OR (finished_at IS NULL AND started_at > %s)"
-        adapt = connections[database_alias()].ops.adapt_datetimefield_value
+        condition, values = "started_at >= %s", [adapt(moment(draft.created - CLOCK_SECONDS))]
+    elif draft.parts:
+        condition = "id > %s OR (finished_at IS NULL AND started_at > %s)"
         values.append(adapt(timezone.now() - UNDER_WAY))
-    return any(fits(json.loads(each), draft) for (each,) in _read("criteria", condition, *values))
+    else:
+        condition = "id > %s"
+    found = _read("criteria", f"WHERE {condition}", *values)
+    return any(fits(json.loads(criteria), draft) for (criteria,) in found)
 
 
 def _read(columns: str, condition: str, *values: Any) -> list[Any]:
     # By hand: the ORM takes as long for it as the rest of a write.
-    connection = connections[database_alias()]
+    connection = connections[transactions.database_alias()]
     table = connection.ops.quote_name(apps.get_model("llmcache", "Invalidation")._meta.db_table)
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {columns} FROM {table} {condition}", values)  # noqa: S608 - no input
@@ -83,7 +84,3 @@ def _agrees(name: str, value: Any, draft: Draft) -> bool:
             return moment(draft.created) < datetime.fromisoformat(value)
         case _:  # everything; or a selection of rows, which nobody can look up any more
             return True
-
-
-def _invalidations() -> Any:
-    return apps.get_model("llmcache", "Invalidation").objects.using(database_alias())

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from django.apps import apps
 from django.db import OperationalError, connections
 
-from llmcache.background import database
+from llmcache.background import transactions
 from llmcache.background.database import LOCK_SECONDS
 
 if TYPE_CHECKING:
@@ -34,7 +33,13 @@ class Busy(Exception):
 
 def shared(alias: str) -> None:
     """Hold the gate until the transaction ends. Others who store may hold it too."""
-    _hold(alias, "pg_advisory_xact_lock_shared", "LOCK IN SHARE MODE")
+    vendor = connections[alias].vendor
+    if vendor == "postgresql":
+        _hold_advisory_lock(alias, "pg_advisory_xact_lock_shared")
+    elif vendor == "sqlite":
+        take_write_lock(alias)
+    else:
+        _hold_row(alias, "LOCK IN SHARE MODE" if vendor == "mysql" else "FOR UPDATE")
 
 
 def alone(alias: str) -> None:
@@ -42,26 +47,17 @@ def alone(alias: str) -> None:
 
     The caller writes next: on SQLite, that is what waits until nobody else writes.
     """
-    if connections[alias].vendor != "sqlite":
-        _hold(alias, "pg_advisory_xact_lock", "FOR UPDATE")
-
-
-def _hold(alias: str, function: str, row_lock: str) -> None:
     vendor = connections[alias].vendor
     if vendor == "postgresql":
-        _hold_advisory_lock(alias, function)
-    elif vendor == "sqlite":
-        take_write_lock(alias)
-    else:
-        _hold_row(alias, row_lock if vendor == "mysql" else "FOR UPDATE")
+        _hold_advisory_lock(alias, "pg_advisory_xact_lock")
+    elif vendor != "sqlite":
+        _hold_row(alias, "FOR UPDATE")
 
 
 def _hold_advisory_lock(alias: str, function: str) -> None:
     connection = connections[alias]
-    first, second = POSTGRESQL_LOCK
-    lock = (
-        f"SELECT set_config('lock_timeout', '{LOCK_SECONDS}s', true), {function}({first}, {second})"
-    )
+    timeout, (first, second) = f"'lock_timeout', '{LOCK_SECONDS}s', true", POSTGRESQL_LOCK
+    lock = f"SELECT set_config({timeout}), {function}({first}, {second})"
     # What was committed while this waited has to be seen after it.
     if len(connection.atomic_blocks) == 1 and getattr(connection, "isolation_level", None):
         # (one round trip for both, which takes a statement without parameters)
@@ -71,14 +67,14 @@ def _hold_advisory_lock(alias: str, function: str) -> None:
 
 
 def _hold_row(alias: str, row_lock: str) -> None:
-    gate = apps.get_model("llmcache", "WriteGate")
-    table = connections[alias].ops.quote_name(gate._meta.db_table)
-    with connections[alias].cursor() as cursor:
+    rows, connection = transactions.rows("WriteGate").using(alias), connections[alias]
+    table = connection.ops.quote_name(rows.model._meta.db_table)
+    with connection.cursor() as cursor:
         statement = f"SELECT id FROM {table} WHERE id = 1 {row_lock}"  # noqa: S608 - no input
         cursor.execute(statement)
         if cursor.fetchone() is None:
             # The first who comes by makes the row; a test may have emptied the table.
-            gate.objects.using(alias).bulk_create([gate(pk=1)], ignore_conflicts=True)
+            rows.bulk_create([rows.model(pk=1)], ignore_conflicts=True)
             cursor.execute(statement)
 
 
@@ -88,8 +84,7 @@ def take_write_lock(alias: str) -> None:
     A transaction that has read, and only then writes, would fail at once if another has written
     in between.
     """
-    gate = apps.get_model("llmcache", "WriteGate")
-    gate.objects.using(alias).filter(pk=0).update(id=0)
+    transactions.rows("WriteGate").using(alias).filter(pk=0).update(id=0)
 
 
 @contextmanager
@@ -115,11 +110,16 @@ def impatient(alias: str, seconds: float = 0.0) -> Iterator[None]:
 
 def past_deadlocks(work: Callable[[], T]) -> T:
     """Do `work`, a transaction, again where the database undid it so that others may go on."""
-    for _ in range(DEADLOCKS):
+    return again(work, DEADLOCKS, lambda error: "deadlock" in str(error).lower())
+
+
+def again(work: Callable[[], T], times: int, is_passing: Callable[[OperationalError], bool]) -> T:
+    """Do `work`, and so often once more where it failed, and the error is passing."""
+    for _ in range(times):
         try:
             return work()
         except OperationalError as error:
-            if "deadlock" not in str(error).lower():
+            if not is_passing(error):
                 raise
     return work()
 
@@ -138,10 +138,8 @@ def locked(rows: CacheEntryQuerySet, alias: str, skip: bool = False) -> CacheEnt
     if not connection.features.has_select_for_update:
         take_write_lock(alias)
         return rows
-    if connection.vendor == "postgresql":
+    if connection.vendor == "postgresql" and not skip:
         with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT set_config('lock_timeout', %s, true)", [f"{database.LOCK_SECONDS}s"]
-            )
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LOCK_SECONDS}s"])
     can_skip = connection.features.has_select_for_update_skip_locked
     return rows.select_for_update(skip_locked=skip and can_skip)

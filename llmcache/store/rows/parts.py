@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
-from django.apps import apps
 from django.db import connections
 from django.db.models import Exists
 
@@ -24,12 +23,12 @@ SHARED_LOCKS: Final = {"postgresql": "FOR KEY SHARE", "mysql": "LOCK IN SHARE MO
 
 def exist() -> bool:
     """Whether any entry was made of others."""
-    return bool(_rows("EntryPart").exists())
+    return bool(transactions.rows("EntryPart").exists())
 
 
 def any_row() -> Exists:
     """What `exist` says, as part of another query: the database looks once for all its rows."""
-    return Exists(_rows("EntryPart"))
+    return Exists(transactions.rows("EntryPart"))
 
 
 def are_there(parts: Mapping[str, float], key: str) -> bool:
@@ -46,7 +45,7 @@ def are_there(parts: Mapping[str, float], key: str) -> bool:
 
 def below(keys: Collection[str]) -> list[str]:
     """The keys of what the entries under `keys` were made of and is stored, the farthest first."""
-    parts, entries = _rows("EntryPart"), _rows("CacheEntry")
+    parts, entries = transactions.rows("EntryPart"), transactions.rows("CacheEntry")
     reached = _reached(keys, lambda some: parts.filter(entry__key__in=some).values_list("key"))
     stored = set(_each(reached, lambda some: entries.filter(key__in=some).values_list("key")))
     return [key for key in reached if (key,) in stored]
@@ -54,7 +53,7 @@ def below(keys: Collection[str]) -> list[str]:
 
 def above(keys: Collection[str]) -> list[str]:
     """The keys of what was made of the entries under `keys`, the farthest first."""
-    parts = _rows("EntryPart")
+    parts = transactions.rows("EntryPart")
     return _reached(keys, lambda some: parts.filter(key__in=some).values_list("entry__key"))
 
 
@@ -68,7 +67,7 @@ def _reached(keys: Collection[str], step: Callable[[list[str]], Any]) -> list[st
 
 
 def _held(keys: list[str]) -> Any:
-    rows = _rows("CacheEntry").filter(key__in=keys)
+    rows = transactions.rows("CacheEntry").filter(key__in=keys)
     connection = connections[rows.db]
     if lock := SHARED_LOCKS.get(connection.vendor):
         picked = rows.order_by("pk").values("pk").query
@@ -81,7 +80,3 @@ def _held(keys: list[str]) -> Any:
 def _each(keys: list[str], query: Callable[[list[str]], Any]) -> Iterator[Any]:
     for start in range(0, len(keys), KEYS_PER_QUERY):
         yield from query(keys[start : start + KEYS_PER_QUERY])
-
-
-def _rows(name: str) -> Any:
-    return apps.get_model("llmcache", name).objects.using(transactions.database_alias())

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.db import connections, transaction
 from django.utils import timezone
 
-from llmcache.background import database
-from llmcache.background.transactions import database_alias
+from llmcache.background import database, transactions
 from llmcache.breakers import Use
 from llmcache.codec.envelope import ANSWER, reseal
 from llmcache.outcomes import Tier
@@ -22,7 +20,7 @@ from llmcache.store.records import Draft
 from llmcache.store.rows import late_answers, locks, parts, search
 from llmcache.store.rows.columns import label, moment, text
 from llmcache.store.rows.search import can_search
-from llmcache.store.rows.upsert import Written, upsert
+from llmcache.store.rows.upsert import upsert
 
 if TYPE_CHECKING:
     from llmcache.models import CacheEntry, CacheEntryQuerySet
@@ -32,57 +30,43 @@ Selection = Callable[["CacheEntryQuerySet"], "CacheEntryQuerySet"]
 
 def entries() -> CacheEntryQuerySet:
     """All rows, on the database that holds them."""
-    return _model("CacheEntry").objects.using(database_alias())  # type: ignore[no-any-return]
+    return transactions.rows("CacheEntry")  # type: ignore[no-any-return]
 
 
-def read(key: str, *, expired_too: bool = False) -> bytes | None:
-    """The payload under `key`, or None when there is none or it has expired."""
-    connection = connections[database_alias()]
-    # The ORM takes as long to put this together as the database to answer it.
-    any_row, fresh_row = _selects(connection.vendor, connection.ops.quote_name)
-    parameters: list[Any] = [key]
+def read(keys: Collection[str], *, expired_too: bool = False) -> dict[str, bytes]:
+    """The payloads that there are under `keys` and have not expired, by one query."""
+    connection = connections[transactions.database_alias()]
+    # By hand: the ORM takes as long to put this together as the database to answer it.
+    table, key, payload, expires = map(
+        connection.ops.quote_name, (_model()._meta.db_table, "key", "payload", "expires_at")
+    )
+    places, parameters = ", ".join(["%s"] * len(keys)), list[Any](keys)
+    query = f"SELECT {key}, {payload} FROM {table} WHERE {key} IN ({places})"  # noqa: S608 - no input
     if not expired_too:
+        query += f" AND ({expires} IS NULL OR {expires} > %s)"
         parameters.append(connection.ops.adapt_datetimefield_value(timezone.now()))
     with connection.cursor() as cursor:
-        cursor.execute(any_row if expired_too else fresh_row, parameters)
-        row = cursor.fetchone()
-    return None if row is None else bytes(row[0])
-
-
-def _selects(vendor: str, quote: Callable[[str], str]) -> tuple[str, str]:
-    """The payload under a key; and that of an entry that expires after a moment."""
-    known = _known_selects.get(vendor)
-    if known is None:
-        table, key, payload, expires = map(
-            quote, (_model("CacheEntry")._meta.db_table, "key", "payload", "expires_at")
-        )
-        any_row = f"SELECT {payload} FROM {table} WHERE {key} = %s"  # noqa: S608 - no input
-        fresh_row = f"{any_row} AND ({expires} IS NULL OR {expires} > %s)"
-        known = _known_selects[vendor] = any_row, fresh_row
-    return known
-
-
-_known_selects: Final[dict[str, tuple[str, str]]] = {}
-
-
-def read_many(keys: Collection[str], *, expired_too: bool = False) -> dict[str, bytes]:
-    """The payloads that there are under `keys`, by one query."""
-    rows = entries() if expired_too else entries().fresh()
-    found = rows.filter(key__in=keys).values_list("key", "payload")
-    return {key: bytes(data) for key, data in found}
+        cursor.execute(query, parameters)
+        return {key: bytes(data) for key, data in cursor.fetchall()}
 
 
 @contextmanager
-def held(keys: Collection[str]) -> Iterator[dict[str, tuple[bytes, datetime | None]]]:
-    """Payload and expiry of the fresh rows under `keys`, which nobody can remove meanwhile.
+def held(keys: Collection[str]) -> Iterator[dict[str, tuple[bytes, float | None]]]:
+    """Payloads of the fresh rows under `keys`, which nobody can remove meanwhile.
+
+    With each, for how many seconds it is fresh; None: for ever.
 
     Rows that another transaction has at the moment are left out: nobody waits for them. Raises
     `locks.Busy` where there is one writer (SQLite), and it is another.
     """
-    alias = database_alias()
+    alias = transactions.database_alias()
     with locks.impatient(alias), transaction.atomic(using=alias):
-        rows = _locked(alias, keys).values_list("key", "payload", "expires_at")
-        yield {key: (bytes(payload), expires) for key, payload, expires in rows}
+        rows = locks.locked(entries().fresh().filter(key__in=keys), alias, skip=True)
+        found, now = rows.values_list("key", "payload", "expires_at"), timezone.now()
+        yield {
+            key: (bytes(payload), None if expires is None else (expires - now).total_seconds())
+            for key, payload, expires in found
+        }
 
 
 def write(
@@ -94,14 +78,14 @@ def write(
     when there may have been an answer before, and nobody sees the new one yet, or can take hold of
     its row.
     """
-    alias = database_alias()
+    alias = transactions.database_alias()
     with transaction.atomic(using=alias):
         locks.shared(alias)
         if late_answers.came_late(draft, generation):
             return ReasonCode.INVALIDATED()
         if draft.parts and not parts.are_there(draft.parts, draft.key):
             return ReasonCode.PARTS_GONE()
-        written = _upsert(alias, draft)
+        written = upsert(alias, row_of(alias, draft))
         if written.is_pinned:
             never = {"expires_at": None, "stale_until": None}
             payload = reseal(ANSWER, draft.key, draft.payload, expires=None)
@@ -120,7 +104,7 @@ def delete(ids: Collection[int]) -> int:
 
     How many were removed.
     """
-    if connections[database_alias()].vendor == "postgresql":
+    if connections[transactions.database_alias()].vendor == "postgresql":
         return _delete_at_once(ids)
     _delete_of(ids)
     doomed: Any = numbered(entries(), ids)
@@ -129,9 +113,9 @@ def delete(ids: Collection[int]) -> int:
 
 def _delete_at_once(ids: Collection[int]) -> int:
     """`delete` by one statement: the locks are held for one round trip, not for three."""
-    connection = connections[database_alias()]
+    connection = connections[transactions.database_alias()]
     entry, tag, part = (
-        connection.ops.quote_name(_model(name)._meta.db_table)
+        connection.ops.quote_name(apps.get_model("llmcache", name)._meta.db_table)
         for name in ("CacheEntry", "EntryTag", "EntryPart")
     )
     with connection.cursor() as cursor:
@@ -146,17 +130,16 @@ def _delete_at_once(ids: Collection[int]) -> int:
 
 def _delete_of(ids: Collection[int]) -> None:
     """Remove the tags of these rows, and the notes of what they were made of."""
-    alias = database_alias()
     for name in ("EntryTag", "EntryPart"):
         # Past Django's collector, which would load each row with its payload first; and by primary
         # keys, since MariaDB locks whatever rows a subquery comes by.
-        rows = numbered(_model(name).objects.using(alias), ids, "entry_id")
-        rows._raw_delete(alias)  # noqa: SLF001
+        rows = numbered(transactions.rows(name), ids, "entry_id")
+        rows._raw_delete(rows.db)  # noqa: SLF001
 
 
 def _add_to(pk: int, name: str, column: str, values: Collection[str]) -> None:
     if values:
-        rows = _model(name).objects.using(database_alias())
+        rows = transactions.rows(name)
         rows.bulk_create(rows.model(entry_id=pk, **{column: each}) for each in sorted(values))
 
 
@@ -171,21 +154,10 @@ def numbered(rows: Any, ids: Collection[int], column: str = "id") -> Any:
     return rows.filter(**{f"{column}__in": ids})
 
 
-def _locked(alias: str, keys: Collection[str]) -> CacheEntryQuerySet:
-    rows, features = entries().fresh().filter(key__in=keys), connections[alias].features
-    if not features.has_select_for_update:
-        locks.take_write_lock(alias)
-        return rows
-    return rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
-
-
-def _upsert(alias: str, draft: Draft) -> Written:
-    return upsert(alias, _row(alias, draft))
-
-
-def _row(alias: str, draft: Draft) -> CacheEntry:
+def row_of(alias: str, draft: Draft) -> CacheEntry:
+    """The row that `draft` makes."""
     kept_until = draft.expires if draft.stale_until is None else draft.stale_until
-    return _model("CacheEntry")(  # type: ignore[no-any-return]
+    return _model()(  # type: ignore[no-any-return]
         key=draft.key,
         namespace=draft.namespace,
         provider=label(draft.provider),
@@ -208,24 +180,23 @@ def _row(alias: str, draft: Draft) -> CacheEntry:
     )
 
 
-def _model(name: str) -> Any:
-    # By name at the first use: a client may be made before the app registry is ready.
-    return apps.get_model("llmcache", name)
+def _model() -> Any:
+    return apps.get_model("llmcache", "CacheEntry")
 
 
 def _try_reading() -> None:
-    database.run(lambda: entries().order_by("pk").values_list("pk").first())
+    database.run(entries().order_by("pk").values_list("pk").first)
 
 
 def _try_writing() -> None:
-    with suppress(locks.Busy):  # another one can write
-        database.run(_write_nothing, writing=True)
-
-
-def _write_nothing() -> None:
     """Change no row. What may not be written refuses that as well."""
-    with locks.impatient(database_alias()):
-        entries().filter(pk=-1).update(hits=0)
+
+    def write_nothing() -> None:
+        with locks.impatient(transactions.database_alias()):
+            entries().filter(pk=-1).update(hits=0)
+
+    with suppress(locks.Busy):  # another one can write
+        database.run(write_nothing, writing=True)
 
 
 recovery.tried_by(Tier.DURABLE, Use.READ, _try_reading)

@@ -7,7 +7,6 @@ carry it out, and it cannot add. That of an entry is put together once for each 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from django.db import connections
@@ -26,15 +25,6 @@ class Written(NamedTuple):
     pk: int
     is_pinned: bool
     is_new: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """`sql` takes the values of `fields`; `says_row`: it returns what `Written` has."""
-
-    sql: str
-    fields: list[Any]
-    says_row: bool
 
 
 def statement(
@@ -74,62 +64,52 @@ def values(places: Iterable[str], rows: int = 1) -> str:
 
 def upsert(alias: str, row: CacheEntry) -> Written:
     """Store `row`, in the place of the one that has its key."""
-    connection, was_there = connections[alias], False
-    if connection.vendor != "postgresql":
-        was_there = _rows(alias, row).exists()
-    known = _statement(connection, type(row))
-    parameters = [
-        field.get_db_prep_save(getattr(row, field.attname), connection) for field in known.fields
-    ]
-    with connection.cursor() as cursor:
-        cursor.execute(known.sql, parameters)
-        if known.says_row:
-            pk, is_pinned, is_new = cursor.fetchone()
-        else:
-            # (2: there was a row; who looked a moment before did not see it)
-            is_new = cursor.rowcount == 1
-            pk, is_pinned = _rows(alias, row).values_list("pk", "pinned").get()
-    return Written(pk, bool(is_pinned), bool(is_new) and not was_there)
-
-
-def _rows(alias: str, row: CacheEntry) -> Any:
-    return type(row).objects.using(alias).filter(key=row.key)
-
-
-def _statement(connection: BaseDatabaseWrapper, model: type[CacheEntry]) -> Statement:
+    connection, before = connections[alias], type(row).objects.using(alias).filter(key=row.key)
+    was_there = connection.vendor != "postgresql" and before.exists()
     # (MariaDB could, but would not say then whether it was there)
     says_row = connection.features.can_return_columns_from_insert and connection.vendor != "mysql"
     kind = connection.vendor, says_row
     if kind not in _known:
-        _known[kind] = _put_together(connection, model, says_row)
-    return _known[kind]
+        _known[kind] = _put_together(connection, type(row), says_row)
+    sql, fields = _known[kind]
+    parameters = [
+        field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        if says_row:
+            pk, is_pinned, is_new = cursor.fetchone()
+        else:
+            # (2: there was a row; who looked a moment before did not see it)
+            is_new = cursor.rowcount == 1
+            pk, is_pinned = before.values_list("pk", "pinned").get()
+    return Written(pk, bool(is_pinned), bool(is_new) and not was_there)
 
 
 def _put_together(
     connection: BaseDatabaseWrapper, model: type[CacheEntry], says_row: bool
-) -> Statement:
-    quote = connection.ops.quote_name
+) -> tuple[str, list[Any]]:
+    """The statement that stores a row, and the fields whose values it takes."""
     every: list[Any] = [*model._meta.concrete_fields]
     fields = [field for field in every if not (field.primary_key or field.generated)]
+    places = [
+        field.get_placeholder(None, None, connection) if hasattr(field, "get_placeholder") else "%s"
+        for field in fields
+    ]
     sql = statement(
         connection,
         model,
         [field.column for field in fields],
-        values([_placeholder(field, connection) for field in fields]),
+        values(places),
         unique=["key"],
         replaced=[field.column for field in fields if field.name not in LASTING],
     )
     if says_row:
         # (a row of PostgreSQL that nobody has updated yet has no `xmax`)
         is_new = "xmax = 0" if connection.vendor == "postgresql" else "1"
-        sql = f"{sql} RETURNING {quote('id')}, {quote('pinned')}, {is_new}"
-    return Statement(sql, fields, says_row)
+        pk, pinned = map(connection.ops.quote_name, ("id", "pinned"))
+        sql = f"{sql} RETURNING {pk}, {pinned}, {is_new}"
+    return sql, fields
 
 
-def _placeholder(field: Any, connection: BaseDatabaseWrapper) -> str:
-    if hasattr(field, "get_placeholder"):
-        return str(field.get_placeholder(None, None, connection))
-    return "%s"
-
-
-_known: Final[dict[tuple[str, bool], Statement]] = {}
+_known: Final[dict[tuple[str, bool], tuple[str, list[Any]]]] = {}

@@ -17,7 +17,7 @@ from llmcache.backends.pool import CONNECTIONS
 from llmcache.breakers import NoneIsFree
 from llmcache.store.hot import epochs
 from llmcache.store.hot import tier as hot
-from tests.support.copies import pool
+from tests.support.copies import pool, write_copy
 from tests.support.patience import BOUND, KEY, seconds_to_fail
 from tests.support.servers import RedisServer
 
@@ -44,7 +44,7 @@ def test_what_the_alias_is_asked_is_what_the_tier_has(
     use: Callable[..., None], redis: RedisServer
 ) -> None:
     use(KEY_PREFIX="site", VERSION=3, KEY_FUNCTION=f"{__name__}.own_names")
-    hot.write(KEY, b"copy", None)
+    write_copy(KEY, b"copy", None)
     name = epochs.ensure().copies + KEY
     assert caches["hot"].get(name) == b"copy"
     with Redis.from_url(redis.url) as client:
@@ -79,7 +79,7 @@ def test_bytes_come_back_as_they_are(use: Callable[..., None], value: bytes) -> 
 
 def test_also_where_the_clients_would_decode_them(use: Callable[..., None]) -> None:
     use(OPTIONS={"CONNECTION_POOL_KWARGS": {"decode_responses": True}})
-    hot.write(KEY, b"copy", None)
+    write_copy(KEY, b"copy", None)
     assert (hot.read(KEY), hot.read_many([KEY])) == (b"copy", {KEY: b"copy"})
 
 
@@ -89,7 +89,7 @@ def test_reads_go_where_was_written(
 ) -> None:
     """The second location is in the place of a replica that lags: it has nothing yet."""
     use(LOCATION=join([redis.url, redis.url.replace("/0", "/7")]))
-    hot.write(KEY, b"copy", None)
+    write_copy(KEY, b"copy", None)
     assert hot.read(KEY) == b"copy"
     assert hot.read_many([KEY]) == {KEY: b"copy"}
     hot.delete([KEY])
@@ -117,7 +117,7 @@ def test_nobody_waits_long_for_a_connection(use: Callable[..., None]) -> None:
     use(options={"CONNECTION_POOL_KWARGS": {"max_connections": 1, "timeout": 0.2}})
     hot.read(KEY)
     taken = pool().get_connection()
-    for work in (lambda: hot.read(KEY), lambda: hot.write(KEY, b"copy", None)):
+    for work in (lambda: hot.read(KEY), lambda: write_copy(KEY, b"copy", None)):
         with pytest.raises(NoneIsFree):
             work()
     pool().release(taken)
@@ -126,7 +126,7 @@ def test_nobody_waits_long_for_a_connection(use: Callable[..., None]) -> None:
 
 def test_who_waits_is_given_what_another_one_releases(use: Callable[..., None]) -> None:
     use(options={"CONNECTION_POOL_KWARGS": {"max_connections": 2, "timeout": 30}})
-    hot.write(KEY, b"copy", None)
+    write_copy(KEY, b"copy", None)
     taken = [pool().get_connection() for _ in range(2)]
     with ThreadPoolExecutor(8) as executor:
         reading = [executor.submit(hot.read, KEY) for _ in range(8)]
@@ -146,7 +146,7 @@ def test_an_unknown_option_is_the_same_error_each_time(use: Callable[..., None])
 def test_a_process_of_many_threads_has_connections_for_all(use: Callable[..., None]) -> None:
     """redis-py would refuse the hundred and first; here they take turns, and do not storm."""
     use()
-    hot.write(KEY, b"for all", None)
+    write_copy(KEY, b"for all", None)
     start = threading.Barrier(threads := 200)
 
     def read(_: int) -> bytes | None:

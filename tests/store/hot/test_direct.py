@@ -18,7 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from llmcache.store.hot import epochs
 from llmcache.store.hot import tier as hot
 from tests.support.backends import OWN, parameters
-from tests.support.copies import KEYS, at_hand, copy_of, pool
+from tests.support.copies import KEYS, at_hand, copy_of, pool, write_copy
 from tests.support.forks import in_a_fork
 from tests.support.servers import RedisServer, require
 
@@ -41,7 +41,7 @@ def use(settings: Any, redis: RedisServer) -> Callable[..., None]:
         settings.CACHES = {**settings.CACHES, "hot": params}
         settings.LLMCACHE = {"CACHE": "hot"}
         for key in KEYS:
-            hot.write(key, copy_of(key), None)
+            write_copy(key, copy_of(key), None)
 
     return use_alias
 
@@ -150,7 +150,7 @@ class TestConnections:
     ) -> None:
         use(CONNECTION_POOL_KWARGS=options)
         large = random.Random(1).randbytes(3_000_000)
-        hot.write(KEYS[0], large, None)
+        write_copy(KEYS[0], large, None)
         assert hot.read(KEYS[0]) == large
         assert hot.read(KEYS[1]) == copy_of(KEYS[1])
 

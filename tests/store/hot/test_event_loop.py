@@ -24,7 +24,7 @@ from llmcache.usage import hits
 from project.standin.server import StandIn
 from tests.support.backends import OWN, parameters
 from tests.support.clients import CALL, make_client
-from tests.support.copies import KEYS, at_hand, copy_of, pool
+from tests.support.copies import KEYS, at_hand, copy_of, pool, write_copy
 from tests.support.entries import KEY, draft, tier_of
 from tests.support.servers import RedisServer, require
 
@@ -44,7 +44,7 @@ def _hot(settings: Any, redis: RedisServer) -> None:
     settings.CACHES = {**settings.CACHES, "hot": parameters(OWN, redis.url)}
     settings.LLMCACHE = {"CACHE": "hot"}
     for key in KEYS:
-        hot.write(key, copy_of(key), None)
+        write_copy(key, copy_of(key), None)
     hot.read(KEYS[0])
 
 
@@ -80,7 +80,7 @@ def test_without_a_connection_at_hand_a_thread_has_to_do_it() -> None:
 
 def test_large_replies_come_in_pieces() -> None:
     large = random.Random(1).randbytes(3_000_000)
-    hot.write(KEYS[0], large, None)
+    write_copy(KEYS[0], large, None)
     assert asyncio.run(read_all(KEYS[:3])) == [large, copy_of(KEYS[1]), copy_of(KEYS[2])]
 
 

@@ -15,6 +15,7 @@ from llmcache.outcomes import Tier
 from llmcache.store.hot import tier as hot
 from project.standin.server import StandIn
 from tests.support.clients import CALL, make_client
+from tests.support.copies import write_copy
 from tests.support.servers import MemcachedServer, require
 from tests.support.waiting import wait_until
 
@@ -49,14 +50,14 @@ def tier(client: Any) -> Tier | None:
 
 
 def test_it_is_used_as_it_is(server: MemcachedServer) -> None:
-    hot.write(KEY, b"sealed", None)
+    write_copy(KEY, b"sealed", None)
     assert hot.read(KEY) == b"sealed"
     assert hot.may_bring_back() is False
 
 
 def test_one_that_hangs_keeps_nobody_waiting(server: MemcachedServer, settings: Any) -> None:
     del settings.CACHES["hot"]["OPTIONS"]  # (it waits for ever)
-    hot.write(KEY, b"sealed", None)
+    write_copy(KEY, b"sealed", None)
     server.pause()
     started = time.monotonic()
     with pytest.raises(TimeoutError):

@@ -71,7 +71,6 @@ def test_without_a_hot_tier_nothing_is_kept(settings: Any, alias: str | None) ->
     assert hot.touch("a-name", 60) is False
     assert hot.values(["a-name"]) == {}
     assert hot.is_shared() is False
-    assert hot.is_locked() is False
     hot.drop(["a-name"])
     hot.probe()
 

@@ -18,6 +18,7 @@ from llmcache.store.hot import aliases
 from llmcache.store.hot import tier as hot
 from tests.faults.proxy import Proxy
 from tests.support.backends import each
+from tests.support.copies import write_copy
 from tests.support.forks import in_a_fork
 from tests.support.patience import BOUND, KEY, OTHER_KEY, seconds_to_fail
 from tests.support.servers import RedisServer
@@ -34,17 +35,17 @@ def test_a_paused_server_keeps_nobody_waiting(
     use: Callable[..., None], redis: RedisServer, backend_path: str
 ) -> None:
     use(backend_path)
-    hot.write(KEY, b"copy", None)
+    write_copy(KEY, b"copy", None)
     redis.pause()
     for _ in range(2):  # on a connection that is open, and on a new one
         assert seconds_to_fail(lambda: hot.read(KEY)) < BOUND
-    assert seconds_to_fail(lambda: hot.write(KEY, b"copy", None)) < BOUND
+    assert seconds_to_fail(lambda: write_copy(KEY, b"copy", None)) < BOUND
     assert seconds_to_fail(lambda: hot.delete([KEY])) < BOUND
     redis.resume()
 
     # (what nobody waited for is done now)
     def write_and_read() -> bool:
-        hot.write(KEY, b"copy", None)
+        write_copy(KEY, b"copy", None)
         return hot.read(KEY) == b"copy"
 
     wait_until(write_and_read)
@@ -56,7 +57,7 @@ def test_client_pause_keeps_nobody_waiting(
     use: Callable[..., None], redis: RedisServer, backend_path: str
 ) -> None:
     use(backend_path)
-    hot.write(KEY, b"copy", None)
+    write_copy(KEY, b"copy", None)
     with Redis.from_url(redis.url) as operator:
         operator.execute_command("CLIENT", "PAUSE", "3000", "ALL")
         assert seconds_to_fail(lambda: hot.read(KEY)) < BOUND
@@ -70,11 +71,11 @@ def test_a_restart_costs_no_failure(
 ) -> None:
     """Connections that the server has closed are replaced when they are taken."""
     use(backend_path)
-    hot.write(KEY, b"copy", None)
+    write_copy(KEY, b"copy", None)
     redis.kill()
     redis.start()
     assert hot.read(KEY) is None
-    hot.write(KEY, b"copy", None)
+    write_copy(KEY, b"copy", None)
     assert hot.read(KEY) == b"copy"
 
 
@@ -87,7 +88,7 @@ def test_a_server_that_is_far_away_is_used_where_the_timeouts_allow_it(
         use(LOCATION=far.url)
         assert seconds_to_fail(lambda: hot.read(KEY)) < BOUND
         use(LOCATION=far.url, options={"SOCKET_TIMEOUT": 0.5})
-        hot.write(KEY, b"copy", None)
+        write_copy(KEY, b"copy", None)
         assert hot.read(KEY) == b"copy"
         token = "0" * 32
         assert places.acquire(KEY, token) == (places.HOT, None)
@@ -102,11 +103,11 @@ def test_without_memory_copies_can_still_be_read_and_removed(
 ) -> None:
     with RedisServer("--maxmemory", "3mb", "--maxmemory-policy", "noeviction") as full:
         use(backend_path, LOCATION=full.url)
-        hot.write(KEY, b"copy", None)
-        hot.write(OTHER_KEY, b"copy", None)
+        write_copy(KEY, b"copy", None)
+        write_copy(OTHER_KEY, b"copy", None)
         with Redis.from_url(full.url) as operator:
             operator.config_set("maxmemory", 1)
-        assert seconds_to_fail(lambda: hot.write(KEY, b"new", None)) < BOUND
+        assert seconds_to_fail(lambda: write_copy(KEY, b"new", None)) < BOUND
         with pytest.raises(RedisError):
             hot.probe()
         assert hot.read(KEY) == b"copy"
@@ -122,11 +123,11 @@ def test_other_settings_are_another_tier(
     use: Callable[..., None], redis: RedisServer, backend_path: str
 ) -> None:
     use(backend_path)
-    hot.write(KEY, b"copy", None)
+    write_copy(KEY, b"copy", None)
     with RedisServer() as other:
         use(backend_path, LOCATION=other.url)
         assert hot.read(KEY) is None
-        hot.write(KEY, b"another", None)
+        write_copy(KEY, b"another", None)
     use(backend_path)
     assert hot.read(KEY) != b"another"
 
@@ -140,13 +141,13 @@ def test_there_is_one_for_all_threads(use: Callable[..., None]) -> None:
 @each
 def test_no_connection_crosses_a_fork(use: Callable[..., None], backend_path: str) -> None:
     use(backend_path)
-    hot.write(KEY, b"copy", None)
+    write_copy(KEY, b"copy", None)
     assert in_a_fork(lambda: [hot.read(KEY), hot.read(OTHER_KEY)]) == [b"copy", None]
     assert hot.read(KEY) == b"copy"
 
 
 def test_a_forked_child_begins_with_nothing(use: Callable[..., None]) -> None:
     use()
-    hot.write(KEY, b"copy", None)
+    write_copy(KEY, b"copy", None)
     with aliases._lock:  # as if another thread were making the backend
         assert in_a_fork(lambda: [len(aliases._aliases), hot.read(KEY)]) == [0, b"copy"]
