@@ -41,13 +41,10 @@ class StoredAnswer:
     by_name: bool = False
 
     def pack(self) -> bytes:
-        parts = (
-            self.answer,
-            self.fields_set,
-            *_flat(self.completion),
-            *_flat(self.total_usage),
-            self.receipt,
-        )
+        parts = [self.answer, self.fields_set]
+        for dumped in (self.completion, self.total_usage):
+            parts += (dumped.class_path.encode(), dumped.data) if dumped else (b"", b"")
+        parts.append(self.receipt)
         how = PARSED * self.parsed + BY_NAME * self.by_name
         return LENGTHS.pack(how, *map(len, parts)) + b"".join(parts)
 
@@ -124,7 +121,8 @@ def decode(stored: StoredAnswer, read: Reader, **how: Any) -> Any:
         how |= {"by_alias": False, "by_name": True}
     value = read(stored.answer, **how)
     if stored.fields_set:
-        _set_fields(value, stored.fields_set)
+        for model, names in zip(models_in(value), json.loads(stored.fields_set), strict=True):
+            object.__setattr__(model, "__pydantic_fields_set__", set(names))
     # As instructor does, and past the model's own `__setattr__` (it may be frozen).
     if stored.completion is not None:
         object.__setattr__(value, "_raw_response", completions.load(stored.completion))
@@ -156,9 +154,10 @@ def _encoded(
         data = dump(by_alias=not by_name, exclude_unset=not whole, round_trip=True, warnings=False)
     except ValueError as error:
         raise NotReproducible("it has no JSON form") from error
+    names = [sorted(model.__pydantic_fields_set__) for model in models_in(value)] if whole else []
     stored = StoredAnswer(
         data if isinstance(data, bytes) else data.encode(),
-        fields_set=_fields_set_of(value) if whole else b"",
+        fields_set=json.dumps(names).encode() if whole else b"",
         by_name=by_name,
     )
     try:
@@ -168,17 +167,3 @@ def _encoded(
     if not same(restored, value):
         raise NotReproducible("it would come back different")
     return stored
-
-
-def _fields_set_of(answer: Any) -> bytes:
-    names = [sorted(model.__pydantic_fields_set__) for model in models_in(answer)]
-    return json.dumps(names).encode()
-
-
-def _set_fields(answer: Any, fields_set: bytes) -> None:
-    for model, names in zip(models_in(answer), json.loads(fields_set), strict=True):
-        object.__setattr__(model, "__pydantic_fields_set__", set(names))
-
-
-def _flat(dumped: Dumped | None) -> tuple[bytes, bytes]:
-    return (dumped.class_path.encode(), dumped.data) if dumped else (b"", b"")

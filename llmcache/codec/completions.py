@@ -83,20 +83,15 @@ def _with_attributes(data: str, completion: BaseModel, built: BaseModel) -> str:
     hung = {**vars(completion), **(completion.__pydantic_private__ or {})}
     kept = {}
     for name, value in hung.items():
-        may_be = name[:1] == "_" and _is_hung(name) and _is_harmless(name, value)
-        plain = _plain(value) if may_be else {}
-        if plain != {} and not same(getattr(built, name, {}), plain):
-            kept[name] = plain
+        if not (_is_hung(name) and _is_harmless(name, value)):
+            continue
+        if type(value) is dict:
+            value = {at: each for at, each in value.items() if _is_harmless(at, each, PLAIN)}
+        if value != {} and not same(getattr(built, name, {}), value):
+            kept[name] = value
     if not kept:
         return data
     return f"{data[:-1]}{'' if data == '{}' else ','}{json.dumps({ATTRIBUTES: kept})[1:]}"
-
-
-def _plain(value: Any) -> Any:
-    """`value` without what is not harmless."""
-    if type(value) is not dict:
-        return value
-    return {name: inner for name, inner in value.items() if _is_harmless(name, inner, PLAIN)}
 
 
 def _is_harmless(name: Any, value: Any, kinds: tuple[type, ...] = (*PLAIN, dict)) -> bool:

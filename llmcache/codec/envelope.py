@@ -86,7 +86,8 @@ def seal(
         len(body),
     )
     if encryption_keys:
-        return header + _encrypt(encryption_keys[0], packed, header)
+        newest, nonce = encryption_keys[0], os.urandom(NONCE_BYTES)
+        return header + _key_id(newest) + nonce + _aead(newest).encrypt(nonce, packed, header)
     return header + _checksum(header, packed) + packed
 
 
@@ -167,11 +168,6 @@ def _decompress(packed: bytes) -> bytes:
         return decompressor.decompress(packed)
     finally:
         _decompressors.append(decompressor)
-
-
-def _encrypt(encryption_key: bytes, packed: bytes, header: bytes) -> bytes:
-    nonce = os.urandom(NONCE_BYTES)
-    return _key_id(encryption_key) + nonce + _aead(encryption_key).encrypt(nonce, packed, header)
 
 
 def _decrypt(encryption_keys: tuple[bytes, ...], rest: bytes, header: bytes) -> bytes:

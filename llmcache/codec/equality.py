@@ -11,6 +11,7 @@ import copyreg
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
 from datetime import datetime
+from operator import methodcaller
 from typing import Any
 
 from pydantic import BaseModel
@@ -18,9 +19,8 @@ from pydantic import BaseModel
 # What instructor hangs on an answer; it is stored and compared as a completion of its own.
 ATTACHMENTS = frozenset({"_raw_response", "_total_usage"})
 
-TEXTS = frozenset({str, bytes, bytearray})
-NUMBERS = frozenset({int, float, complex, bool, type(None)})
 ATOMS = (str, bytes, bytearray)
+NUMBERS = frozenset({int, float, complex, bool, type(None)})
 # On these, nothing can be hung.
 BARE = frozenset({dict, list, tuple, set, frozenset})
 
@@ -33,7 +33,7 @@ def same(left: Any, right: Any) -> bool:
         return True
     if isinstance(left, BaseModel):
         return _same_model(left, right)
-    if type(left) in TEXTS:
+    if type(left) in ATOMS:
         return bool(left == right)
     if type(left) in NUMBERS:
         # By their written form: 0.0 and -0.0 are equal, NaN is not equal to itself.
@@ -48,22 +48,22 @@ def same(left: Any, right: Any) -> bool:
         return False
     if isinstance(left, Mapping):
         return _same_mapping(left, right)
-    return _same_members(left, right) if isinstance(left, Set) else all(map(same, left, right))
+    if isinstance(left, Set):
+        # Members that are equal need not be the same: {1} and {True}.
+        counterparts = {member: member for member in right}
+        return all(each in counterparts and same(each, counterparts[each]) for each in left)
+    return all(map(same, left, right))
 
 
 def _same_object(left: Any, right: Any) -> bool:
     # Its `__eq__` may say no, and proves nothing. (Decimal("NaN") is not equal to itself.)
     if not (left == right or left != left):
         return False
+    reduce = copyreg.dispatch_table.get(type(left)) or methodcaller("__reduce_ex__", 4)
     try:
-        return same(_taken_apart(left), _taken_apart(right))
+        return same(reduce(left), reduce(right))
     except (TypeError, RecursionError):  # it cannot be taken apart
         return False
-
-
-def _taken_apart(value: Any) -> Any:
-    reduce = copyreg.dispatch_table.get(type(value))
-    return reduce(value) if reduce else value.__reduce_ex__(4)
 
 
 def models_in(value: Any) -> Iterator[BaseModel]:
@@ -88,12 +88,6 @@ def _same_moment(left: datetime, right: datetime) -> bool:
     return repr(left.replace(tzinfo=None)) == repr(right.replace(tzinfo=None)) and (
         repr(left.tzinfo) == repr(right.tzinfo) or left.tzname() == right.tzname() == "UTC"
     )
-
-
-def _same_members(left: Set[Any], right: Set[Any]) -> bool:
-    # Members that are equal need not be the same: {1} and {True}.
-    counterparts = {member: member for member in right}
-    return all(member in counterparts and same(member, counterparts[member]) for member in left)
 
 
 def _same_model(left: BaseModel, right: BaseModel) -> bool:

@@ -31,7 +31,14 @@ class ValueCodec:
     """
 
     def __init__(self, annotation: Any) -> None:
-        self._adapter, config = _adapter_of(annotation)
+        config: ConfigDict | None = LOSSLESS
+        try:
+            self._adapter = TypeAdapter(annotation, config=config)
+        except PydanticUserError as error:
+            if error.code != "type-adapter-config-unused":  # a model has its own
+                raise
+            config = None
+            self._adapter = TypeAdapter(annotation)
         self.schema: Final = self._adapter.json_schema()
         quiet = quiet_validator(self._adapter.core_schema, config)
         declared = get_args(annotation) if get_origin(annotation) in OPEN else (annotation,)
@@ -77,8 +84,13 @@ def without_derived_class(value: Any) -> Any:
     each call, and calls by the same name. No other process could find that class, and of two calls
     no answer would equal the other.
     """
-    declared = _declared_class(type(value))
-    if declared is None:
+    cls = type(value)
+    if not is_model(cls) or len(cls.__bases__) < 2:
+        return value
+    declared, *mixed_in = cls.__bases__
+    of_both = {(each.__module__, each.__qualname__) for each in (declared, cls)}
+    is_instructors = all(base.__module__.startswith("instructor.") for base in mixed_in)
+    if len(of_both) > 1 or not is_instructors:
         return value
     plain: Any = object.__new__(declared)
     object.__setattr__(plain, "__dict__", dict(value.__dict__))
@@ -89,21 +101,3 @@ def without_derived_class(value: Any) -> Any:
 
 def is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _declared_class(cls: type) -> type | None:
-    if not issubclass(cls, BaseModel) or len(cls.__bases__) < 2:
-        return None
-    declared, *mixed_in = cls.__bases__
-    of_both = [(each.__module__, each.__qualname__) for each in (declared, cls)]
-    is_instructors = all(base.__module__.startswith("instructor.") for base in mixed_in)
-    return declared if of_both[0] == of_both[1] and is_instructors else None
-
-
-def _adapter_of(annotation: Any) -> tuple[TypeAdapter[Any], ConfigDict | None]:
-    try:
-        return TypeAdapter(annotation, config=LOSSLESS), LOSSLESS
-    except PydanticUserError as error:
-        if error.code != "type-adapter-config-unused":  # a model has its own
-            raise
-    return TypeAdapter(annotation), None

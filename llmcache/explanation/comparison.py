@@ -130,6 +130,12 @@ def nearest(subject: Subject, *, any_namespace: bool = False) -> CacheEntry | No
     return found[0] if found else None
 
 
+def compared_to_nearest(subject: Subject, *, any_namespace: bool = False) -> Comparison | None:
+    """What differs from the nearest entry; None when there is none."""
+    row = nearest(subject, any_namespace=any_namespace)
+    return None if row is None else compare(subject, row)
+
+
 def _choices(subject: Subject, any_namespace: bool) -> Iterator[CacheEntryQuerySet]:
     """Where to look, the most promising first; each in the order of an index."""
     rows = durable.entries()

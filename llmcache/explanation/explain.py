@@ -13,7 +13,13 @@ from django.core.exceptions import ImproperlyConfigured
 from llmcache.background import database
 from llmcache.codec.envelope import ANSWER, unseal
 from llmcache.exceptions import CorruptEntry
-from llmcache.explanation.comparison import Comparison, Subject, at, compare, nearest, subject_of
+from llmcache.explanation.comparison import (
+    Comparison,
+    Subject,
+    at,
+    compared_to_nearest,
+    subject_of,
+)
 from llmcache.explanation.diff import printable
 from llmcache.outcomes import Outcome, Tier
 from llmcache.policy import CacheMode, Policy
@@ -97,7 +103,11 @@ def explain_call(
         reason += '; CacheMiss would be raised: cache_mode is "only-if-cached"'
     elif refusal := _why_not_stored(policy):
         reason += f"; nor would the answer be stored: {refusal}"
-    neighbour = _nearest(subject) if outcome is Outcome.MISS else None
+    neighbour = None
+    if outcome is Outcome.MISS:
+        # (of the same namespace: of others, a caller learns nothing)
+        with failing_safe(Tier.DURABLE, "read"):
+            neighbour = database.run(partial(compared_to_nearest, subject))
     return explained(outcome, tier, reason, nearest=neighbour)
 
 
@@ -192,15 +202,3 @@ def _found(
     stale_for = max(0.0, now - (now if envelope.expires is None else envelope.expires))
     # By the clock of the database it may have expired already.
     return Found(envelope.body, tier, envelope.expires, stale_for or (LEAST if expired else 0.0))
-
-
-def _nearest(subject: Subject) -> Comparison | None:
-    """The nearest entry of the same namespace: of others, a caller learns nothing."""
-
-    def compared() -> Comparison | None:
-        row = nearest(subject)
-        return None if row is None else compare(subject, row)
-
-    with failing_safe(Tier.DURABLE, "read"):
-        return database.run(compared)
-    return None

@@ -99,13 +99,12 @@ def canonical_part(part: str, value: Any) -> bytes:
 
 def canonical_parameters(parameters: Mapping[str, Any]) -> bytes:
     """Generation parameters in canonical form, the numeric ones compared as numbers."""
-    return canonical_part(
-        "parameters",
-        {
-            name: _as_number(value) if name in NUMERIC_PARAMETERS else value
-            for name, value in parameters.items()
-        },
-    )
+    as_numbers = {
+        name: int(value)
+        for name, value in parameters.items()
+        if name in NUMERIC_PARAMETERS and type(value) is float and value.is_integer()
+    }
+    return canonical_part("parameters", {**parameters, **as_numbers})
 
 
 def canonical_context(context: Any) -> bytes:
@@ -125,6 +124,7 @@ def _order_form(value: Any) -> bytes:
     """In which order the mappings inside `value` hold their keys, at any depth."""
     if type(value) in WITHOUT_ORDER or isinstance(value, type):
         return b""
+    order = b""
     if isinstance(value, dict):
         items = [_form(key) + _order_form(key) + _order_form(v) for key, v in dict.items(value)]
         order = b"<%d:%b" % (len(items), b"".join(items))
@@ -139,16 +139,10 @@ def _order_form(value: Any) -> bytes:
         return b"".join(map(_order_form, (*_held(value), value.__pydantic_private__ or {})))
     elif is_dataclass(value):
         return _values_order_form(_dataclass_items(value))
-    elif isinstance(value, str | bytes | int | float):
-        order = b""  # (of a subclass, which may have attributes)
-    else:
+    elif not isinstance(value, str | bytes | int | float):  # (of a subclass, which has attributes)
         return b""
     return order + _values_order_form(_attributes(value))
 
 
 def _values_order_form(values: dict[str, Any]) -> bytes:
     return b"".join([_order_form(values[name]) for name in sorted(values)]) if values else b""
-
-
-def _as_number(value: Any) -> Any:
-    return int(value) if type(value) is float and value.is_integer() else value

@@ -39,10 +39,15 @@ class LLMCacheCommand(BaseCommand):
                 f"says how it is; missing tables are made by `{how_to_migrate()}`."
             ) from error
 
-    def add_format(self, parser: CommandParser) -> None:
+    def add_output(self, parser: CommandParser, *, bar: bool = False) -> None:
+        """The options of `tell`, and of `progress` where there is a `bar`."""
         parser.add_argument(
             "--format", choices=("text", "json"), default="text", help="Default: %(default)s."
         )
+        if bar:
+            parser.add_argument(
+                "--no-progress", action="store_true", help="Show no bar, on a terminal either."
+            )
 
     def tell(self, options: dict[str, Any], facts: Any, lines: Iterable[str]) -> None:
         """Write `facts` for programs, or `lines` for people."""
@@ -51,21 +56,17 @@ class LLMCacheCommand(BaseCommand):
         else:
             self.stdout.write("\n".join(lines))
 
-    def add_no_progress(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--no-progress", action="store_true", help="Show no bar, on a terminal either."
-        )
-
     @contextmanager
-    def progress(self, what: str, *, hidden: bool) -> Iterator[Progress | None]:
+    def progress(self, options: dict[str, Any], what: str) -> Iterator[Progress | None]:
         """What shows on a terminal how many are done; None elsewhere, and without rich."""
+        is_shown = self.stderr.isatty() and not options["no_progress"]
         try:
             from rich.console import Console  # optional
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
         except ImportError:
-            hidden = True
-        if hidden or not self.stderr.isatty():
+            is_shown = False
+        if not is_shown:
             yield None
             return
         columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()

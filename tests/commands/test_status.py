@@ -15,6 +15,7 @@ from llmcache.breakers import FAILURES, Use
 from llmcache.models import Lease, Outage, PendingEviction
 from llmcache.outcomes import Tier
 from llmcache.resilience import outages
+from llmcache.store.hot import epochs
 from tests.support.backends import ALL_DATABASES, Backend, backend_parameters, unreachable
 from tests.support.entries import KEY, OTHER_KEY, draft
 from tests.support.health import status
@@ -66,6 +67,17 @@ def test_a_database_that_is_down_is_told(backend: Backend) -> None:
         told = status(fails=True)
     assert "OperationalError" in told["durable"]["error"]
     assert "error" in told["stored"]
+
+
+@pytest.mark.parametrize("backend", backend_parameters(["default"], ["database"]), indirect=True)
+def test_what_cannot_be_found_out_is_told_people_too(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise OSError("no answer")
+
+    monkeypatch.setattr(epochs, "began_at", fail)
+    assert "{'error': 'OSError: no answer'}" in text()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from django.core.management.base import CommandError, CommandParser
 
-from llmcache.explanation.comparison import Comparison, compare, nearest, subject_of
+from llmcache.explanation.comparison import compare, compared_to_nearest, subject_of
 from llmcache.explanation.diff import printable
 from llmcache.explanation.explain import explain_entry, find, stored
 from llmcache.management.base import LLMCacheCommand
@@ -21,15 +21,8 @@ MOST_NAMED: Final = 5
 NOTHING_TO_COMPARE: Final = "none: there is nothing to compare with"
 
 FACTS: Final = (
-    "response_model",
-    "provider",
-    "mode",
-    "endpoint",
-    "created_at",
-    "expires_at",
-    "last_hit_at",
-    "hits",
-    "size",
+    *("response_model", "provider", "mode", "endpoint"),
+    *("created_at", "expires_at", "last_hit_at", "hits", "size"),
 )
 
 
@@ -46,12 +39,15 @@ class Command(LLMCacheCommand):
         parser.add_argument(
             "other", metavar="OTHER", nargs="?", help=f"The entry to compare it with: {what}."
         )
-        self.add_format(parser)
+        self.add_output(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        entry = _entry(options["key"])
-        explanation, comparison = explain_entry(entry), _compared(entry, options["other"])
-        relation = "nearest" if options["other"] is None else "other"
+        entry, other = _entry(options["key"]), options["other"]
+        explanation, subject = explain_entry(entry), subject_of(entry)
+        if other is None:
+            relation, comparison = "nearest", compared_to_nearest(subject, any_namespace=True)
+        else:
+            relation, comparison = "other", compare(subject, _entry(other))
         facts = {name: getattr(entry, name) for name in FACTS}
         compared = None if comparison is None else asdict(comparison)
         told = {**asdict(explanation), **facts, "nearest": None, relation: compared}
@@ -65,12 +61,6 @@ class Command(LLMCacheCommand):
                 f"\n{relation} entry {comparison or NOTHING_TO_COMPARE}",
             ],
         )
-
-
-def _compared(entry: CacheEntry, other: str | None) -> Comparison | None:
-    subject = subject_of(entry)
-    row = nearest(subject, any_namespace=True) if other is None else _entry(other)
-    return None if row is None else compare(subject, row)
 
 
 def _entry(beginning: str) -> CacheEntry:

@@ -40,8 +40,7 @@ class Command(LLMCacheCommand):
         which.add_argument("--everything", action="store_true", help="All, of all namespaces.")
         parser.add_argument("--by", help="For the audit trail (default: the user's login name).")
         parser.add_argument("--yes", action="store_true", help="Do not ask.")
-        self.add_format(parser)
-        self.add_no_progress(parser)
+        self.add_output(parser, bar=True)
 
     def handle(self, *args: Any, **options: Any) -> None:
         by = _login_name() if options["by"] is None else options["by"]
@@ -56,7 +55,7 @@ class Command(LLMCacheCommand):
         }
         if not options["yes"]:
             _ask(count_entries(read_criteria(**criteria)))
-        with self.progress("Removing", hidden=options["no_progress"]) as progress:
+        with self.progress(options, "Removing") as progress:
             result = invalidate(**criteria, by=by, progress=progress)
         self.tell(options, asdict(result), [f"{_entries(result.entries)} removed."])
         # Copies in other processes go by themselves, and soon: that is no failure.

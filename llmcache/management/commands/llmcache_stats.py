@@ -45,7 +45,7 @@ class Command(LLMCacheCommand):
         parser.add_argument(
             "--top", type=int, default=TOP, help="The most lines of a table. Default: %(default)s."
         )
-        self.add_format(parser)
+        self.add_output(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         period, top = _period(options), options["top"]

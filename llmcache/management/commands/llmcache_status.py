@@ -29,7 +29,7 @@ class Command(LLMCacheCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        self.add_format(parser)
+        self.add_output(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         status = {
@@ -110,13 +110,9 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
             yield from map(_outage, facts) if facts else ["  none"]
 
 
-def _words(value: Any) -> str:
-    if value is None:
-        return "-"
-    return _run(value) if isinstance(value, dict) else str(value)
-
-
-def _run(facts: dict[str, Any]) -> str:
+def _words(facts: Any) -> str:
+    if not (isinstance(facts, dict) and "backlog" in facts):
+        return "-" if facts is None else str(facts)
     more = " or more" if facts["backlog_is_more"] else ""
     waiting = f"{facts['backlog']}{more} rows wait for it"
     if facts["last_run"] is None:

@@ -63,18 +63,16 @@ class Command(LLMCacheCommand):
             default=CONCURRENCY,
             help="Calls to the model at a time, at most (default: %(default)s).",
         )
-        self.add_format(parser)
-        self.add_no_progress(parser)
+        self.add_output(parser, bar=True)
 
     def handle(self, *args: Any, **options: Any) -> None:
         requests = _read(options["file"])
         response_model = _response_model(options["response_model"])
         client = _client(options)
-        hidden = options["no_progress"]
         try:
             with (
                 override(namespace=options["namespace"]),
-                self.progress("Answering", hidden=hidden) as progress,
+                self.progress(options, "Answering") as progress,
             ):
                 _check_namespace(requests.values())
                 results = create_many(
