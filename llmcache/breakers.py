@@ -67,7 +67,8 @@ class Breaker:
         self.mark = 0
         # Up to which of them they have been counted.
         self._counted = 0
-        self._error: Exception | None = None
+        #: What the tier failed with last; None while it is asked.
+        self.error: Exception | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -76,12 +77,7 @@ class Breaker:
     @property
     def is_confirmed(self) -> bool:
         """Whether it is open and a probe has failed since: this is more than a moment's trouble."""
-        return not self.is_closed and self._pause > FIRST_PAUSE
-
-    @property
-    def error(self) -> Exception | None:
-        """What the tier failed with last; None while it is asked."""
-        return self._error
+        return self.state is not State.CLOSED and self._pause > FIRST_PAUSE
 
     def succeeded(self, mark: int) -> None:
         """The tier did what was begun at `mark`.
@@ -141,11 +137,11 @@ class Breaker:
         with self._lock:
             if self.state is not State.HALF_OPEN:
                 return False
-            self.state, self._in_a_row, self._error = State.CLOSED, 0, None
+            self.state, self._in_a_row, self.error = State.CLOSED, 0, None
             return True
 
     def _open(self, error: Exception, pause: float) -> None:
-        self._error = error
+        self.error = error
         self._pause = pause
         self._due = self._clock() + pause
         # Last: who reads the state without the lock is to find the rest in place.
@@ -156,8 +152,6 @@ Side = tuple[Tier, Use]
 
 SIDES: Final = tuple((tier, use) for tier in (Tier.HOT, Tier.DURABLE) for use in Use)
 breakers: Final[dict[Side, Breaker]] = {side: Breaker() for side in SIDES}
-_hooks: Final[dict[Side, list[Callable[[], object]]]] = {side: [] for side in SIDES}
-_hooks_of_failure: Final[dict[Side, list[Callable[[], object]]]] = {side: [] for side in SIDES}
 _thread = threading.local()
 
 
@@ -183,32 +177,6 @@ def must_be_up(tier: Tier, *uses: Use) -> None:
     """Raise `CircuitOpen` while the circuit of `tier` is open in one of these uses."""
     if not is_up(tier, *uses):
         raise CircuitOpen(tier)
-
-
-def before_closing(tier: Tier, use: Use, hook: Callable[[], object]) -> None:
-    """Have `hook` called when `tier` is found well again, before it is used so by anyone else.
-
-    It runs in the background, on the one thread that may ask the tier already. When it raises, the
-    circuit stays open.
-    """
-    _hooks[tier, use].append(hook)
-
-
-def when_a_probe_fails(tier: Tier, use: Use, hook: Callable[[], object]) -> None:
-    """Have `hook` called, in the background, each time when `tier` was tried in vain."""
-    _hooks_of_failure[tier, use].append(hook)
-
-
-def run_hooks_of_failure(tier: Tier, use: Use) -> None:
-    for hook in _hooks_of_failure[tier, use]:
-        hook()
-
-
-def run_hooks(tier: Tier, use: Use) -> None:
-    """Do what is to be done before `tier` is used again. Raises what a hook raises."""
-    with trying(tier):
-        for hook in _hooks[tier, use]:
-            hook()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import, and a hit does not pay for it. (A dictionary that is changed in place is
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, Generic, Self, TypeVar, overload
 
@@ -19,38 +19,16 @@ from django.utils.module_loading import import_string
 
 from llmcache.values import LONGEST_NAME, Prices, is_name, read_prices, to_seconds
 
-DEFAULTS: dict[str, Any] = {
-    "CACHE": "default",
-    "DATABASE": None,
-    "NAMESPACE": "default",
-    "REQUIRE_NAMESPACE": False,
-    "REQUEST_NAMESPACE": None,
-    "TTL": timedelta(days=30),
-    "HOT_TTL": timedelta(hours=1),
-    "LOCAL_TTL": 0,
-    "LOCAL_ENTRIES": 1000,
-    "STALE_WHILE_REVALIDATE": 0,
-    "STALE_IF_ERROR": 0,
-    "REFRESH": None,
-    "TASKS": "celery",
-    "LEASE_SECONDS": 10,
-    "WAIT_SECONDS": 120,
-    "MAX_ENTRY_BYTES": 1024 * 1024,
-    "STORE_REQUESTS": "full",
-    "ADMIT": None,
-    "FINISHED_REASONS": (),
-    "ENCRYPTION_KEYS": (),
-    "COMPRESS_ABOVE": 4096,
-    "PRICES": {},
-    "KEY_HEADERS": (),
-}
-
 T = TypeVar("T")
 
 Redactor = Callable[[dict[str, Any]], dict[str, Any]]
 Admit = Callable[[Any, Any], bool]
 Refresh = Callable[[str], object]
 RequestNamespace = Callable[[Any], Any]
+
+NOTHING: Final[Mapping[str, Any]] = {}
+#: What holds where the project says nothing, by the names of the entries.
+DEFAULTS: Final[dict[str, Any]] = {}
 
 
 def of_project(name: str, default: Any = None) -> Any:
@@ -70,10 +48,18 @@ _read_before: Final = vars(django_settings)
 class entry(Generic[T]):  # noqa: N801 - it is used as `property` is
     """A property that is read once for each dictionary `LLMCACHE`. What it raises is not kept."""
 
-    def __init__(self, read: Callable[[Any], T]) -> None:
+    def __init__(
+        self, default: object, wanted: str, read: Callable[[Any], T], *, is_secret: bool = False
+    ) -> None:
+        """`read` raises what `OFF` names for a value that is not what is `wanted`."""
+        self._default = default
+        self._wanted = wanted
         self._read = read
-        self._name = read.__name__
-        self.__doc__ = read.__doc__
+        self._is_secret = is_secret
+
+    def __set_name__(self, owner: Any, name: str) -> None:
+        self._name = name.upper()
+        DEFAULTS[self._name] = self._default
 
     @overload
     def __get__(self, holder: None, owner: Any) -> Self: ...
@@ -87,11 +73,113 @@ class entry(Generic[T]):  # noqa: N801 - it is used as `property` is
         if entries is not (_read_before.get("LLMCACHE") or of_project("LLMCACHE", NOTHING)):
             known = holder.start_anew()
         if self._name not in known:
-            known[self._name] = self._read(holder)
+            known[self._name] = self._read_from(of_project("LLMCACHE", NOTHING))
         return known[self._name]  # type: ignore[no-any-return]
 
+    def _read_from(self, entries: Any) -> T:
+        if not isinstance(entries, Mapping):
+            raise ImproperlyConfigured("LLMCACHE must be a dictionary.")
+        default = self._default
+        if self._name == "NAMESPACE" and entries.get("REQUEST_NAMESPACE"):
+            default = None  # where requests have namespaces, what is outside of them has none
+        value = entries.get(self._name, default)
+        try:
+            return self._read(value)
+        except OFF:
+            shown = "" if self._is_secret else f"; it is {value!r}"
+        # (here: the error above may show the value as well)
+        raise ImproperlyConfigured(f"LLMCACHE[{self._name!r}] must be {self._wanted}{shown}.")
 
-NOTHING: Final[Mapping[str, Any]] = {}
+
+OFF: Final = (ArithmeticError, AttributeError, ImportError, TypeError, ValueError)
+
+
+def _of_type(of: type[T]) -> Callable[[Any], T]:
+    def read(value: Any) -> T:
+        if not isinstance(value, of):
+            raise TypeError
+        return value
+
+    return read
+
+
+def _or_none(read: Callable[[Any], T]) -> Callable[[Any], T | None]:
+    return lambda value: None if value is None else read(value)
+
+
+def _seconds(*, least: float = 0, more_than: float = -1) -> Callable[[Any], float]:
+    def read(value: Any) -> float:
+        seconds = to_seconds(value)
+        if seconds is None or seconds < least or seconds <= more_than:
+            raise ValueError
+        return seconds
+
+    return read
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError
+    return value
+
+
+def _name(value: Any) -> str:
+    if not is_name(value):
+        raise ValueError
+    return str(value)
+
+
+def _function(path: Any) -> Callable[..., Any]:
+    found = import_string(path)
+    if not callable(found):
+        raise TypeError
+    return found  # type: ignore[no-any-return]
+
+
+def _queue(value: Any) -> str:
+    if value not in ("celery", "django"):
+        raise ValueError
+    return str(value)
+
+
+def _requests(value: Any) -> str | Redactor:
+    return str(value) if value in ("full", "digest") else _function(value)
+
+
+def _words(value: Any) -> frozenset[str]:
+    if isinstance(value, str) or not all(isinstance(word, str) and word for word in value):
+        raise TypeError
+    return frozenset(map(str.lower, value))
+
+
+def _keys(value: Any) -> tuple[bytes, ...]:
+    if not isinstance(value, list | tuple):  # an empty string is no "no keys"
+        raise TypeError
+    keys = tuple(base64.b64decode(key, validate=True) for key in value)
+    if any(len(key) not in {16, 24, 32} for key in keys):
+        raise ValueError
+    return keys
+
+
+def _prices(value: Any) -> dict[str, Prices]:
+    return {str(model): read_prices(prices) for model, prices in value.items()}
+
+
+def _headers(value: Any) -> frozenset[str]:
+    if not isinstance(value, list | tuple | set | frozenset) or not all(map(is_name, value)):
+        raise TypeError
+    return frozenset({name.lower() for name in value})
+
+
+_A_FUNCTION: Final = "None or the dotted path to a function"
+_BYTES: Final = "a whole number of bytes, 0 or more"
+_LENGTH: Final = "seconds or a timedelta"
+_NAME: Final = f"a printable string of 1 to {LONGEST_NAME} characters, or None"
+_PRICES: Final = (
+    "a dictionary: for each model, US dollars for a million tokens, as in "
+    '{"my-model": {"input": "0.40", "output": "1.60", "cached_input": "0.10"}}, where the last may '
+    "be left out"
+)
 
 
 class Settings:
@@ -105,233 +193,56 @@ class Settings:
         self.known = of_project("LLMCACHE", NOTHING), {}
         return self.known[1]
 
-    @entry
-    def cache(self) -> str | None:
-        """Alias of the hot tier in `CACHES`; None: rows only."""
-        return self._alias("CACHE")
-
-    @entry
-    def database(self) -> str | None:
-        """Alias of the database for the rows; None: what the routers say."""
-        return self._alias("DATABASE")
-
-    @entry
-    def namespace(self) -> str | None:
-        """The namespace of clients that name none; None: such calls are not cached.
-
-        Where requests have namespaces, what is outside of them has none, unless it is said here.
-        """
-        value = self._value("NAMESPACE")
-        entries = of_project("LLMCACHE", NOTHING)
-        if entries.get("REQUEST_NAMESPACE") and "NAMESPACE" not in entries:
-            return None
-        if value is not None and not is_name(value):
-            wanted = f"a printable string of 1 to {LONGEST_NAME} characters, or None"
-            raise self._off("NAMESPACE", wanted)
-        return None if value is None else str(value)
-
-    @entry
-    def require_namespace(self) -> bool:
-        """Whether a call without a namespace of its own is an error."""
-        value = self._value("REQUIRE_NAMESPACE")
-        if not isinstance(value, bool):
-            raise self._off("REQUIRE_NAMESPACE", "True or False")
-        return value
-
-    @entry
-    def request_namespace(self) -> RequestNamespace | None:
-        """The function that tells the namespace of a request; None: requests have none."""
-        return self._function("REQUEST_NAMESPACE")
-
-    @entry
-    def ttl(self) -> float | None:
-        """Seconds that an answer stays fresh when the call does not say; None: for ever."""
-        return self._seconds("TTL")
-
-    @entry
-    def hot_ttl(self) -> float:
-        """The longest that a hot copy lives, in seconds."""
-        seconds = self._seconds("HOT_TTL")
-        if not seconds:
-            raise self._off("HOT_TTL", "more than 0 seconds")
-        return seconds
-
-    @entry
-    def local_ttl(self) -> float:
-        """The longest that a copy in this process lives, in seconds; 0: there are none."""
-        return self._finite_seconds("LOCAL_TTL")
-
-    @entry
-    def local_entries(self) -> int:
-        """The most copies that a process holds."""
-        return self._count("LOCAL_ENTRIES", "entries")
-
-    @entry
-    def stale_while_revalidate(self) -> float:
-        """Seconds after its expiry that an answer is still served, while a new one is fetched."""
-        return self._finite_seconds("STALE_WHILE_REVALIDATE")
-
-    @entry
-    def stale_if_error(self) -> float:
-        """Seconds after its expiry that an answer is served when the provider fails."""
-        return self._finite_seconds("STALE_IF_ERROR")
-
-    @entry
-    def refresh(self) -> Refresh | None:
-        """What is told the key of a stale entry that is to be refreshed; None: a thread does it."""
-        return self._function("REFRESH")
-
-    @entry
-    def tasks(self) -> str | None:
-        """The queue that work is handed over to: ``"celery"``, ``"django"``, or None for none."""
-        value = self._value("TASKS")
-        if value not in ("celery", "django", None):
-            raise self._off("TASKS", '"celery", "django" or None')
-        return None if value is None else str(value)
-
-    @entry
-    def lease_seconds(self) -> float:
-        """How long the right to ask for a key outlives its holder. It is renewed meanwhile."""
-        seconds = self._finite_seconds("LEASE_SECONDS")
-        if seconds < 1:
-            raise self._off("LEASE_SECONDS", "1 second or more")
-        return seconds
-
-    @entry
-    def wait_seconds(self) -> float:
-        """The longest that a call waits for another one's answer, before it asks for itself."""
-        return self._finite_seconds("WAIT_SECONDS")
-
-    @entry
-    def max_entry_bytes(self) -> int:
-        """Larger answers are returned, not stored."""
-        return self._count("MAX_ENTRY_BYTES")
-
-    @entry
-    def compress_above(self) -> int:
-        """Payloads of more bytes are compressed."""
-        return self._count("COMPRESS_ABOVE")
-
-    @entry
-    def store_requests(self) -> str | Redactor:
-        """``"full"``, ``"digest"`` (no prompt at rest), or the function that the path names."""
-        value = self._value("STORE_REQUESTS")
-        if value in ("full", "digest"):
-            return str(value)
-        redactor = self._imported(value)
-        if redactor is None:
-            raise self._off("STORE_REQUESTS", '"full", "digest" or the dotted path to a function')
-        return redactor
-
-    @entry
-    def admit(self) -> Admit | None:
-        """The team's own rule over answer and completion; None: there is none."""
-        return self._function("ADMIT")
-
-    @entry
-    def finished_reasons(self) -> frozenset[str]:
-        """Words of a gateway for an answer that is whole, in lower case, besides the known ones."""
-        value = self._value("FINISHED_REASONS")
-        if isinstance(value, str) or not isinstance(value, Iterable):
-            value = ("",)
-        words = tuple(value)
-        if not all(isinstance(word, str) and word for word in words):
-            raise self._off("FINISHED_REASONS", 'a list of words, as in ["eos"]')
-        return frozenset(map(str.lower, words))
-
-    @entry
-    def encryption_keys(self) -> tuple[bytes, ...]:
-        """AES keys, newest first; base64 of 16, 24 or 32 bytes in the settings."""
-        value = self._value("ENCRYPTION_KEYS")
-        if value == () or value == []:
-            return ()
-        try:
-            keys = tuple(base64.b64decode(key, validate=True) for key in value)
-        except (TypeError, ValueError):
-            keys = (b"",)
-        if not isinstance(value, list | tuple):  # an empty string is no "no keys"
-            keys = (b"",)
-        if any(len(key) not in {16, 24, 32} for key in keys):
-            # The value stays out of the message: it is a secret.
-            raise ImproperlyConfigured(
-                "LLMCACHE['ENCRYPTION_KEYS'] must be a list of base64 strings, each of 16, 24 or "
-                "32 bytes."
-            )
-        return keys
-
-    @entry
-    def prices(self) -> dict[str, Prices]:
-        """The team's own prices, by the name of the model; they win over those of genai-prices."""
-        value = self._value("PRICES")
-        try:
-            return {str(model): read_prices(prices) for model, prices in value.items()}
-        except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
-            wanted = (
-                "a dictionary: for each model, US dollars for a million tokens, as in "
-                '{"my-model": {"input": "0.40", "output": "1.60", "cached_input": "0.10"}}, where '
-                "the last may be left out"
-            )
-            raise self._off("PRICES", wanted) from error
-
-    @entry
-    def key_headers(self) -> frozenset[str]:
-        """Headers that count in the key besides the known ones, by their names in lower case."""
-        value = self._value("KEY_HEADERS")
-        if not isinstance(value, list | tuple | set | frozenset) or not all(map(is_name, value)):
-            raise self._off("KEY_HEADERS", "a list of names of HTTP headers")
-        return frozenset({name.lower() for name in value})
-
-    def _value(self, name: str) -> Any:
-        entries = of_project("LLMCACHE", NOTHING)
-        if not isinstance(entries, Mapping):
-            raise ImproperlyConfigured("LLMCACHE must be a dictionary.")
-        return entries.get(name, DEFAULTS[name])
-
-    def _function(self, name: str) -> Callable[..., Any] | None:
-        value = self._value(name)
-        if value is None:
-            return None
-        function = self._imported(value)
-        if function is None:
-            raise self._off(name, "None or the dotted path to a function")
-        return function
-
-    def _imported(self, path: Any) -> Callable[..., Any] | None:
-        """The function with this dotted path; None when there is none."""
-        try:
-            found = import_string(path)
-        except (ImportError, TypeError, ValueError, AttributeError):
-            return None
-        return found if callable(found) else None
-
-    def _alias(self, name: str) -> str | None:
-        value = self._value(name)
-        if value is not None and not isinstance(value, str):
-            raise self._off(name, "an alias or None")
-        return value
-
-    def _count(self, name: str, of: str = "bytes") -> int:
-        value = self._value(name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self._off(name, f"a whole number of {of}, 0 or more")
-        return value
-
-    def _seconds(self, name: str) -> float | None:
-        try:
-            return to_seconds(self._value(name))
-        except (TypeError, ValueError) as error:
-            raise self._off(name, "seconds, a timedelta or None") from error
-
-    def _finite_seconds(self, name: str) -> float:
-        seconds = self._seconds(name)
-        if seconds is None:
-            raise self._off(name, "seconds or a timedelta")
-        return seconds
-
-    def _off(self, name: str, wanted: str) -> ImproperlyConfigured:
-        return ImproperlyConfigured(
-            f"LLMCACHE[{name!r}] must be {wanted}; it is {self._value(name)!r}."
-        )
+    #: Alias of the hot tier in `CACHES`; None: rows only.
+    cache = entry("default", "an alias or None", _or_none(_of_type(str)))
+    #: Alias of the database for the rows; None: what the routers say.
+    database = entry(None, "an alias or None", _or_none(_of_type(str)))
+    #: The namespace of clients that name none; None: such calls are not cached.
+    namespace = entry("default", _NAME, _or_none(_name))
+    #: Whether a call without a namespace of its own is an error.
+    require_namespace = entry(False, "True or False", _of_type(bool))
+    #: The function that tells the namespace of a request; None: requests have none.
+    request_namespace: entry[RequestNamespace | None] = entry(
+        None, _A_FUNCTION, _or_none(_function)
+    )
+    #: Seconds that an answer stays fresh when the call does not say; None: for ever.
+    ttl = entry(timedelta(days=30), "seconds, a timedelta or None", to_seconds)
+    #: The longest that a hot copy lives, in seconds.
+    hot_ttl = entry(timedelta(hours=1), "more than 0 seconds", _seconds(more_than=0))
+    #: The longest that a copy in this process lives, in seconds; 0: there are none.
+    local_ttl = entry(0, _LENGTH, _seconds())
+    #: The most copies that a process holds.
+    local_entries = entry(1000, "a whole number of entries, 0 or more", _count)
+    #: Seconds after its expiry that an answer is still served, while a new one is fetched.
+    stale_while_revalidate = entry(0, _LENGTH, _seconds())
+    #: Seconds after its expiry that an answer is served when the provider fails.
+    stale_if_error = entry(0, _LENGTH, _seconds())
+    #: What is told the key of a stale entry that is to be refreshed; None: a thread does it.
+    refresh: entry[Refresh | None] = entry(None, _A_FUNCTION, _or_none(_function))
+    #: The queue that work is handed over to: ``"celery"``, ``"django"``, or None for none.
+    tasks = entry("celery", '"celery", "django" or None', _or_none(_queue))
+    #: How long the right to ask for a key outlives its holder. It is renewed meanwhile.
+    lease_seconds = entry(10, "1 second or more", _seconds(least=1))
+    #: The longest that a call waits for another one's answer, before it asks for itself.
+    wait_seconds = entry(120, _LENGTH, _seconds())
+    #: Larger answers are returned, not stored.
+    max_entry_bytes = entry(1024 * 1024, _BYTES, _count)
+    #: ``"full"``, ``"digest"`` (no prompt at rest), or the function that the path names.
+    store_requests = entry("full", '"full", "digest" or the dotted path to a function', _requests)
+    #: The team's own rule over answer and completion; None: there is none.
+    admit: entry[Admit | None] = entry(None, _A_FUNCTION, _or_none(_function))
+    #: Words of a gateway for an answer that is whole, in lower case, besides the known ones.
+    finished_reasons = entry((), 'a list of words, as in ["eos"]', _words)
+    #: AES keys, newest first.
+    encryption_keys = entry(
+        (), "a list of base64 strings, each of 16, 24 or 32 bytes", _keys, is_secret=True
+    )
+    #: Payloads of more bytes are compressed.
+    compress_above = entry(4096, _BYTES, _count)
+    #: The team's own prices, by the name of the model; they win over those of genai-prices.
+    prices = entry({}, _PRICES, _prices)
+    #: Headers that count in the key besides the known ones, by their names in lower case.
+    key_headers = entry((), "a list of names of HTTP headers", _headers)
 
 
 settings = Settings()

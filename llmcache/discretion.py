@@ -42,24 +42,18 @@ def without_content(error: BaseException) -> str:
     place that is not a library's.
     """
     places = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__)]
-    if _is_ours(error, places[-1][0].co_filename if places else ""):
+    is_ours = isinstance(error, LLMCacheError) and error.is_without_content
+    if isinstance(error, ImproperlyConfigured) and places:  # (anybody may raise it)
+        is_ours = PACKAGE in Path(places[-1][0].co_filename).parents
+    if is_ours:
         return str(error)
     said = " ".join([type(error).__name__, *_codes(error)])
     for code, line in reversed(places):
         path = Path(code.co_filename)
-        if path.is_absolute() and not _is_of_a_library(path):
+        is_a_librarys = any(library in path.parents for library in LIBRARIES)
+        if path.is_absolute() and (PACKAGE in path.parents or not is_a_librarys):
             return f"{said} in {code.co_qualname} ({path.name}:{line})"
     return said
-
-
-def _is_ours(error: BaseException, raised_in: str) -> bool:
-    if isinstance(error, ImproperlyConfigured):  # (anybody may raise it; ours name settings)
-        return PACKAGE in Path(raised_in).parents
-    return isinstance(error, LLMCacheError) and error.is_without_content
-
-
-def _is_of_a_library(path: Path) -> bool:
-    return PACKAGE not in path.parents and any(library in path.parents for library in LIBRARIES)
 
 
 def _codes(error: BaseException) -> Iterator[str]:

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 
 from llmcache.conf import settings
 from llmcache.discretion import without_content
-from llmcache.policy import UNSET, Unset, in_request, read_namespace
+from llmcache.policy import UNSET, Unset, in_request, read_name
 
 logger = logging.getLogger("llmcache")
 
@@ -81,7 +81,7 @@ def _failing_closed() -> Iterator[None]:
 
 
 def _read(namespace: object) -> str | None:
-    return None if namespace is None else read_namespace(namespace)
+    return None if namespace is None else read_name(namespace, "namespace")
 
 
 def _with_body_in(namespace: Namespace, response: HttpResponseBase) -> HttpResponseBase:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -109,6 +108,15 @@ class Call:
     def saved(self) -> Receipt | None:
         return Receipt.unpack(self.receipt)
 
+    @property
+    def is_answered(self) -> bool:
+        return self.tier is not None or self.spent is not None
+
+    @property
+    def has_entry(self) -> bool:
+        """Whether the answer is stored, or may be."""
+        return bool(self.key) and self.outcome is not Outcome.BYPASS
+
     def because(self, reason: Reason) -> None:
         """Note `reason` in the place of what was noted before."""
         self.reason, self.reason_code = reason.text, reason.code
@@ -129,7 +137,8 @@ class Call:
         )
 
 
-_captures: ContextVar[tuple[list[Call], ...]] = ContextVar("llmcache_captures", default=())
+#: The lists that are shown each call: those of the blocks around it.
+captures: ContextVar[tuple[list[Call], ...]] = ContextVar("llmcache_captures", default=())
 
 
 @contextmanager
@@ -148,11 +157,11 @@ def capture() -> Iterator[list[Call]]:
 @contextmanager
 def recorded_in(calls: list[Call]) -> Iterator[None]:
     """`capture` into a list that is there."""
-    token = _captures.set((*_captures.get(), calls))
+    token = captures.set((*captures.get(), calls))
     try:
         yield
     finally:
-        _captures.reset(token)
+        captures.reset(token)
 
 
 class Inside(list[Call]):
@@ -165,48 +174,33 @@ class Inside(list[Call]):
         super().__init__()
         self.streams: list[Call] = []
 
-    def spoiler(self, *, has_ttl: bool) -> Call | None:
-        """The call because of which the answer is not to be stored, if there is one.
+    def spoiled(self, *, has_ttl: bool) -> str:
+        """Why the answer is not to be stored, because of one of them; empty: it is.
 
         One that failed is none when it was repeated, and answered then. `has_ttl`: somebody has
         said how long the answer stays fresh.
         """
-        answered = {call.key for call in self if _is_answered(call)} - {""}
-        calls: list[Call] = [*self, *self.streams]
-        for call in calls:
-            failed = not _is_answered(call) and call.key not in answered
-            spoils = call.spoils or (call.needs_ttl and not has_ttl)
-            if failed or spoils or call.outcome is Outcome.STALE:
-                return call
-        return None
+        answered = {call.key for call in self if call.is_answered} - {""}
+        for call in (*self, *self.streams):
+            if call.outcome is Outcome.STALE:
+                return "it was stale"
+            failed = not call.is_answered and call.key not in answered
+            if failed or call.spoils or (call.needs_ttl and not has_ttl):
+                return call.reason or "it is missing"
+        return ""
 
     def parts(self) -> dict[str, float]:
         """The keys under which they are stored, or may be, and when each was asked for (or 0)."""
-        return {call.key: call.created for call in self if _has_entry(call)}
+        return {call.key: call.created for call in self if call.has_entry}
 
     def expires(self) -> float | None:
         """When the first of them does (seconds since the epoch); None: none ever does."""
-        times = [call.expires for call in self if _has_entry(call)]
+        times = [call.expires for call in self if call.has_entry]
         return min((time for time in times if time is not None), default=None)
 
 
 def start_stream(call: Call) -> None:
     """Note that a stream was begun, whose end may never come."""
-    for calls in _captures.get():
+    for calls in captures.get():
         if isinstance(calls, Inside):
             calls.streams.append(call)
-
-
-def _is_answered(call: Call) -> bool:
-    return call.tier is not None or call.spent is not None
-
-
-def _has_entry(call: Call) -> bool:
-    return bool(call.key) and call.outcome is not Outcome.BYPASS
-
-
-def record(call: Call, started: float) -> None:
-    """Show `call`, begun at `started` (`time.perf_counter`), to the captures around it."""
-    call.seconds = time.perf_counter() - started
-    for calls in _captures.get():
-        calls.append(call)

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum, StrEnum
-from typing import Any, Final, Literal
+from functools import partial
+from typing import Any, Final, Literal, TypeVar
 
 from llmcache.conf import settings
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType, UncacheableRequest
 from llmcache.reasons import ReasonCode
 from llmcache.values import LONGEST_NAME, is_name, to_seconds
+
+T = TypeVar("T")
 
 
 class CacheMode(StrEnum):
@@ -92,7 +95,10 @@ class Policy:
             elif namespace is UNSET:
                 namespace = settings.namespace
         if namespace is None:
-            raise self._no_namespace()
+            why = "this request has none" if self.is_own_namespace else "the call has none"
+            if settings.require_namespace and self.mode is not CacheMode.NO_STORE:
+                raise InvalidArgument(f"LLMCACHE['REQUIRE_NAMESPACE'] is on, and {why}: {WAY_OUT}.")
+            raise UncacheableRequest("namespace", f"{why}: {WAY_OUT}", ReasonCode.NO_NAMESPACE)
         return namespace  # type: ignore[return-value]  # (what is `UNSET` is not the call's own)
 
     @property
@@ -107,48 +113,19 @@ class Policy:
         window = self.stale_if_error
         return settings.stale_if_error if window is UNSET else window
 
-    def _no_namespace(self) -> Exception:
-        why = "this request has none" if self.is_own_namespace else "the call has none"
-        if settings.require_namespace and self.mode is not CacheMode.NO_STORE:
-            return InvalidArgument(f"LLMCACHE['REQUIRE_NAMESPACE'] is on, and {why}: {WAY_OUT}.")
-        return UncacheableRequest("namespace", f"{why}: {WAY_OUT}", ReasonCode.NO_NAMESPACE)
-
-    def changed(
-        self,
-        prefix: str = "",
-        /,
-        *,
-        mode: object = UNSET,
-        ttl: object = UNSET,
-        tags: object = UNSET,
-        namespace: object = UNSET,
-        stale_while_revalidate: object = UNSET,
-        stale_if_error: object = UNSET,
-        sample: object = UNSET,
-        renews: object = False,
-    ) -> Policy:
+    def changed(self, prefix: str = "", /, *, renews: object = False, **given: object) -> Policy:
         """A policy with these arguments read and put in (tags: added). Raises `InvalidArgument`.
 
         `prefix`: what the names begin with where they were written, for that error; `renews`:
         where it would serve what is stored, or else ask, it asks.
         """
-        changes: dict[str, Any] = {}
-        if mode is not UNSET:
-            changes["mode"] = read_mode(mode, f"{prefix}mode")
-        if ttl is not UNSET:
-            changes["ttl"] = read_ttl(ttl, f"{prefix}ttl")
-        if tags is not UNSET:
-            changes["tags"] = self.tags | read_tags(tags, f"{prefix}tags")
-        if namespace is not UNSET:
-            changes["namespace"] = read_namespace(namespace, f"{prefix}namespace")
-        if stale_while_revalidate is not UNSET:
-            changes["stale_while_revalidate"] = read_window(
-                f"{prefix}stale_while_revalidate", stale_while_revalidate
-            )
-        if stale_if_error is not UNSET:
-            changes["stale_if_error"] = read_window(f"{prefix}stale_if_error", stale_if_error)
-        if sample is not UNSET:
-            changes["sample"] = _read_sample(sample, f"{prefix}sample")
+        changes: dict[str, Any] = {
+            name: READERS[name](value, f"{prefix}{name}")
+            for name, value in given.items()
+            if value is not UNSET
+        }
+        if "tags" in changes:
+            changes["tags"] |= self.tags
         if renews and changes.get("mode", self.mode) in (CacheMode.DEFAULT, CacheMode.FORCE_CACHE):
             changes["mode"] = CacheMode.RELOAD
         return replace(self, **changes) if changes else self
@@ -165,26 +142,25 @@ def read_mode(value: object, name: str) -> CacheMode:
 
 def read_ttl(value: object, name: str) -> float | None:
     way_out = f"{name} takes seconds (int or float), a timedelta, or None for no expiry"
+    return _read_seconds(value, way_out)
+
+
+def _read_window(value: object, name: str) -> float:
+    """Seconds for which stale answers are served."""
+    way_out = f"{name} takes seconds (int or float) or a timedelta, and 0 for no stale answers"
+    seconds = _read_seconds(value, way_out)
+    if seconds is None:
+        raise InvalidArgumentType(f"None is no length of time: {way_out}.")
+    return seconds
+
+
+def _read_seconds(value: object, way_out: str) -> float | None:
     try:
         return to_seconds(value)
     except TypeError as error:
         raise InvalidArgumentType(f"{error}: {way_out}.") from None
     except ValueError as error:
         raise InvalidArgument(f"{error}: {way_out}.") from None
-
-
-def read_window(name: str, value: object) -> float:
-    """Seconds for which stale answers are served."""
-    way_out = f"{name} takes seconds (int or float) or a timedelta, and 0 for no stale answers"
-    try:
-        seconds = to_seconds(value)
-    except TypeError as error:
-        raise InvalidArgumentType(f"{error}: {way_out}.") from None
-    except ValueError as error:
-        raise InvalidArgument(f"{error}: {way_out}.") from None
-    if seconds is None:
-        raise InvalidArgumentType(f"None is no length of time: {way_out}.")
-    return seconds
 
 
 def _read_sample(value: object, name: str) -> int:
@@ -195,16 +171,12 @@ def _read_sample(value: object, name: str) -> int:
     return int(value)
 
 
-def read_namespace(value: object, name: str = "namespace") -> str:
-    return _read_name(name, value)
-
-
 def read_tags(value: object, name: str = "tags") -> frozenset[str]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise InvalidArgumentType(
             f'{name} takes a list of strings, as in ["doc:42"]; not {value!r}.'
         )
-    return frozenset(_read_name(f"{name}: a tag", tag) for tag in value)
+    return frozenset(read_name(tag, f"{name}: a tag") for tag in value)
 
 
 def read_exclude(value: object) -> frozenset[str]:
@@ -219,7 +191,8 @@ def read_exclude(value: object) -> frozenset[str]:
     return names
 
 
-def _read_name(what: str, value: object) -> str:
+def read_name(value: object, what: str) -> str:
+    """What a namespace, or a tag, is called."""
     if not isinstance(value, str):
         raise InvalidArgumentType(f"{what} is a string; not {value!r}.")
     if not is_name(value):
@@ -229,6 +202,17 @@ def _read_name(what: str, value: object) -> str:
     # (of an enum's member that is its value, of a lazy object what it stands for)
     return str.__str__(value) if issubclass(type(value), str) else str(value)
 
+
+#: What reads each argument, given its value and the name that it has where it was written.
+READERS: Final[Mapping[str, Callable[[object, str], object]]] = {
+    "mode": read_mode,
+    "ttl": read_ttl,
+    "tags": read_tags,
+    "namespace": read_name,
+    "stale_while_revalidate": _read_window,
+    "stale_if_error": _read_window,
+    "sample": _read_sample,
+}
 
 NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -268,45 +252,36 @@ def override(
     Raises:
         InvalidArgument: when an argument cannot be meant.
     """
-    arguments: dict[str, Any] = {
-        "mode": mode,
-        "ttl": ttl,
-        "tags": tags,
-        "namespace": namespace,
-        "stale_while_revalidate": stale_while_revalidate,
-        "stale_if_error": stale_if_error,
-        "sample": sample,
-    }
-    given = {name: value for name, value in arguments.items() if value is not UNSET}
+    given: dict[str, Any] = {name: to for name, to in locals().items() if to is not UNSET}
     outer = _overrides.get()
     if "tags" in given:
         given["tags"] = read_tags(given["tags"]) | outer.get("tags", frozenset())
     Policy().changed(**given)
-    token = _overrides.set({**outer, **given})
-    try:
+    with _within(_overrides, {**outer, **given}):
         yield
-    finally:
-        _overrides.reset(token)
 
 
 @contextmanager
 def renewing() -> Iterator[None]:
     """Calls inside ask anew, as what they are a part of does; their own ``no-store`` stays."""
-    token = _overrides.set({**_overrides.get(), "renews": True})
-    try:
+    with _within(_overrides, {**_overrides.get(), "renews": True}):
         yield
-    finally:
-        _overrides.reset(token)
 
 
 @contextmanager
 def in_request(namespace: str | Unset | None) -> Iterator[None]:
     """Calls inside are of a request with this namespace; None: they have none, whatever is set."""
-    token = _of_request.set(namespace)
+    with _within(_of_request, namespace):
+        yield
+
+
+@contextmanager
+def _within(variable: ContextVar[T], value: T) -> Iterator[None]:
+    token = variable.set(value)
     try:
         yield
     finally:
-        _of_request.reset(token)
+        variable.reset(token)
 
 
 def taken_along(function: Callable[..., None]) -> Callable[..., None]:
@@ -314,14 +289,10 @@ def taken_along(function: Callable[..., None]) -> Callable[..., None]:
 
     Those of `override` and `in_request` alone: what is captured here is none of its business.
     """
-    overrides, of_request = _overrides.get(), _of_request.get()
-
-    def call(*args: Any) -> None:
-        _overrides.set(overrides)
-        _of_request.set(of_request)
-        function(*args)
-
-    return call
+    context = Context()
+    context.run(_overrides.set, _overrides.get())
+    context.run(_of_request.set, _of_request.get())
+    return partial(context.run, function)
 
 
 def overridden(policy: Policy, *, names_namespace: bool = False) -> Policy:

@@ -89,7 +89,7 @@ def _leave_no_garbage() -> Iterator[None]:
 def _end_threads_of_other_caches() -> None:
     """Each has sockets of the libraries of these caches, which nobody closes."""
     there = list(aliases._others._there)
-    aliases._others.pause(1)
+    aliases._others.pause()
     for thread in there:
         thread.join(1)
     aliases._others.resume()

@@ -27,7 +27,7 @@ from llmcache.admin.entries.forms import VALUES, CriteriaForm
 from llmcache.admin.entries.selected import SAMPLE_ROWS, Preview
 from llmcache.discretion import without_content
 from llmcache.models import Invalidation, PendingEviction
-from llmcache.removal import claims, resumable
+from llmcache.removal import resumable
 from llmcache.removal.criteria import Criteria
 from llmcache.reports.formatting import count
 from llmcache.store.rows import tier as durable
@@ -72,7 +72,7 @@ def add(pages: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
         messages.warning(request, _("There are more than you have agreed to. Look again."))
         return _page(pages, request, form, preview)
     pk = resumable.start(criteria, request.user.get_username())
-    log_line(request.user, claims.find(pk), ADDITION, _("Began to invalidate.")).save()
+    log_line(request.user, resumable.find(pk), ADDITION, _("Began to invalidate.")).save()
     trouble = ""
     if preview.entries <= FEW or not _hand_over(pk):
         trouble = resumable.carry_on(pk, seconds=CONFIRMING_SECONDS)
@@ -103,7 +103,7 @@ def carry_on(pages: ReadOnlyAdmin, request: HttpRequest, row: Invalidation) -> H
     trouble = resumable.carry_on(row.pk, seconds=CARRYING_SECONDS)
     if not request.accepts("text/html"):
         # (looked at anew, and not in the transaction that the request may be in)
-        return JsonResponse(progress(claims.find(row.pk)) | {"trouble": trouble})
+        return JsonResponse(progress(resumable.find(row.pk)) | {"trouble": trouble})
     return _to_progress(pages, request, row.pk, trouble)
 
 
@@ -125,7 +125,7 @@ def _hand_over(pk: int) -> bool:
     from llmcache.tasks import invalidate_later
 
     is_told = False
-    claims.reserve(pk)
+    resumable.reserve(pk)
     try:
         is_told = invalidate_later(pk)
     except ImportError as error:  # the extra "celery" is not installed
@@ -134,7 +134,7 @@ def _hand_over(pk: int) -> bool:
         why = without_content(error)
         logger.warning("llmcache: an invalidation could not be handed over: %s", why)
     if not is_told:
-        claims.release(pk, claims.WORKER)
+        resumable.release(pk, resumable.WORKER)
     return is_told
 
 

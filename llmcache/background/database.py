@@ -17,6 +17,7 @@ own connection only.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import deque
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from llmcache.background import transactions
-from llmcache.background.forks import around_forks, now_and_in_children
+from llmcache.background.forks import now_and_in_children
 from llmcache.background.pool import NoThread, Workers, carry_out
 from llmcache.background.shutdown import at_exit
 from llmcache.breakers import Use, is_up
@@ -53,10 +54,12 @@ WRITE_SECONDS: Final = 2.0
 LOCK_SECONDS: Final = 5
 # A connection that was idle for longer is asked whether it still is one.
 IDLE_SECONDS: Final = 1.0
+# What met a deadlock or a busy SQLite is tried so often, and given so long.
+ATTEMPTS: Final = 8
+PAUSE_SECONDS: Final = 0.01
+PATIENCE_SECONDS: Final = 30.0
 # When the process ends, what is still to be written gets so long.
 EXIT_SECONDS: Final = 10.0
-# A fork waits at most so long for work that is under way.
-FORK_SECONDS: Final = 1.0
 
 # The connections of all threads, by their ids.
 _opened: Final = WeakValueDictionary[int, BaseDatabaseWrapper]()
@@ -80,12 +83,13 @@ def run(
     """
     connection = connections[transactions.database_alias()]
     if transactions.in_test_transaction(connection):
-        return _under_savepoint(connection, work)
+        with transaction.atomic(using=connection.alias):
+            return work()
     if transactions.is_worker() or transactions.is_in_memory(connection):
         _leave_to_a_test(connection)
         return work()
-    threads = _threads_for(connection, writing=writing, removing=removing)
-    future = _submit_or_do(threads, work, writing=writing)
+    threads = _threads(connection, writing=writing, removing=removing)
+    future = _submit_or_do(threads, connection.alias, work, writing=writing)
     try:
         return future.result(patience)
     finally:
@@ -99,7 +103,7 @@ async def arun(
     """`run` for a coroutine; the event loop goes on meanwhile."""
     if transactions.is_testing() and await sync_to_async(transactions.stays_here)():
         return await sync_to_async(run)(work)
-    future = asyncio.wrap_future(_submit(_threads(writing=writing), work))
+    future = asyncio.wrap_future(_submit(work, writing=writing))
     return await _result_of(asyncio.shield(future) if writing else future, patience)
 
 
@@ -127,7 +131,7 @@ async def arun_to_the_end(work: Callable[[], T]) -> T:
     future: Future[T] | None = None
     with suppress(Exception):
         if not (transactions.is_testing() and await sync_to_async(transactions.stays_here)()):
-            future = _submit(_threads(), work)
+            future = _submit(work)
     return await (sync_to_async(work)() if future is None else asyncio.wrap_future(future))
 
 
@@ -141,7 +145,9 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 def later(work: Callable[[], object], *, writing: bool = False) -> None:
     """Do database work some time soon, without waiting for it."""
-    _submit_or_do(_threads(writing=writing), work, writing=writing)
+    connection = connections[transactions.database_alias()]
+    threads = _threads(connection, writing=writing)
+    _submit_or_do(threads, connection.alias, work, writing=writing)
 
 
 def runs_here() -> bool:
@@ -151,7 +157,8 @@ def runs_here() -> bool:
 
 def run_behind(work: Callable[[], object], *, tier: Tier = Tier.HOT) -> None:
     """`later` for what others wait for, and which `tier` alone can hold up."""
-    _submit_or_do(_of_tiers[tier], work, writing=tier is Tier.DURABLE)
+    alias = transactions.database_alias()
+    _submit_or_do(_of_tiers[tier], alias, work, writing=tier is Tier.DURABLE)
 
 
 def may_put_off() -> bool:
@@ -166,9 +173,22 @@ def run_removal(work: Callable[[], T], *, patience: float | None = None) -> T:
     return run(work, patience=patience, removing=True)
 
 
-def _under_savepoint(connection: BaseDatabaseWrapper, work: Callable[[], T]) -> T:
-    with transaction.atomic(using=connection.alias):
-        return work()
+def persistently(work: Callable[[], T]) -> T:
+    """Do `work` that writes, again where it met a deadlock or a busy SQLite.
+
+    Raises what the database raises, after some attempts.
+    """
+    # A database whose circuit is open does not answer, or refuses: that is found out sooner.
+    patience = PATIENCE_SECONDS if is_up(Tier.DURABLE) else WRITE_SECONDS
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return run_removal(work, patience=patience)
+        except OperationalError:
+            if attempt == ATTEMPTS:
+                raise
+            # (two who met each other are not to meet again)
+            time.sleep(random.uniform(0, attempt * PAUSE_SECONDS))  # noqa: S311 - no secret
+    raise AssertionError("unreachable")
 
 
 def _leave_to_a_test(connection: BaseDatabaseWrapper) -> None:
@@ -180,32 +200,32 @@ def _leave_to_a_test(connection: BaseDatabaseWrapper) -> None:
             raise HeldByATest
 
 
-def _submit(workers: Workers, work: Callable[[], T]) -> Future[T]:
-    return workers.submit(partial(_on_own_connection, work))
+def _submit(work: Callable[[], T], *, writing: bool = False) -> Future[T]:
+    connection = connections[transactions.database_alias()]
+    threads = _threads(connection, writing=writing)
+    return threads.submit(partial(_on_own_connection, connection.alias, work))
 
 
-def _submit_or_do(workers: Workers, work: Callable[[], T], *, writing: bool = False) -> Future[T]:
-    """`_submit`; where no thread can be had (the interpreter ends), that of the caller does it."""
+def _submit_or_do(
+    workers: Workers, alias: str, work: Callable[[], T], *, writing: bool = False
+) -> Future[T]:
+    """Where no thread can be had (the interpreter ends), that of the caller does it."""
+    own = partial(_on_own_connection, alias, work)
     try:
         if _left:
-            _submit(_threads(writing=True), _do_what_is_left)
-        return _submit(workers, work)
+            _submit(_do_what_is_left, writing=True)
+        return workers.submit(own)
     except NoThread:
-        return _do_or_leave(work, writing=writing)
-
-
-def _do_or_leave(work: Callable[[], T], *, writing: bool) -> Future[T]:
-    future: Future[T] = Future()
-    work = partial(_beside_the_callers, partial(_on_own_connection, work))
-    job = partial(carry_out, future, work)
-    may_write = not transactions.caller_is_the_writer()
-    if may_write:
-        _do_what_is_left()
-    if may_write or not writing:
-        job()
-    else:
-        _left.append(job)
-    return future
+        future: Future[T] = Future()
+        job = partial(carry_out, future, partial(_beside_the_callers, own))
+        may_write = not transactions.caller_is_the_writer()
+        if may_write:
+            _do_what_is_left()
+        if may_write or not writing:
+            job()
+        else:
+            _left.append(job)
+        return future
 
 
 def _do_what_is_left() -> None:
@@ -230,12 +250,8 @@ def _beside_the_callers(work: Callable[[], T]) -> T:
                 connections[each.alias] = each
 
 
-def _threads(*, writing: bool = False) -> Workers:
-    return _threads_for(connections[transactions.database_alias()], writing=writing)
-
-
-def _threads_for(
-    connection: BaseDatabaseWrapper, *, writing: bool, removing: bool = False
+def _threads(
+    connection: BaseDatabaseWrapper, *, writing: bool = False, removing: bool = False
 ) -> Workers:
     """What may have to wait for a lock, or for a server, keeps nobody from reading."""
     if not removing:
@@ -261,34 +277,27 @@ def past_a_cut(work: Callable[[], T]) -> T:
     return work()
 
 
-def _on_own_connection(work: Callable[[], T]) -> T:
-    transactions.this_thread.is_worker = True
-    connection = connections[transactions.database_alias()]
-    _close_if_gone(connection)
+def _on_own_connection(alias: str, work: Callable[[], T]) -> T:
+    this_thread, connection = transactions.this_thread, connections[alias]
+    this_thread.is_worker = True
+    idle = time.monotonic() - getattr(this_thread, "used", 0.0)
+    # The server may have closed it while nobody used it. (While the circuit of the database is
+    # open, the work is another one, and must not wait for it.)
+    may_ask = connection.connection is not None and is_up(Tier.DURABLE, Use.READ)
+    if idle > IDLE_SECONDS and may_ask and not connection.is_usable():
+        connection.close()
     try:
         return work()
     finally:
-        transactions.this_thread.used = time.monotonic()
+        this_thread.used = time.monotonic()
         for own in connections.all(initialized_only=True):
             if own.errors_occurred or not _may_stay_open(own):
                 own.close()
 
 
-def _close_if_gone(connection: BaseDatabaseWrapper) -> None:
-    """Close a connection that the server has closed while nobody used it."""
-    idle = time.monotonic() - getattr(transactions.this_thread, "used", 0.0)
-    # (while the circuit of the database is open, the work is another one, and must not wait for it)
-    may_ask = connection.connection is not None and is_up(Tier.DURABLE, Use.READ)
-    if idle > IDLE_SECONDS and may_ask and not connection.is_usable():
-        connection.close()
-
-
-def _remember(connection: BaseDatabaseWrapper, **_: Any) -> None:
+def _prepare(connection: BaseDatabaseWrapper, **_: Any) -> None:
     _opened[id(connection)] = connection
-
-
-def _bound_waiting(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    """MariaDB and MySQL would wait 50 seconds for a row's lock, and a day for a table's."""
+    # MariaDB and MySQL would wait 50 seconds for a row's lock, and a day for a table's.
     if transactions.is_worker() and connection.vendor == "mysql":
         with connection.cursor() as cursor:
             cursor.execute(
@@ -302,52 +311,23 @@ def _may_stay_open(connection: BaseDatabaseWrapper) -> bool:
     return not transactions.is_testing() and not connection.settings_dict["OPTIONS"].get("pool")
 
 
-def _part() -> None:
-    """Before a fork: a connection that both processes had would be closed by the first to end.
-
-    And the libraries of databases have locks of their own. One that a thread holds at that moment
-    (SQLite's, while it opens a file) would stay locked in the child for ever.
-    """
-    for workers in _all():
-        workers.pause(FORK_SECONDS)
-
-
-def _go_on() -> None:
-    """After a fork, in the parent."""
-    for workers in _all():
-        workers.resume()
-
-
-def _start_anew() -> None:
-    """At the start, and in a forked child, which has none of the threads."""
-    global _workers, _writers, _writer, _of_tiers, _left
-    _left = deque()
-    _workers = Workers("rows", POOL_THREADS)
-    _of_tiers = {tier: Workers(f"work {tier}", TIER_THREADS) for tier in (Tier.HOT, Tier.DURABLE)}
-    _writers = Workers("writers", POOL_THREADS)
-    _writer = Workers("writer", 1)
-
-
-def _all() -> tuple[Workers, ...]:
-    return _writer, _writers, _workers, *_of_tiers.values()
-
-
 def finish(seconds: float = EXIT_SECONDS) -> bool:
     """Wait until what was acknowledged as written later is written; whether it is, in time."""
     ends = time.monotonic() + seconds
     _do_what_is_left()
-    are_done = [workers.drain(max(0.0, ends - time.monotonic())) for workers in _all()]
+    are_done = [workers.drain(max(0.0, ends - time.monotonic())) for workers in ALL]
     return all(are_done)
 
 
 # What no thread could be had for, in a transaction of the only writer's: for the next who can.
-_left: deque[Callable[[], object]]
-_workers: Workers
-_of_tiers: dict[Tier, Workers]
-_writers: Workers
-_writer: Workers
-now_and_in_children(_start_anew)
-around_forks(_part, _go_on)
+_left: Final = deque[Callable[[], object]]()
+_workers: Final = Workers("rows", POOL_THREADS)
+_of_tiers: Final = {
+    tier: Workers(f"work {tier}", TIER_THREADS) for tier in (Tier.HOT, Tier.DURABLE)
+}
+_writers: Final = Workers("writers", POOL_THREADS)
+_writer: Final = Workers("writer", 1)
+ALL: Final = (_writer, _writers, _workers, *_of_tiers.values())
+now_and_in_children(_left.clear)
 at_exit(finish)
-connection_created.connect(_remember)
-connection_created.connect(_bound_waiting)
+connection_created.connect(_prepare)

@@ -15,6 +15,8 @@ from typing import Any, Final, TypeVar
 
 from django.db import connections
 
+from llmcache.background.forks import around_forks, now_and_in_children
+
 T = TypeVar("T")
 
 # A thread without work ends, and closes its connections.
@@ -25,6 +27,8 @@ STUCK_SECONDS: Final = 2.0
 MOST_STUCK: Final = 2
 # More than that is not kept waiting: it would be memory without end.
 MOST_WAITING: Final = 10_000
+# A fork waits at most so long for work that is under way.
+FORK_SECONDS: Final = 1.0
 
 
 class TooMuchIsWaiting(Exception):
@@ -54,6 +58,14 @@ class Workers:
     def __init__(self, name: str, threads: int) -> None:
         self._name = name
         self._threads = threads
+        now_and_in_children(self.start_anew)
+        # A connection that both processes had would be closed by the first to end. And the
+        # libraries of databases have locks of their own: one that a thread holds at that moment
+        # (SQLite's, while it opens a file) would stay locked in the child for ever.
+        around_forks(self.pause, self.resume)
+
+    def start_anew(self) -> None:
+        """At the start, and in a forked child, which has none of the threads."""
         self._changed = threading.Condition()
         self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._idle = 0
@@ -84,15 +96,15 @@ class Workers:
                 lambda: not self._waiting and not self._busy, timeout=seconds
             )
 
-    def pause(self, seconds: float) -> None:
+    def pause(self) -> None:
         """Have all threads end once they have done what they are at, and begin nothing more.
 
-        Waits for that, but no longer than so many seconds. What is submitted waits for `resume`.
+        Waits for that, but not for long. What is submitted waits for `resume`.
         """
         with self._changed:
             self._pauses += 1
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._there, timeout=seconds)
+            self._changed.wait_for(lambda: not self._there, timeout=FORK_SECONDS)
 
     def resume(self) -> None:
         """Go on with what has been waiting since `pause`."""

@@ -16,7 +16,13 @@ from itertools import count
 from typing import Final
 
 from llmcache.background.forks import around_forks, now_and_in_children
-from llmcache.background.pool import NoThread, TooMuchIsWaiting, Workers, start_thread
+from llmcache.background.pool import (
+    FORK_SECONDS,
+    NoThread,
+    TooMuchIsWaiting,
+    Workers,
+    start_thread,
+)
 from llmcache.background.shutdown import at_exit
 
 # Each may wait for another server: the probes of two tiers, what is removed from them, leases.
@@ -25,8 +31,6 @@ THREADS: Final = 4
 IDLE_SECONDS: Final = 5.0
 # What nobody could be had for is due again after so long.
 TOO_BUSY_SECONDS: Final = 1.0
-# A fork waits at most so long for work that is under way.
-FORK_SECONDS: Final = 1.0
 
 # Does something, and returns after how many seconds it is to be done again; None: not any more.
 Work = Callable[[], float | None]
@@ -47,16 +51,23 @@ class Scheduler:
     """The jobs of this process, and the thread that waits for the next one."""
 
     def __init__(self) -> None:
+        self._workers = Workers("later", THREADS)
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """At the start, and in a forked child: what its parent has planned is not the child's."""
         self._changed = threading.Condition()
         # When each is due. (The number: two that are due at once are not compared.)
         self._jobs: list[tuple[float, int, Job]] = []
         self._number = count()
         self._thread: threading.Thread | None = None
         self._is_stopped = False
-        self._workers = Workers("later", THREADS)
 
     def later(self, seconds: float, work: Work) -> Job | None:
-        """Have `work` done after so many seconds; None where no thread can be had for that."""
+        """Have `work` done after so many seconds, on another thread; again after those it returns.
+
+        It must not raise. None where no thread can be had for it.
+        """
         job = Job(work)
         if self._add(seconds, job):
             return job
@@ -76,17 +87,10 @@ class Scheduler:
         (What is told to a process that its end has come, is told to some that go on.)
         """
         self.stop()
-        with self._changed:
-            self._is_stopped = False
-
-    def part(self) -> None:
-        """Before a fork: have no thread, as far as what is under way allows."""
-        self.stop()
-        self._workers.pause(FORK_SECONDS)
+        self._is_stopped = False
 
     def go_on(self) -> None:
         """After a fork, in the parent."""
-        self._workers.resume()
         with self._changed:
             self._is_stopped = False
             if self._jobs:
@@ -107,7 +111,13 @@ class Scheduler:
 
     def _submit_all(self) -> None:
         while job := self._next():
-            self._submit(job)
+            work = partial(self._do, job)
+            try:
+                self._workers.submit(work)
+            except TooMuchIsWaiting:
+                self._add(TOO_BUSY_SECONDS, job)
+            except NoThread:
+                work()
 
     def _next(self) -> Job | None:
         """The next job that is due; None when there was none for a while."""
@@ -124,36 +134,14 @@ class Scheduler:
             self._changed.notify_all()  # (for `stop`)
             return None
 
-    def _submit(self, job: Job) -> None:
-        work = partial(self._do, job)
-        try:
-            self._workers.submit(work)
-        except TooMuchIsWaiting:
-            self._add(TOO_BUSY_SECONDS, job)
-        except NoThread:
-            work()
-
     def _do(self, job: Job) -> None:
         seconds = None if job.work is None else job.work()
         if seconds is not None:
             self._add(seconds, job)
 
 
-def later(seconds: float, work: Work) -> Job | None:
-    """Have `work` done after so many seconds, on another thread; again after those it returns.
-
-    It must not raise. None where no thread can be had for it.
-    """
-    return _scheduler.later(seconds, work)
-
-
-def _start_anew() -> None:
-    """At the start, and in a forked child: what its parent has planned is not the child's."""
-    global _scheduler
-    _scheduler = Scheduler()
-
-
-_scheduler: Scheduler
-now_and_in_children(_start_anew)
-around_forks(lambda: _scheduler.part(), lambda: _scheduler.go_on())
-at_exit(lambda: _scheduler.end())
+_scheduler: Final = Scheduler()
+later: Final = _scheduler.later
+now_and_in_children(_scheduler.start_anew)
+around_forks(_scheduler.stop, _scheduler.go_on)
+at_exit(_scheduler.end)

@@ -27,11 +27,7 @@ def at_exit(work: Callable[[], object]) -> None:
 
     It may be called twice. A child that calls `os._exit`, or that is killed, does without.
     """
-    atexit.register(work)
     _works.append(work)
-    # (a child that imports this while it is at work has its finalizers already)
-    if _is_a_child():
-        _finalize(work)
 
 
 def prepare() -> None:
@@ -79,32 +75,23 @@ def _do_all() -> None:
         work()
 
 
-def _is_a_child() -> bool:
-    process = sys.modules.get("multiprocessing.process")
-    return process is not None and process.parent_process() is not None
-
-
 def _tell_multiprocessing() -> None:
     """At the start, and in a forked child: who does not use it need not import it."""
-    global _is_told
     util: Any = sys.modules.get("multiprocessing.util")
-    if util is not None and not _is_told:
-        _is_told = True
-        util.register_after_fork(_finalize_all, _finalize_all)
+    if util is not None:
+        # (such a child has just forgotten the finalizers of its parent then)
+        util.register_after_fork(_finalize, _finalize)
 
 
-def _finalize_all(_: object) -> None:
-    """In a child of `multiprocessing`, which has just forgotten the finalizers of its parent."""
-    for work in _works:
-        _finalize(work)
-
-
-def _finalize(work: Callable[[], object]) -> None:
+def _finalize(_: object) -> None:
     from multiprocessing.util import Finalize
 
-    Finalize(None, work, exitpriority=PRIORITY)
+    Finalize(None, _do_all, exitpriority=PRIORITY)
 
 
 _works: Final[list[Callable[[], object]]] = []
-_is_told = False
+atexit.register(_do_all)
 now_and_in_children(_tell_multiprocessing)
+_process: Any = sys.modules.get("multiprocessing.process")
+if _process is not None and _process.parent_process() is not None:
+    _finalize(None)  # (a child that imports this while it is at work has its finalizers already)

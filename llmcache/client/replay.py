@@ -33,7 +33,7 @@ from llmcache.client.registry import origins_for
 from llmcache.codec.envelope import REQUEST, unseal
 from llmcache.discretion import without_content
 from llmcache.exceptions import CorruptEntry, LLMCacheError
-from llmcache.flow import NotStorable
+from llmcache.flow.steps import NotStorable
 from llmcache.leases import Ending, Lease, lead, start
 from llmcache.outcomes import Call
 from llmcache.policy import CacheMode, Policy

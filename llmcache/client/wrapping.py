@@ -18,7 +18,9 @@ from llmcache.client.lazy import made_at_first_use
 from llmcache.client.registry import remember
 from llmcache.client.shapes import known_model_shape
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType
-from llmcache.flow import adrive, adrive_stream, drive, drive_stream, take_first_turn, take_turn
+from llmcache.flow.drivers import adrive, drive
+from llmcache.flow.fairness import take_first_turn, take_turn
+from llmcache.flow.stream_drivers import adrive_stream, drive_stream
 from llmcache.policy import TTL, UNSET, Policy, Seconds, Unset
 
 # Arguments of `instructor.from_provider` that hold no credentials. All others may.

@@ -14,16 +14,11 @@ from llmcache.decorators.origin import MODE, PROVIDER, Origin
 from llmcache.decorators.returns import Returns
 from llmcache.discretion import without_content
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType, UncacheableRequest
-from llmcache.flow import (
-    BaseRequest,
-    NotStorable,
-    Recording,
-    adrive,
-    adrive_stream,
-    drive,
-    drive_stream,
-    take_turn,
-)
+from llmcache.flow.drivers import adrive, drive
+from llmcache.flow.fairness import take_turn
+from llmcache.flow.request import BaseRequest
+from llmcache.flow.steps import NotStorable
+from llmcache.flow.stream_drivers import Recording, adrive_stream, drive_stream
 from llmcache.keys.request import SAMPLE, CanonicalRequest, canonical_context, canonical_part
 from llmcache.outcomes import Call
 from llmcache.policy import Policy, overridden, read_tags

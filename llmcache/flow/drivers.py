@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,21 +12,21 @@ from typing import Any
 from llmcache import signals, store, trampoline
 from llmcache.background import transactions
 from llmcache.conf import settings
-from llmcache.flow.inside import making
 from llmcache.flow.revalidation import arefresh_soon, refresh_soon
 from llmcache.flow.rules import answer, refreshed
 from llmcache.flow.steps import (
     Acquire,
     Ask,
     Flow,
-    Leader,
     Lookup,
     Refresh,
     Request,
     Step,
     Store,
 )
-from llmcache.leases import Lease, aacquire, acquire
+from llmcache.leases import Lease, aacquire, acquire, alone
+from llmcache.outcomes import Inside, recorded_in
+from llmcache.policy import CacheMode, renewing
 from llmcache.store.records import Draft, Found, Missing
 from llmcache.usage import ledger
 
@@ -125,6 +126,21 @@ def drive_but_asking(
         signals.send(signals.call_answered, type(request), call=request.call)
 
 
+@contextmanager
+def making(request: Request) -> Iterator[None]:
+    """Around each step of asking: what is asked inside is noted, and asked anew for a new answer.
+
+    A cached client inside of a decorated function, a function inside of another, a client inside of
+    a validator: the answer of the outer call is made of theirs. Threads that a function starts do
+    not know of it, unless they are given a copy of the context.
+    """
+    if request.inside is None:
+        request.inside = Inside()
+    renews = request.policy.mode is CacheMode.RELOAD
+    with recorded_in(request.inside), renewing() if renews else nullcontext():
+        yield
+
+
 def carry_out(request: Request, ask: Callable[[], Any], shared: Shared | None, step: Step) -> Any:
     """The result of `step`, for a synchronous caller."""
     match step:
@@ -132,13 +148,16 @@ def carry_out(request: Request, ask: Callable[[], Any], shared: Shared | None, s
             known = shared.look_up(step) if shared else None
             return known or store.lookup(step.key, stale=step.stale)
         case Acquire():
-            return _get_ready(step)
+            wait = settings.wait_seconds
+            had = None if step.alone else acquire(step.key, wait, step.refused)
+            return had or alone(step.key, store.generation())
         case Ask():
             with making(request):
                 return ask()
         case Store():
             refusal = store.save(step.draft, step.generation)
-            _share(step, shared)
+            if shared:
+                shared.keep(step.draft)
             return refusal
         case Refresh():
             return refresh_soon(request)
@@ -153,36 +172,16 @@ async def acarry_out(
             known = shared.look_up(step) if shared else None
             return known or await store.alookup(step.key, stale=step.stale)
         case Acquire():
-            return await _aget_ready(step)
+            wait = settings.wait_seconds
+            had = None if step.alone else await aacquire(step.key, wait, step.refused)
+            return had or alone(step.key, await store.ageneration())
         case Ask():
             with making(request):
                 return await ask()
         case Store():
             refusal = await store.asave(step.draft, step.generation)
-            _share(step, shared)
+            if shared:
+                shared.keep(step.draft)
             return refusal
         case Refresh():
             return arefresh_soon(request)
-
-
-def _get_ready(step: Acquire) -> Leader | Found:
-    lease: Lease | Found | None = step.lease
-    if lease is None and not step.alone:
-        lease = acquire(step.key, settings.wait_seconds, step.refused)
-    if isinstance(lease, Found):
-        return lease
-    return Leader(lease, lease.generation if lease else store.generation())
-
-
-async def _aget_ready(step: Acquire) -> Leader | Found:
-    lease: Lease | Found | None = step.lease
-    if lease is None and not step.alone:
-        lease = await aacquire(step.key, settings.wait_seconds, step.refused)
-    if isinstance(lease, Found):
-        return lease
-    return Leader(lease, lease.generation if lease else await store.ageneration())
-
-
-def _share(step: Store, shared: Shared | None) -> None:
-    if shared:
-        shared.keep(step.draft)

@@ -19,9 +19,8 @@ from llmcache.exceptions import UncacheableRequest
 from llmcache.explanation.comparison import Subject
 from llmcache.explanation.explain import Explanation, explain_call
 from llmcache.flow.drivers import arefresh, refresh
-from llmcache.flow.recording import Recording
 from llmcache.flow.steps import NotRestorable, NotStorable
-from llmcache.flow.stream_drivers import arefresh_stream, refresh_stream
+from llmcache.flow.stream_drivers import Recording, arefresh_stream, refresh_stream
 from llmcache.keys.request import CanonicalRequest
 from llmcache.leases import Lease
 from llmcache.outcomes import NO_RECEIPT, Call, Inside, Receipt

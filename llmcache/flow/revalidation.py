@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from django.db import connections
@@ -34,43 +35,39 @@ _tasks: set[asyncio.Task[None]] = set()
 
 def refresh_soon(request: Request) -> None:
     """Have the answer refreshed on another thread, unless somebody is at it. Raises nothing."""
-    with _reported(request.call.key):
-        if flight := _start(request.call.key):
-            with _ended(flight):
-                arguments = flight, request.again()
-                # (a function that is called anew calls others in the same namespace)
-                work = taken_along(_refresh)
-                threading.Thread(
-                    target=work, args=arguments, name="llmcache refresh", daemon=True
-                ).start()
+    with _begun(request.call.key) as flight:
+        if flight is not None:
+            # (a function that is called anew calls others in the same namespace)
+            work = taken_along(partial(_refresh, flight, request.again()))
+            threading.Thread(target=work, name="llmcache refresh", daemon=True).start()
 
 
 def arefresh_soon(request: Request) -> None:
     """Have the answer refreshed by a task of this event loop. Raises nothing."""
-    with _reported(request.call.key):
-        if flight := _start(request.call.key):
-            with _ended(flight):
-                task = asyncio.get_running_loop().create_task(_arefresh(flight, request.again()))
-                _tasks.add(task)
-                task.add_done_callback(_tasks.discard)
+    with _begun(request.call.key) as flight:
+        if flight is not None:
+            task = asyncio.get_running_loop().create_task(_arefresh(flight, request.again()))
+            _tasks.add(task)
+            task.add_done_callback(_tasks.discard)
 
 
-def _start(key: str) -> Flight | None:
-    since = _handed_over.get(key)
-    if since is not None and time.monotonic() - since < settings.lease_seconds:
-        return None
-    return start(key)
+@contextmanager
+def _begun(key: str) -> Iterator[Flight | None]:
+    """The flight for `key`; None where somebody is at it, or was told a moment ago."""
+    with _reported(key):
+        since = _handed_over.get(key)
+        was_told = since is not None and time.monotonic() - since < settings.lease_seconds
+        flight = None if was_told else start(key)
+        with _ended(flight):
+            yield flight
 
 
 def _refresh(flight: Flight, again: Callable[[Lease], Any]) -> None:
     with _reported(flight.key):
         try:
             with _ended(flight):
-                handed_over = _hand_over(flight.key)
-                lease = None if handed_over else lead(flight)
-            if handed_over:
-                flight.end(Ending.ABANDONED)
-            elif isinstance(lease, Lease):
+                lease = None if _hand_over(flight) else lead(flight)
+            if isinstance(lease, Lease):
                 again(lease)
         finally:
             # What hooks and validators have opened on this thread, nobody else would close.
@@ -80,19 +77,17 @@ def _refresh(flight: Flight, again: Callable[[Lease], Any]) -> None:
 async def _arefresh(flight: Flight, again: Callable[[Lease], Any]) -> None:
     with _reported(flight.key):
         with _ended(flight):
-            handed_over = await asyncio.to_thread(_hand_over, flight.key)
-            lease = None if handed_over else await alead(flight)
-        if handed_over:
-            flight.end(Ending.ABANDONED)
-        elif isinstance(lease, Lease):
+            is_handed_over = await asyncio.to_thread(_hand_over, flight)
+            lease = None if is_handed_over else await alead(flight)
+        if isinstance(lease, Lease):
             await again(lease)
 
 
-def _hand_over(key: str) -> bool:
+def _hand_over(flight: Flight) -> bool:
     """Whether somebody else was told to refresh it, and will."""
     try:
         hand_over = settings.refresh
-        taken = hand_over is not None and bool(hand_over(key))
+        taken = hand_over is not None and bool(hand_over(flight.key))
     except Exception as error:  # noqa: BLE001 - then it is done here
         why = without_content(error)
         logger.warning("llmcache: a refresh could not be handed over: %s", why)
@@ -100,17 +95,19 @@ def _hand_over(key: str) -> bool:
     if taken:
         if len(_handed_over) >= MOST_HANDED_OVER:
             _handed_over.clear()
-        _handed_over[key] = time.monotonic()
+        _handed_over[flight.key] = time.monotonic()
+        flight.end(Ending.ABANDONED)
     return taken
 
 
 @contextmanager
-def _ended(flight: Flight) -> Iterator[None]:
+def _ended(flight: Flight | None) -> Iterator[None]:
     """Those who wait for the flight do not wait for one that has failed to begin."""
     try:
         yield
     except BaseException:
-        flight.end(Ending.ABANDONED)
+        if flight is not None:
+            flight.end(Ending.ABANDONED)
         raise
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
@@ -17,7 +19,6 @@ from llmcache.flow.steps import (
     Acquire,
     Ask,
     Flow,
-    Leader,
     Lookup,
     NotRestorable,
     NotStorable,
@@ -26,9 +27,9 @@ from llmcache.flow.steps import (
     Step,
     Store,
 )
-from llmcache.leases import Ending, Lease
+from llmcache.leases import Ending, Lease, alone
 from llmcache.outcomes import Call, Inside, Outcome, recorded_in
-from llmcache.policy import UNSET, CacheMode
+from llmcache.policy import UNSET, CacheMode, Policy
 from llmcache.providers.errors import is_the_providers
 from llmcache.reasons import Reason, ReasonCode
 from llmcache.resilience.failsafe import ends_the_task
@@ -37,6 +38,10 @@ from llmcache.store.records import Draft, Found, Missing
 logger = logging.getLogger("llmcache")
 
 NOTHING: Final = object()
+
+# How long after its expiry an answer is served at once, and in the place of the provider's error.
+REVALIDATE: Final = attrgetter("revalidate_seconds")
+IF_ERROR: Final = attrgetter("if_error_seconds")
 
 
 def answer(request: Request) -> Flow:
@@ -53,7 +58,7 @@ def answer(request: Request) -> Flow:
         call.because(bypass)
     elif mode.reads:
         # (an entry that has expired is looked for, too, where it may be served)
-        stale = mode is CacheMode.FORCE_CACHE or _revalidate_seconds(request) > 0
+        stale = mode is CacheMode.FORCE_CACHE or _seconds(request, REVALIDATE) > 0
         found = yield Lookup(call.key, stale)
         served = _served(request, found)
         if served is not NOTHING:
@@ -73,32 +78,17 @@ def _served(request: Request, found: Found | Missing) -> Any:
         for reason in found.reasons:
             request.call.also_because(reason)
         return NOTHING
-    if found.stale_for and not _serves_stale(request, found):
+    # (what has expired, within the bounds of RFC 5861)
+    forced = request.policy.mode is CacheMode.FORCE_CACHE
+    if found.stale_for and not forced and found.stale_for > _seconds(request, REVALIDATE):
         return NOTHING
     return _restore(request, found)
 
 
-def _serves_stale(request: Request, found: Found) -> bool:
-    """Whether `found`, which has expired, may be served at once: within the bounds (RFC 5861)."""
-    forced = request.policy.mode is CacheMode.FORCE_CACHE
-    return forced or found.stale_for <= _revalidate_seconds(request)
-
-
-def _revalidate_seconds(request: Request) -> float:
-    """How long after its expiry an answer is served at once: not at all by a wrong setting."""
+def _seconds(request: Request, window: Callable[[Policy], float]) -> float:
+    """How long after its expiry an answer will do: not at all by a wrong setting."""
     try:
-        return request.policy.revalidate_seconds
-    except ImproperlyConfigured as error:
-        request.call.also_because(ReasonCode.WRONG_SETTING(why=error))
-        return 0
-
-
-def _if_error_seconds(request: Request) -> float:
-    """How long after its expiry an answer will do in the place of the provider's error."""
-    if request.begun or not request.policy.mode.reads:
-        return 0
-    try:
-        return request.policy.if_error_seconds
+        return window(request.policy)
     except ImproperlyConfigured as error:
         request.call.also_because(ReasonCode.WRONG_SETTING(why=error))
         return 0
@@ -125,41 +115,24 @@ def _restore(request: Request, found: Found) -> Any:
 
 def _coalesce(request: Request) -> Flow:
     """Wait for another call that asks the same, or ask."""
-    call = request.call
-    leader, shared = yield from _lead_or_follow(request)
-    if leader is None:
-        return shared
-    call.outcome = Outcome.MISS if request.policy.mode.reads else Outcome.RELOAD
-    try:
-        return (yield from _ask_and_store(request, leader))
-    except Exception as error:
-        served = yield from _serve_instead(request, error)
-        if served is NOTHING:
-            raise
-        return served
-
-
-def _lead_or_follow(request: Request) -> Generator[Step, Any, tuple[Leader | None, Any]]:
-    """What this call has when it leads; or None, and the answer of the one that does."""
-    call = request.call
-    alone = not request.policy.mode.reads or request.asks_alone
     refused: Found | None = None
     for _ in range(2):
-        leader = yield from _acquire(call, alone=alone, refused=refused)
-        if isinstance(leader, Leader):
-            return leader, NOTHING
-        restored = _restore(request, leader)
+        acquired = yield from _acquire(request, refused)
+        if isinstance(acquired, Lease):
+            return (yield from _lead(request, acquired))
+        restored = _restore(request, acquired)
         if restored is not NOTHING:
-            call.because(ReasonCode.COALESCED())
-            return None, restored
-        refused = leader
-    return Leader(None, None), NOTHING
+            request.call.because(ReasonCode.COALESCED())
+            return restored
+        refused = acquired
+    return (yield from _lead(request, alone(request.call.key, None)))
 
 
-def _acquire(call: Call, *, alone: bool, refused: Found | None) -> Flow:
-    """`Leader`, or `Found`. Where that cannot be told, the call asks for itself alone."""
+def _acquire(request: Request, refused: Found | None) -> Flow:
+    """`Lease`, or `Found`. Where that cannot be told, the call asks for itself alone."""
+    call, is_alone = request.call, not request.policy.mode.reads or request.asks_alone
     try:
-        return (yield Acquire(call.key, alone=alone, refused=refused))
+        return (yield Acquire(call.key, alone=is_alone, refused=refused))
     except ImproperlyConfigured as error:
         call.also_because(ReasonCode.WRONG_SETTING(why=error))
     except Exception as error:  # (law A)
@@ -167,7 +140,19 @@ def _acquire(call: Call, *, alone: bool, refused: Found | None) -> Flow:
             raise
         call.also_because(ReasonCode.NOT_COALESCED(error=type(error).__name__))
         logger.warning("llmcache: a call does not wait for others: %s", without_content(error))
-    return Leader(None, None)
+    return alone(call.key, None)
+
+
+def _lead(request: Request, lease: Lease) -> Flow:
+    """Ask; where the provider fails, a stale answer will do."""
+    request.call.outcome = Outcome.MISS if request.policy.mode.reads else Outcome.RELOAD
+    try:
+        return (yield from _ask_and_store(request, lease))
+    except Exception as error:
+        served = yield from _serve_instead(request, error)
+        if served is NOTHING:
+            raise
+        return served
 
 
 def _serve_instead(request: Request, error: Exception) -> Flow:
@@ -175,7 +160,10 @@ def _serve_instead(request: Request, error: Exception) -> Flow:
 
     It is looked up only now: it may have been invalidated while the model was asked.
     """
-    call, bound = request.call, _if_error_seconds(request)
+    call = request.call
+    if request.begun or not request.policy.mode.reads:
+        return NOTHING
+    bound = _seconds(request, IF_ERROR)
     if not bound or not is_the_providers(error):
         return NOTHING
     found = yield Lookup(call.key, stale=True)
@@ -189,37 +177,31 @@ def _serve_instead(request: Request, error: Exception) -> Flow:
 
 def refreshed(request: Request, lease: Lease | None) -> Flow:
     """Ask for `request` once more, by the right of `lease`, and store the answer."""
-    leader = yield Acquire(request.call.key, alone=True, lease=lease)
+    if lease is None:
+        lease = yield Acquire(request.call.key, alone=True)
     request.call.outcome = Outcome.RELOAD
-    return (yield from _ask_and_store(request, leader))
+    return (yield from _ask_and_store(request, lease))
 
 
-def _ask_and_store(request: Request, leader: Leader) -> Flow:
+def _ask_and_store(request: Request, lease: Lease) -> Flow:
     """Ask the model, store the answer if it is to be, and let those go who wait for it."""
     ending, found = Ending.ABANDONED, None
     try:
-        _prepare(request)
+        with _told(f"{request.call.key} will be stored without its request"):
+            request.before_asking()
         asked = time.time()
         result, latency = yield from _ask(request)
         draft = _draft(request, result, asked, latency)
         ending = Ending.RELEASED
-        if draft is not None and (yield from _store(request.call, draft, leader)):
+        if draft is not None and (yield from _store(request.call, draft, lease)):
             ending = Ending.STORED
-            found = store.copy_of(draft) if leader.lease else None
+            found = store.copy_of(draft) if lease.is_shared else None
         return result
     except Exception:
         ending = Ending.RELEASED
         raise
     finally:
-        leader.end(ending, found)
-
-
-def _prepare(request: Request) -> None:
-    try:
-        request.before_asking()
-    except Exception as error:  # noqa: BLE001 - law A
-        why = without_content(error)
-        logger.warning("llmcache: %s will be stored without its request: %s", request.call.key, why)
+        lease.end(ending, found)
 
 
 def _ask(request: Request) -> Generator[Step, Any, tuple[Any, float]]:
@@ -233,20 +215,26 @@ def _ask(request: Request) -> Generator[Step, Any, tuple[Any, float]]:
         call.also_because(ReasonCode.STREAM_LEFT() if is_left else raised)
         raise
     seconds = time.perf_counter() - started
-    try:
+    with _told("what an answer has cost is not known"):
         request.bill(result, seconds)
-    except Exception as error:  # noqa: BLE001 - law A
-        logger.warning("llmcache: what an answer has cost is not known: %s", without_content(error))
     return result, seconds
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """The call goes on without it (law A), and `what` is written down."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - as said
+        logger.warning("llmcache: %s: %s", what, without_content(error))
 
 
 def _draft(request: Request, result: Any, asked: float, latency: float) -> Draft | None:
     """The answer as an entry; None, and the reason in the call, when it is not to be kept."""
     inside = Inside() if request.inside is None else request.inside
     try:
-        spoiler = inside.spoiler(has_ttl=request.policy.ttl is not UNSET)
-        if spoiler is not None:
-            raise NotStorable(ReasonCode.MADE_OF_UNSTORED(why=_why(spoiler)))
+        if why := inside.spoiled(has_ttl=request.policy.ttl is not UNSET):
+            raise NotStorable(ReasonCode.MADE_OF_UNSTORED(why=why))
         # (a validator that asks is asked again to prove that the answer can come back)
         with recorded_in(inside):
             return request.draft(result, asked, latency)
@@ -254,25 +242,24 @@ def _draft(request: Request, result: Any, asked: float, latency: float) -> Draft
         request.call.because(error.reason)
         request.call.spoils = not isinstance(error, NotRestorable)
     except ImproperlyConfigured as error:
-        request.call.because(ReasonCode.WRONG_SETTING(why=without_content(error)))
-        _log_not_stored(request.call, error)
+        _note(request.call, ReasonCode.WRONG_SETTING(why=without_content(error)), error)
     except Exception as error:
         if ends_the_task(error):
             raise
-        request.call.because(ReasonCode.NOT_ENCODABLE(error=type(error).__name__))
-        _log_not_stored(request.call, error)
+        _note(request.call, ReasonCode.NOT_ENCODABLE(error=type(error).__name__), error)
     return None
 
 
-def _log_not_stored(call: Call, error: Exception) -> None:
+def _note(call: Call, reason: Reason, error: Exception) -> None:
+    call.because(reason)
     why = without_content(error)
     logger.warning("llmcache: an answer was not stored under %s: %s", call.key, why)
 
 
-def _store(call: Call, draft: Draft, leader: Leader) -> Flow:
+def _store(call: Call, draft: Draft, lease: Lease) -> Flow:
     """Whether the entry is stored."""
-    leader.settle()
-    refusal: Reason | None = yield Store(draft, leader.generation)
+    lease.settle()
+    refusal: Reason | None = yield Store(draft, lease.generation)
     call.stored = refusal is None
     if refusal is None:
         call.size = len(draft.payload)
@@ -282,8 +269,3 @@ def _store(call: Call, draft: Draft, leader: Leader) -> Flow:
     call.spoils = refusal.code is not ReasonCode.TOO_LARGE
     call.because(refusal)
     return False
-
-
-def _why(spoiler: Call) -> str:
-    """Why the answer of a call inside is not to be stored."""
-    return "it was stale" if spoiler.outcome is Outcome.STALE else spoiler.reason or "it is missing"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from llmcache.leases import Ending, Lease
+from llmcache.leases import Lease
 from llmcache.outcomes import Call, Inside
 from llmcache.policy import Policy
 from llmcache.reasons import Reason
@@ -94,16 +94,15 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Acquire:
-    """Get ready to ask the model. The result: a `Leader`, or `Found` when another call has asked.
+    """Get ready to ask the model. The result: a `Lease`, or `Found` when another call has asked.
 
     `alone`: ask whatever others do; `refused`: what is stored and does not validate, so that it is
-    no answer; `lease`: the right to ask, where one has it already.
+    no answer.
     """
 
     key: str
     alone: bool
     refused: Found | None = None
-    lease: Lease | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,8 @@ class Ask:
 class Store:
     """Keep the entry. The result: None, or why it is not kept.
 
-    `generation`: as in `Leader`.
+    `generation` tells which invalidations had begun before (see `late_answers`); None: it is not
+    known.
     """
 
     draft: Draft
@@ -125,28 +125,6 @@ class Store:
 @dataclass(frozen=True, slots=True)
 class Refresh:
     """Have a new answer fetched behind the caller. No result."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leader:
-    """What a call has when it asks: the lease, unless it asks for itself alone.
-
-    `generation` tells which invalidations had begun before (see `late_answers`); None: it is not
-    known.
-    """
-
-    lease: Lease | None
-    generation: int | None
-
-    def settle(self) -> None:
-        """The answer is about to be stored (see `leases.Flight`)."""
-        if self.lease is not None:
-            self.lease.settle()
-
-    def end(self, ending: Ending, found: Found | None = None) -> None:
-        """Let those who wait for the answer go. Takes no time, and raises nothing."""
-        if self.lease is not None:
-            self.lease.end(ending, found)
 
 
 Step = Lookup | Acquire | Ask | Store | Refresh

@@ -22,14 +22,46 @@ from typing import Any
 
 from llmcache import signals, trampoline
 from llmcache.background.database import running_loop
-from llmcache.flow.drivers import acarry_out, carry_out
-from llmcache.flow.inside import making
-from llmcache.flow.recording import Recording
+from llmcache.conf import settings
+from llmcache.flow.drivers import acarry_out, carry_out, making
 from llmcache.flow.rules import NOTHING, answer, refreshed
-from llmcache.flow.steps import Ask, Flow, Step, StreamRequest
+from llmcache.flow.steps import Ask, Flow, NotRestorable, Step, StreamRequest
 from llmcache.leases import Lease
 from llmcache.outcomes import Outcome, start_stream
+from llmcache.reasons import ReasonCode
 from llmcache.usage import ledger
+
+
+class Recording:
+    """What has passed of a stream, encoded.
+
+    An item is encoded before the caller gets it, who may change it. Once there is one that cannot
+    be kept, or more than `MAX_ENTRY_BYTES`, nothing is held any more: a stream may have no end.
+    """
+
+    def __init__(self, encode: Callable[[Any], bytes]) -> None:
+        self._encode = encode
+        self._items: list[bytes] = []
+        self._size = 0
+        self._error: Exception | None = None
+
+    def add(self, item: Any) -> None:
+        """Note `item`. Raises nothing: see `items`."""
+        if self._error is not None:
+            return
+        try:
+            self._items.append(self._encode(item))
+            self._size += len(self._items[-1])
+            if self._size > settings.max_entry_bytes:
+                raise NotRestorable(ReasonCode.TOO_LARGE())
+        except Exception as error:  # noqa: BLE001 - whoever asks for the items has it raised
+            self._items, self._error = [], error
+
+    def items(self) -> list[bytes]:
+        """All items. Raises what went wrong with the first that cannot be kept."""
+        if self._error is not None:
+            raise self._error
+        return self._items
 
 
 def drive_stream(

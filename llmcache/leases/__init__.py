@@ -6,7 +6,7 @@ how that one gets the lease that all processes share; `places` are where such a 
 hot tier or the rows.
 """
 
-from llmcache.leases.acquisition import Lease, aacquire, acquire, alead, lead, start
+from llmcache.leases.acquisition import Lease, aacquire, acquire, alead, alone, lead, start
 from llmcache.leases.flights import Ending, Flight
 
-__all__ = ["Ending", "Flight", "Lease", "aacquire", "acquire", "alead", "lead", "start"]
+__all__ = ["Ending", "Flight", "Lease", "aacquire", "acquire", "alead", "alone", "lead", "start"]

@@ -61,6 +61,11 @@ class Lease:
     #: What keeps it alive. (Without that, it lasts for ``LEASE_SECONDS``.)
     renewal: scheduler.Job | None = None
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether others may wait for the answer."""
+        return bool(self.token)
+
     def settle(self) -> None:
         """The answer is about to be stored: it is not for who begins to wait after this."""
         self.flight.settle()
@@ -72,6 +77,11 @@ class Lease:
         self.flight.end(ending, found)
         if self.place is not None:
             places.free_later(self.place, self.flight.key, self.token, ending)
+
+
+def alone(key: str, generation: int | None) -> Lease:
+    """The right to ask whatever others do: nobody waits for the answer."""
+    return Lease(Flight(key), None, "", generation)
 
 
 def acquire(key: str, seconds: float, refused: Found | None = None) -> Lease | Found | None:

@@ -256,7 +256,7 @@ def observe(place: Place, key: str, holder: str) -> Seen:
         return Seen.GONE
     with trying(place.tier):
         see = partial(place.observe, key, holder)
-        return attempt(place.tier, "observe a lease in", see, default=Seen.GONE)
+        return attempt(place.tier, "observe a lease in", see) or Seen.GONE
 
 
 def renew(place: Place, key: str, token: str) -> None:

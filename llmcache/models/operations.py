@@ -86,7 +86,7 @@ class Invalidation(models.Model):
         blank=True,
         help_text=_("The tiers that were not done when it returned."),
     )
-    # Of one that is done in instalments (see `llmcache.removal.claims`):
+    # Of one that is done in instalments (see `llmcache.removal.resumable`):
     total = models.PositiveBigIntegerField(
         _("total"), null=True, help_text=_("How many entries there were to remove.")
     )

@@ -4,63 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Exists, Subquery
 from django.utils import timezone
 
 from llmcache.background import transactions
-from llmcache.background.retry import persistently
+from llmcache.background.database import persistently
 from llmcache.outcomes import Tier
 from llmcache.store.rows import columns, locks, waiting
 from llmcache.store.rows import tier as durable
 
 
-class Started(NamedTuple):
-    """The audit row of an invalidation, and the newest entry that there was when it began.
-
-    That is a primary key, which the database reads from the row where it needs it.
-    """
-
-    pk: int
-    newest: Any
-
-
-def start(criteria: dict[str, Any], by: str, *, total: int | None = None) -> Started:
+def start(criteria: dict[str, Any], by: str, *, total: int | None = None) -> int:
     """Write down that an invalidation begins; with a `total`, so that others can carry it on.
 
     From here on, no answer that fits `criteria` and was asked for before is stored any more; what
-    was being stored is, since this waits for it.
+    was being stored is, since this waits for it. The primary key of the row.
     """
     pk = persistently(partial(_start, criteria, by, total))
     waiting.forget(criteria)
-    return Started(pk, Subquery(invalidations().filter(pk=pk).values("newest")))
+    return pk
 
 
-def finish(pk: int, pending: Collection[Tier], *, entries: int | None = None) -> bool:
+def newest(pk: int) -> Subquery:
+    """The primary key of the newest entry that there was when it began.
+
+    The database reads it from the row where it needs it.
+    """
+    return Subquery(invalidations().filter(pk=pk).values("newest"))
+
+
+def finish(
+    pk: int, pending: Collection[Tier], *, entries: int | None = None, if_no_copies: bool = False
+) -> bool:
     """Write down how an invalidation ended; whether nobody had before.
 
-    `entries`: how many it removed; None where that was counted on the way.
+    `entries`: how many it removed; None where that was counted on the way. `if_no_copies`: only
+    where no copies are still to go.
     """
-    return _finish(invalidations().filter(pk=pk), pending, entries)
-
-
-def finish_without_copies(pk: int, *, entries: int | None = None) -> bool:
-    """`finish` with nothing pending; False, and nothing written, where copies are still to go."""
-    row = invalidations().filter(~Exists(transactions.rows("PendingEviction")), pk=pk)
-    return _finish(row, (), entries)
-
-
-def _finish(row: Any, pending: Collection[Tier], entries: int | None) -> bool:
-    facts: dict[str, Any] = {
-        "finished_at": timezone.now(),
-        "pending": ", ".join(sorted(pending)),
-        "carrier": "",
-    }
-    if entries is not None:
-        facts["entries"] = entries
-    return bool(persistently(partial(row.filter(finished_at=None).update, **facts)))
+    row = invalidations().filter(pk=pk, finished_at=None)
+    if if_no_copies:
+        row = row.filter(~Exists(transactions.rows("PendingEviction")))
+    facts = {"finished_at": timezone.now(), "pending": ", ".join(sorted(pending)), "carrier": ""}
+    counted = {} if entries is None else {"entries": entries}
+    return bool(persistently(partial(row.update, **facts, **counted)))
 
 
 def _start(criteria: dict[str, Any], by: str, total: int | None) -> int:

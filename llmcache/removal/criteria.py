@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from django.utils.connection import ConnectionDoesNotExist
 from llmcache.background import transactions
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType
 from llmcache.keys.forms import path_of
-from llmcache.policy import read_namespace, read_tags
+from llmcache.policy import read_name, read_tags
 from llmcache.store.rows import columns
 from llmcache.store.rows.search import can_search
 from llmcache.store.rows.tier import Selection
@@ -76,33 +76,38 @@ class Criteria:
     @classmethod
     def of(cls, described: Mapping[str, Any]) -> Self:
         """What `described` has described, where it names no keys and no selection."""
-        tags, before = described.get("tags"), described.get("before")
         return cls(
-            tags=None if tags is None else frozenset(tags),
-            namespace=described.get("namespace"),
-            model=described.get("model"),
-            response_model=described.get("response_model"),
-            before=None if before is None else datetime.fromisoformat(before),
-            text=described.get("text"),
+            **{name: read(described[name]) for name, read in READ.items() if name in described}
         )
 
     def described(self) -> dict[str, Any]:
         """What the audit row says, and what answers that come late are compared with."""
-        keys: dict[str, Any] = {}
+        described: dict[str, Any] = {}
         if self.keys is not None:
             few = len(self.keys) <= MOST_KEYS_NAMED
-            keys = {"keys": sorted(self.keys)} if few else {"selected": len(self.keys)}
-        named = {
-            "tags": None if self.tags is None else sorted(self.tags),
-            "namespace": self.namespace,
-            "model": self.model and columns.text(self.model),
-            "response_model": self.response_model and columns.text(self.response_model),
-            "before": self.before and self.before.isoformat(),
-            "text": self.text and columns.text(self.text),
-            "selected": self.selected,
-        }
-        described = keys | {name: value for name, value in named.items() if value is not None}
+            described = {"keys": sorted(self.keys)} if few else {"selected": len(self.keys)}
+        for name, write in WRITTEN.items():
+            value = getattr(self, name)
+            if value is not None:
+                described[name] = write(value)
         return described or {"everything": True}
+
+
+#: How each criterion is written down, and what reads it again.
+WRITTEN: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "tags": sorted,
+    "namespace": str,
+    "model": columns.text,
+    "response_model": columns.text,
+    "before": datetime.isoformat,
+    "text": columns.text,
+    "selected": int,
+}
+READ: Final[Mapping[str, Callable[[Any], Any]]] = {
+    **dict.fromkeys(("namespace", "model", "response_model", "text"), str),
+    "tags": frozenset,
+    "before": datetime.fromisoformat,
+}
 
 
 class InvalidationCriteria(TypedDict, total=False):
@@ -124,12 +129,14 @@ def read_criteria(**criteria: Unpack[InvalidationCriteria]) -> Criteria:
     read = Criteria(
         keys=_read_keys(criteria.get("keys")),
         tags=None if tags is None else read_tags(tags),
-        namespace=None if namespace is None else read_namespace(namespace),
-        model=_read_model(criteria.get("model")),
+        namespace=None if namespace is None else read_name(namespace, "namespace"),
+        model=criteria.get("model"),
         response_model=_read_response_model(criteria.get("response_model")),
         before=_read_moment(criteria.get("before")),
         text=_read_text(criteria.get("text")),
     )
+    if not isinstance(read.model, str | None):
+        raise InvalidArgumentType(f"model takes the name of a model, not {read.model!r}.")
     if (read == Criteria()) is not (criteria.get("everything") is True):
         raise InvalidArgument(
             "invalidate() takes criteria, or everything=True (--everything) to remove all entries "
@@ -147,19 +154,11 @@ def _read_keys(keys: Iterable[str] | None) -> frozenset[str] | None:
         return None
     if isinstance(keys, str) or not isinstance(keys, Iterable):
         raise InvalidArgumentType(f"keys takes a list of keys, not {keys!r}.")
-    return frozenset(map(_read_key, keys))
-
-
-def _read_key(key: object) -> str:
-    if isinstance(key, str) and KEY.fullmatch(key):
-        return key
-    raise InvalidArgument(f"a key has 64 hex digits, as key_for() gives it; not {key!r}.")
-
-
-def _read_model(model: str | None) -> str | None:
-    if model is not None and not isinstance(model, str):
-        raise InvalidArgumentType(f"model takes the name of a model, not {model!r}.")
-    return model
+    read: list[Any] = list(keys)
+    for key in read:
+        if not (isinstance(key, str) and KEY.fullmatch(key)):
+            raise InvalidArgument(f"a key has 64 hex digits, as key_for() gives it; not {key!r}.")
+    return frozenset(read)
 
 
 def _read_response_model(response_model: Any) -> str | None:
@@ -197,13 +196,9 @@ def _read_moment(before: datetime | timedelta | None) -> datetime | None:
         except OverflowError:
             raise InvalidArgument(f"before={before!r} is before the first of all days.") from None
     if isinstance(before, datetime):
-        return _as_the_project_keeps_times(before)
+        # (as the project keeps times)
+        if timezone.is_naive(before):
+            return timezone.make_aware(before) if settings.USE_TZ else before
+        in_default = timezone.get_default_timezone()
+        return before if settings.USE_TZ else timezone.make_naive(before, in_default)
     raise InvalidArgumentType(f"before takes a datetime or a timedelta, not {before!r}.")
-
-
-def _as_the_project_keeps_times(moment: datetime) -> datetime:
-    if timezone.is_naive(moment):
-        return timezone.make_aware(moment) if settings.USE_TZ else moment
-    if settings.USE_TZ:
-        return moment
-    return timezone.make_naive(moment, timezone.get_default_timezone())

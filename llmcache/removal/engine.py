@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from llmcache.background import transactions
 from llmcache.outcomes import Tier
@@ -26,13 +26,12 @@ BATCH_ROWS: Final = 1000
 class Removal:
     """What is to be removed, from where on, and what has become of it so far.
 
-    `newest` and `reached` are primary keys: up to the one there is something to remove (`audit`
-    knows it), up to the other all is removed.
+    `pk` is that of its row in the audit trail, and up to the primary key `reached` all is removed.
     """
 
     criteria: Criteria
     selections: Sequence[Selection]
-    newest: Any = 0
+    pk: int | None = None
     reached: int = 0
     entries: int = 0
     #: The tiers that are not done.
@@ -40,7 +39,7 @@ class Removal:
     _had_rows: set[str] = field(default_factory=set)
 
     def carry_out(self) -> Iterator[batches.Batch]:
-        """Remove rows and their copies; each batch is done when it comes.
+        """Remove rows and their copies, once it is written down; each batch is done when it comes.
 
         Raises what the database raises.
         """
@@ -63,12 +62,10 @@ class Removal:
 
         Also of rows that others have removed: mostly there are none, and one statement will do.
         """
-        is_noted = False
         with failing_safe(Tier.DURABLE, "record an invalidation in"):
-            if not self.pending and not evictions.may_come_back():
-                is_noted = audit.finish_without_copies(pk, entries=entries)
-        if is_noted:
-            return True
+            may_be_all = not self.pending and not evictions.may_come_back()
+            if may_be_all and audit.finish(pk, (), entries=entries, if_no_copies=True):
+                return True
         if not _all_copies_are_gone():
             self.pending.add(Tier.HOT)
         with failing_safe(Tier.DURABLE, "record an invalidation in"):
@@ -83,9 +80,9 @@ class Removal:
             self.pending.add(Tier.LOCAL)
 
     def _of_rows(self) -> Iterator[batches.Batch]:
-        pace = batches.Pace(most=BATCH_ROWS)
+        pace, newest = batches.Pace(most=BATCH_ROWS), audit.newest(self.pk or 0)
         for select in self.selections:
-            for window in batches.windows(select, self.newest, self.reached):
+            for window in batches.windows(select, newest, self.reached):
                 yield from batches.remove_with_parts(window, pace)
                 self.reached = max(window.seen)
             self.reached = 0

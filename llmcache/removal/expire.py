@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
+from django.apps import apps
+from django.db import connections, transaction
 from django.utils import timezone
 
 from llmcache import signals
-from llmcache.background import database
+from llmcache.background import database, transactions
 from llmcache.exceptions import InvalidArgument
-from llmcache.removal import housekeeping
-from llmcache.store import batches
+from llmcache.store import batches, evictions
 from llmcache.store.rows import tier as durable
 from llmcache.usage import task_runs
 
@@ -23,6 +24,12 @@ BATCH_ROWS: Final = 5000
 AUDIT_KEPT: Final = timedelta(days=365)
 # How long the ledger is kept.
 USAGE_KEPT: Final = timedelta(days=3 * 366)
+# Whoever waits for a lease may still look at how it ended.
+LEASE_KEPT: Final = timedelta(hours=1)
+# Whoever has asked again has looked at the answer by then.
+PROPOSAL_KEPT: Final = timedelta(days=1)
+# So many small rows go in one transaction.
+SMALL_ROWS: Final = 1000
 
 
 def expire_entries(
@@ -57,24 +64,47 @@ def expire_entries(
         raise InvalidArgument(f"max_batches is 0 or more, or None; not {max_batches}.")
     now = timezone.now()
     if dry_run:
-        return _count(now, None if max_batches is None else batch_size * max_batches)
-    with task_runs.recorded(task_runs.EXPIRE_ENTRIES) as run:
-        for rows in islice(_remove(now, batch_size), max_batches):
-            run.done += rows
-        housekeeping.remove(now, audit_before=now - AUDIT_KEPT, usage_before=now - USAGE_KEPT)
-    removed = run.done
-    if removed:
-        signals.send(signals.entries_expired, expire_entries, entries=removed)
-    return removed
-
-
-def _remove(now: datetime, batch_size: int) -> Iterator[int]:
-    """How many entries each batch removed."""
+        most = None if max_batches is None else batch_size * max_batches
+        return database.run(durable.entries().outlived(now)[:most].count, patience=None)
     pace = batches.Pace(most=batch_size)
-    for window in batches.outlived_windows(now):
-        for batch in batches.remove_outlived(window, now, pace):
-            yield batch.removed
+    removed_in_batches = (
+        batch.removed
+        for window in batches.outlived_windows(now)
+        for batch in batches.remove_outlived(window, now, pace)
+    )
+    with task_runs.recorded(task_runs.EXPIRE_ENTRIES) as run:
+        for removed in islice(removed_in_batches, max_batches):
+            run.done += removed
+        _keep_house(now)
+    if run.done:
+        signals.send(signals.entries_expired, expire_entries, entries=run.done)
+    return run.done
 
 
-def _count(now: datetime, limit: int | None) -> int:
-    return database.run(lambda: durable.entries().outlived(now)[:limit].count(), patience=None)
+def _keep_house(now: datetime) -> None:
+    """Remove small rows that have outlived their use, and that nobody else removes."""
+    _remove_all("Lease", expires_at__lt=now - LEASE_KEPT)
+    _remove_all("Proposal", created_at__lt=now - PROPOSAL_KEPT)
+    # The copies have expired by themselves.
+    _remove_all("PendingEviction", until__lt=now - evictions.CLOCK_SLACK)
+    _remove_all("Invalidation", started_at__lt=now - AUDIT_KEPT)
+    _remove_all("UsageHour", hours=24, day__lt=(now - USAGE_KEPT).date())
+
+
+def _remove_all(model: str, **criteria: Any) -> None:
+    while database.run(partial(_remove_some, model, criteria), patience=None) == SMALL_ROWS:
+        pass
+
+
+def _remove_some(model: str, criteria: dict[str, Any]) -> int:
+    alias = transactions.database_alias()
+    rows = apps.get_model("llmcache", model).objects.using(alias)
+    can_skip = connections[alias].features.has_select_for_update_skip_locked
+    with transaction.atomic(using=alias):
+        doomed = rows.filter(**criteria).order_by("pk")
+        if can_skip:
+            doomed = doomed.select_for_update(skip_locked=True)
+        ids = list(doomed.values_list("pk", flat=True)[:SMALL_ROWS])
+        # (asked again: where nothing was locked, a lease may have been renewed)
+        rows.filter(pk__in=ids, **criteria).delete()
+    return len(ids)

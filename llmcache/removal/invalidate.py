@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from asgiref.sync import sync_to_async
 from django.utils import timezone
@@ -33,7 +33,6 @@ from llmcache.store.rows.tier import Selection
 if TYPE_CHECKING:
     from llmcache.models import CacheEntryQuerySet
 
-T = TypeVar("T")
 Progress = Callable[[int, int], object]
 
 
@@ -168,36 +167,39 @@ def count_entries(criteria: Criteria) -> int:
 def _carry_out(
     criteria: Criteria, selections: Sequence[Selection], by: str, progress: Progress | None
 ) -> Invalidated:
-    teller = _Teller(progress)
-    result = _remove(criteria, selections, by, teller) if selections else Invalidated()
+    removal, result = Removal(criteria, selections), Invalidated()
+    told: Result[object] = Result()
+    if selections:
+        for done, total in _removing(removal, by, counts=progress is not None):
+            # (an invalidation is never left half done because telling failed)
+            if progress is not None and told.error is None:
+                told = Result.of(partial(progress, done, max(done, total)))
+        pending = tuple(sorted(removal.pending))
+        result = Invalidated(removal.entries, pending, _pending_until(pending), removal.pk)
     signals.send(
         signals.entries_invalidated, Invalidated, criteria=criteria, entries=result.entries
     )
-    teller.raise_error()
+    told.unwrap()
     return result
 
 
-def _remove(
-    criteria: Criteria, selections: Sequence[Selection], by: str, teller: _Teller
-) -> Invalidated:
+def _removing(removal: Removal, by: str, *, counts: bool) -> Iterator[tuple[int, int]]:
+    """How many entries are removed after each batch, and how many there were. Raises nothing."""
     troubles: list[Reason] = []
-    audited: int | None = None
-    removal = Removal(criteria, selections)
     with failing_safe(Tier.DURABLE, "remove from", troubles):
-        audited, removal.newest = audit.start(criteria.described(), by)
-        teller.start(selections)
+        removal.pk = audit.start(removal.criteria.described(), by)
+        total = sum(map(count, removal.selections)) if counts else 0
         for _ in removal.carry_out():
-            teller.tell(removal.entries)
+            yield removal.entries, total
         removal.end()
     if troubles:
         removal.end_here()
         removal.pending.add(Tier.DURABLE)
-    if audited is not None:
-        removal.finish(audited, entries=removal.entries)
-    elif criteria.keys and not evictions.remove_copies(criteria.keys):
+    keys = removal.criteria.keys
+    if removal.pk is not None:
+        removal.finish(removal.pk, entries=removal.entries)
+    elif keys and not evictions.remove_copies(keys):
         removal.pending.add(Tier.HOT)
-    pending = tuple(sorted(removal.pending))
-    return Invalidated(removal.entries, pending, _pending_until(pending), audited)
 
 
 def _pending_until(pending: Collection[Tier]) -> datetime | None:
@@ -207,23 +209,3 @@ def _pending_until(pending: Collection[Tier]) -> datetime | None:
     if Tier.HOT in pending:
         longest += evictions.longest_life()
     return timezone.now() + longest
-
-
-class _Teller:
-    """Tells how far it is. An invalidation is never left half done because telling failed."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._total = 0
-        self._told: Result[object] = Result()
-
-    def start(self, selections: Sequence[Selection]) -> None:
-        if self._progress is not None:
-            self._total = sum(map(count, selections))
-
-    def tell(self, done: int) -> None:
-        if self._progress is not None and self._told.error is None:
-            self._told = Result.of(partial(self._progress, done, max(done, self._total)))
-
-    def raise_error(self) -> None:
-        self._told.unwrap()

@@ -9,7 +9,7 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar, overload
+from typing import Final, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.db import (
@@ -31,7 +31,6 @@ from llmcache.resilience import recovery
 from llmcache.result import Result
 
 T = TypeVar("T")
-D = TypeVar("D")
 
 logger = logging.getLogger("llmcache")
 
@@ -52,8 +51,8 @@ LASTING: Final = (
     ValueError,
 )
 # What only reads: it says nothing of whether the tier can be written, and the other way round.
-READS: Final = frozenset(
-    {"find", "find the epoch of", "observe a lease in", "read", "read the epoch in"}
+USES: Final = dict.fromkeys(
+    ("find", "find the epoch of", "observe a lease in", "read", "read the epoch in"), Use.READ
 )
 # What SQLite, PostgreSQL and MariaDB say of a table that is not there.
 NO_TABLE: Final = ("no such table", "does not exist", "doesn't exist")
@@ -74,7 +73,7 @@ def failing_safe(
     What comes of the block counts for the circuit of `tier`. The block runs although the
     circuit is open, unless it begins with `must_be_up`; the functions of `hot` do.
     """
-    breaker = breakers.get((tier, _use(operation)))
+    breaker = breakers.get((tier, USES.get(operation, Use.WRITE)))
     mark = breaker.mark if breaker else 0
     try:
         yield
@@ -95,34 +94,12 @@ def reporting(tier: Tier, operation: str, troubles: list[Reason] | None = None) 
         _record(tier, operation, error, troubles)
 
 
-@overload
 def attempt(
     tier: Tier, operation: str, work: Callable[[], T], troubles: list[Reason] | None = None
-) -> T | None: ...
-
-
-@overload
-def attempt(
-    tier: Tier,
-    operation: str,
-    work: Callable[[], T],
-    troubles: list[Reason] | None = None,
-    *,
-    default: D,
-) -> T | D: ...
-
-
-def attempt(
-    tier: Tier,
-    operation: str,
-    work: Callable[[], Any],
-    troubles: list[Reason] | None = None,
-    *,
-    default: Any = None,
-) -> Any:
-    """What `work` returns; `default` when it fails, or when the circuit of `tier` is open."""
+) -> T | None:
+    """What `work` returns; None when it fails, or when the circuit of `tier` is open."""
     # Without a block, and not by `tried`, which take longer: each hit comes by.
-    use = _use(operation)
+    use = USES.get(operation, Use.WRITE)
     breaker = breakers[tier, use]
     mark = breaker.mark
     try:
@@ -131,7 +108,7 @@ def attempt(
         value = work()
     except Exception as error:  # noqa: BLE001 - as above
         _failed(mark, tier, operation, error, troubles)
-        return default
+        return None
     if tier is not Tier.HOT:
         breaker.succeeded(mark)
     return value
@@ -139,7 +116,7 @@ def attempt(
 
 def tried(tier: Tier, operation: str, work: Callable[[], T]) -> Result[T]:
     """`attempt` for who has to know what the error was."""
-    use = _use(operation)
+    use = USES.get(operation, Use.WRITE)
     breaker = breakers[tier, use]
     mark = breaker.mark
     try:
@@ -158,7 +135,7 @@ async def aattempt(
     tier: Tier, operation: str, work: Awaitable[T], troubles: list[Reason] | None = None
 ) -> T | None:
     """What `work` gives; None when it fails."""
-    mark = breakers[tier, _use(operation)].mark
+    mark = breakers[tier, USES.get(operation, Use.WRITE)].mark
     try:
         return await work
     except Exception as error:  # noqa: BLE001 - as above
@@ -224,14 +201,10 @@ def ends_the_task(error: Exception) -> bool:
     return isinstance(error, getattr(billiard, "SoftTimeLimitExceeded", ()))
 
 
-def _use(operation: str) -> Use:
-    return Use.READ if operation in READS else Use.WRITE
-
-
 def _failed(
     mark: int, tier: Tier, operation: str, error: Exception, troubles: list[Reason] | None
 ) -> None:
-    use = _use(operation)
+    use = USES.get(operation, Use.WRITE)
     breaker = breakers.get((tier, use))
     _record(tier, operation, error, troubles)
     is_its_fault = not (isinstance(error, NOT_THE_TIERS_FAULT) or lasts(error))

@@ -1,13 +1,14 @@
 """Bringing a tier back: while its circuit is open, it is tried from time to time.
 
 No caller tries it, so none has to wait for that; and it comes back although nobody asks. Once it
-answers, what has to be done first is done (`breakers.before_closing`): hot copies that could not be
+answers, what has to be done first is done (`before_closing`): hot copies that could not be
 removed in the meantime are, before anyone may read them.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -52,6 +53,20 @@ def tried_by(tier: Tier, use: Use, probe: Callable[[], object]) -> None:
     _probes[tier, use] = probe
 
 
+def before_closing(tier: Tier, use: Use, hook: Callable[[], object]) -> None:
+    """Have `hook` called when `tier` is found well again, before it is used so by anyone else.
+
+    It runs in the background, on the one thread that may ask the tier already. When it raises, the
+    circuit stays open.
+    """
+    _hooks[tier, use].append(hook)
+
+
+def when_a_probe_fails(tier: Tier, use: Use, hook: Callable[[], object]) -> None:
+    """Have `hook` called, in the background, each time when `tier` was tried in vain."""
+    _hooks_of_failure[tier, use].append(hook)
+
+
 def probe(tier: Tier, use: Use) -> None:
     """Use `tier` once, whether its circuit is open or not. Raises what it raises."""
     with breakers.trying(tier):
@@ -68,21 +83,24 @@ def _try_again(side: Side, its: Breaker, since: datetime) -> float | None:
 def _is_well(side: Side, its: Breaker, since: datetime) -> bool:
     """Try the tier, tell what came of it, and whether its breaker has closed."""
     try:
-        _bring_back(*side)
+        probe(*side)
+        # (for as long as it takes: nobody waits for this thread)
+        database.run_removal(partial(_run_hooks, side))
     except Exception as error:  # noqa: BLE001 - a probe is for what fails
         its.probe_failed(error)
         outages.record(*side, since, error)
-        breakers.run_hooks_of_failure(*side)
+        for hook in _hooks_of_failure[side]:
+            hook()
         return False
     has_closed = its.probe_succeeded()
     _tell(side, its, since)
     return has_closed
 
 
-def _bring_back(tier: Tier, use: Use) -> None:
-    probe(tier, use)
-    # (for as long as it takes: nobody waits for this thread)
-    database.run_removal(partial(breakers.run_hooks, tier, use))
+def _run_hooks(side: Side) -> None:
+    with breakers.trying(side[0]):
+        for hook in _hooks[side]:
+            hook()
 
 
 def _tell(side: Side, its: Breaker, since: datetime) -> None:
@@ -114,8 +132,10 @@ def with_other_tiers(begin: Callable[[], object]) -> None:
     setting_changed.connect(changed, weak=False)
 
 
-# How each tier is tried.
+# How each tier is tried; what is done before it is used again, and when it was tried in vain.
 _probes: Final[dict[Side, Callable[[], object]]] = {}
+_hooks: Final[defaultdict[Side, list[Callable[[], object]]]] = defaultdict(list)
+_hooks_of_failure: Final[defaultdict[Side, list[Callable[[], object]]]] = defaultdict(list)
 
 # (nobody tries them in a forked child)
 now_and_in_children(breakers.start_anew)

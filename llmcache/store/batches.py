@@ -20,7 +20,7 @@ from django.db.models import CharField, Q
 from django.db.models.functions import Cast
 
 from llmcache.background import transactions
-from llmcache.background.retry import persistently
+from llmcache.background.database import persistently
 from llmcache.store import evictions
 from llmcache.store.rows import parts
 from llmcache.store.rows import tier as durable

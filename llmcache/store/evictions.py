@@ -27,7 +27,7 @@ from django.utils import timezone
 
 from llmcache.background import database, scheduler, transactions
 from llmcache.background.forks import now_and_in_children
-from llmcache.breakers import Use, before_closing, when_a_probe_fails
+from llmcache.breakers import Use
 from llmcache.conf import settings
 from llmcache.keys.forms import path_of
 from llmcache.outcomes import Tier
@@ -268,5 +268,5 @@ def _start_anew() -> None:
 
 _retry: scheduler.Job | None
 now_and_in_children(_start_anew)
-before_closing(Tier.HOT, Use.READ, _before_copies_are_trusted)
-when_a_probe_fails(Tier.HOT, Use.WRITE, _while_it_takes_nothing)
+recovery.before_closing(Tier.HOT, Use.READ, _before_copies_are_trusted)
+recovery.when_a_probe_fails(Tier.HOT, Use.WRITE, _while_it_takes_nothing)

@@ -64,7 +64,7 @@ def peek_before_asking(key: str) -> tuple[Found | Missing, int | None]:
     if found is not None:
         return found, None
     work = partial(database.run, partial(_read_before_asking, key), patience=_patience())
-    return attempt(Tier.DURABLE, "read", work, default=(Missing(), None))
+    return attempt(Tier.DURABLE, "read", work) or (Missing(), None)
 
 
 async def alookup(key: str, *, stale: bool = False) -> Found | Missing:
@@ -108,13 +108,13 @@ def lookup_many(
     found: dict[str, Found | None] = {key: local.get(key) for key in keys} if snapshot else {}
     found |= {key: _waiting(key, key in stale) for key in waiting.drafts.keys() & keys}
     rest = [key for key in keys if not found.get(key)]
-    copies = attempt(Tier.HOT, "read", partial(hot.read_many, rest), troubles, default={})
+    copies = attempt(Tier.HOT, "read", partial(hot.read_many, rest), troubles) or {}
     read = {key: found_in(key, data, Tier.HOT, stale=False) for key, data in copies.items()}
     rest = [key for key in rest if not read.get(key)]
     for start in range(0, len(rest), KEYS_PER_QUERY):
         some = rest[start : start + KEYS_PER_QUERY]
         work = partial(database.run, partial(_read, some, stale), patience=_patience(len(some)))
-        read |= attempt(Tier.DURABLE, "read", work, troubles, default={})
+        read |= attempt(Tier.DURABLE, "read", work, troubles) or {}
     for key, each in read.items():
         if snapshot and each and each.fresh:
             _keep(key, each, snapshot)

@@ -8,7 +8,7 @@ from typing import Final
 
 from llmcache import breakers
 from llmcache.background import database, transactions
-from llmcache.background.retry import persistently
+from llmcache.background.database import persistently
 from llmcache.conf import settings
 from llmcache.outcomes import Tier
 from llmcache.reasons import Reason, ReasonCode

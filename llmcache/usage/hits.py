@@ -21,7 +21,7 @@ from django.db import connections
 from django.utils import timezone
 
 from llmcache.background import transactions
-from llmcache.background.retry import persistently
+from llmcache.background.database import persistently
 from llmcache.outcomes import Tier
 from llmcache.resilience.failsafe import failing_safe
 from llmcache.store.rows.upsert import statement

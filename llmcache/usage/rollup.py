@@ -13,7 +13,7 @@ from django.db.models import Count, Sum
 from django.utils import timezone
 
 from llmcache.background import database, transactions
-from llmcache.background.retry import persistently
+from llmcache.background.database import persistently
 from llmcache.store.rows import locks
 from llmcache.store.rows import tier as durable
 from llmcache.usage import hits, ledger, task_runs

@@ -166,11 +166,13 @@ def test_no_connection_crosses_a_fork(database: str, monkeypatch: pytest.MonkeyP
     assert open_ones[0] is not None
     threads = placement._workers._there
     assert threads
-    placement._part()
-    waiting = placement._submit(placement._workers, note_the_connection)
+    for workers in placement.ALL:
+        workers.pause()
+    waiting = placement._submit(note_the_connection)
     assert not threads
     assert not waiting.done()
-    placement._go_on()
+    for workers in placement.ALL:
+        workers.resume()
     waiting.result(10)
     assert len(open_ones) == 2
 

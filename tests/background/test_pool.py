@@ -131,7 +131,9 @@ def test_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def no_threads() -> Iterator[None]:
-    placement._start_anew()
+    for workers in placement.ALL:
+        workers.pause()
+        workers.resume()
     size = threading.stack_size(2**45)  # no system has room for such a stack
     try:
         yield

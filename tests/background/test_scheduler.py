@@ -22,7 +22,7 @@ LONG = 3600.0
 def its() -> Iterator[Scheduler]:
     own = Scheduler()
     yield own
-    own.part()
+    own.stop()
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -178,7 +178,8 @@ def ours() -> list[str]:
 def test_a_fork_takes_no_thread_along_and_nothing_that_is_to_come() -> None:
     done: list[str] = []
     # (what earlier tests have left is no concern of this one)
-    scheduler._start_anew()
+    scheduler._scheduler.stop()
+    scheduler._scheduler.start_anew()
     scheduler.later(0.3, noting(done, "by the parent"))
     receiver, sender = os.pipe()
     forked = os.fork()
@@ -202,7 +203,7 @@ def test_a_fork_takes_no_thread_along_and_nothing_that_is_to_come() -> None:
 def test_before_a_fork_the_thread_ends_and_after_it_there_is_one_again(its: Scheduler) -> None:
     done: list[int] = []
     its.later(0.05, noting(done, 1))
-    its.part()
+    its.stop()
     assert its._thread is None
     its.later(0.05, noting(done, 2))
     assert its._thread is None

@@ -90,7 +90,7 @@ def test_trouble_inside_a_transaction_does_not_abort_it(model: StandIn, database
 
 def drain() -> None:
     """Wait for the work that was put off."""
-    assert all(pool.drain(30) for pool in placement._all())
+    assert all(pool.drain(30) for pool in placement.ALL)
 
 
 def test_many_questions_in_one_transaction(model: StandIn, database: str) -> None:
@@ -141,8 +141,10 @@ def test_connections_that_the_server_has_closed(
             client.create(**CALL, seed=1)
         assert [(call.outcome, call.stored) for call in calls] == [("hit", False), ("miss", True)]
     finally:
-        placement._part()  # (the test database could not be dropped)
-        placement._go_on()
+        for workers in placement.ALL:
+            workers.pause()  # (the test database could not be dropped)
+        for workers in placement.ALL:
+            workers.resume()
 
 
 def test_invalidating_inside_a_transaction(model: StandIn, database: str) -> None:
@@ -180,7 +182,7 @@ def test_invalidating_what_waits_for_the_end_of_the_transaction(
         client.create(**CALL, cache_tags=["t"])
         result = llmcache.invalidate(**{by: criteria[by]})
         raise Undo
-    assert all(pool.drain(30) for pool in placement._all())
+    assert all(pool.drain(30) for pool in placement.ALL)
     is_done = "durable" not in result.pending
     assert is_done is not durable.entries().exists()
 

@@ -103,7 +103,7 @@ def test_one_round_trip_a_tier(scripted: Any, settings: Any, monkeypatch: Any) -
     requests = [request(number) for number in range(200)]
     many(requests, concurrency=20)
     # (SQLite has one writer: while a lease is being given back, no copies are made)
-    assert all(workers.drain(30) for workers in database._all())
+    assert all(workers.drain(30) for workers in database.ALL)
     settings.LLMCACHE = {"CACHE": "database"}
     caches["database"].clear()
     trips: list[str] = []

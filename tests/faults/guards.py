@@ -166,7 +166,7 @@ GUARDS: Final = (
         "evictions before copies are trusted",
         "a hot tier that is back serves what was invalidated while it was gone",
         "llmcache/resilience/recovery.py",
-        "    database.run_removal(partial(breakers.run_hooks, tier, use))\n",
+        "        database.run_removal(partial(_run_hooks, side))\n",
         "",
         ("tests/resilience/test_recovery.py::test_nothing_is_trusted_before_the_hooks_are_done",),
     ),
@@ -227,9 +227,9 @@ GUARDS: Final = (
     Guard(
         "the pause before a fork",
         "a connection, or a lock of the database's library, is in both processes",
-        "llmcache/background/database.py",
-        "        workers.pause(FORK_SECONDS)\n",
-        "        pass\n",
+        "llmcache/background/pool.py",
+        "        around_forks(self.pause, self.resume)\n",
+        "",
         ("tests/background/test_database.py::test_no_connection_crosses_a_fork",),
     ),
 )

@@ -10,11 +10,8 @@ from typing import Any
 import pytest
 
 from llmcache import signals
-from llmcache.flow import (
-    NotStorable,
-    adrive,
-    drive,
-)
+from llmcache.flow.drivers import adrive, drive
+from llmcache.flow.steps import NotStorable
 from llmcache.outcomes import Call, Tier, capture
 from llmcache.reasons import ReasonCode
 from llmcache.store import lookups

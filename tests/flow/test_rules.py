@@ -10,16 +10,9 @@ from typing import Any
 import pytest
 
 from llmcache.exceptions import CacheMiss, CorruptEntry
-from llmcache.flow import (
-    Acquire,
-    Ask,
-    Leader,
-    Lookup,
-    NotStorable,
-    Request,
-    Store,
-    answer,
-)
+from llmcache.flow.rules import answer
+from llmcache.flow.steps import Acquire, Ask, Lookup, NotStorable, Request, Store
+from llmcache.leases import alone
 from llmcache.outcomes import Outcome, Tier
 from llmcache.policy import CacheMode
 from llmcache.reasons import ReasonCode
@@ -35,7 +28,7 @@ from tests.support.rules import (
     said,
 )
 
-ALONE = Leader(None, 7)
+ALONE = alone(KEY, 7)
 
 READING = [mode for mode in CacheMode if mode.reads]
 

@@ -12,12 +12,8 @@ from typing import Any
 import pytest
 
 from llmcache.exceptions import CacheMiss
-from llmcache.flow import (
-    NotStorable,
-    StreamRequest,
-    adrive_stream,
-    drive_stream,
-)
+from llmcache.flow.steps import NotStorable, StreamRequest
+from llmcache.flow.stream_drivers import adrive_stream, drive_stream
 from llmcache.outcomes import Call, capture
 from llmcache.reasons import ReasonCode
 from llmcache.store.records import Draft, Missing

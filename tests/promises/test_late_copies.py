@@ -122,7 +122,7 @@ def test_the_copy_of_what_was_replaced_goes_although_the_row_stays(
 def test_an_invalidation_ends_after_the_copies_that_another_is_removing(backend: Backend) -> None:
     """The other one has removed the rows, and not come to their copies."""
     fill()
-    _, newest = audit.start({}, "the other one")
+    newest = audit.newest(audit.start({}, "the other one"))
     for window in batches.windows(lambda rows: rows, newest):
         assert [batch.removed for batch in batches.remove(window.seen, Pace(100))] == [8]
     assert hot.read(KEYS[0]) is not None

@@ -278,7 +278,7 @@ def test_what_is_stored_while_it_runs_is_not_chased(
     monkeypatch.setattr(durable, "delete", store_one_more)
     assert llmcache.invalidate(everything=True).entries == 8
     # (before the next test has its own)
-    assert all(workers.drain(30) for workers in placement._all())
+    assert all(workers.drain(30) for workers in placement.ALL)
 
 
 def test_a_batch_that_fails_does_not_undo_the_ones_before(

@@ -15,7 +15,7 @@ from llmcache import signals, store
 from llmcache.background.transactions import database_alias
 from llmcache.models import Invalidation, PendingEviction
 from llmcache.reasons import ReasonCode
-from llmcache.removal import audit, claims, engine, invalidate, resumable
+from llmcache.removal import audit, engine, invalidate, resumable
 from llmcache.removal.criteria import Criteria
 from llmcache.removal.resumable import carry_on, carry_to_its_end
 from llmcache.store import batches, evictions
@@ -101,19 +101,19 @@ class TestCarriers:
     def test_another_one_is_left_alone(self) -> None:
         fill()
         pk = resumable.start(ALL, "")
-        token = claims.claim(pk, as_worker=False)
+        token = resumable.claim(pk, as_worker=False)
         assert token is not None
         carry_on(pk)
         carry_on(pk, as_worker=True)
         assert facts() == (0, False, "")
-        claims.release(pk, token)
+        resumable.release(pk, token)
         carry_on(pk)
         assert facts() == (8, True, "")
 
     def test_one_that_is_gone_is_taken_over_from(self) -> None:
         fill()
         pk = resumable.start(ALL, "")
-        claims.claim(pk, as_worker=False)
+        resumable.claim(pk, as_worker=False)
         Invalidation.objects.update(carried_until=timezone.now() - timedelta(seconds=1))
         carry_on(pk)
         assert facts() == (8, True, "")
@@ -121,17 +121,17 @@ class TestCarriers:
     def test_a_worker_that_was_told_is_waited_for(self) -> None:
         fill()
         pk = resumable.start(ALL, "")
-        claims.reserve(pk)
+        resumable.reserve(pk)
         carry_on(pk)
         assert facts() == (0, False, "")
         carry_on(pk, as_worker=True)
         assert facts() == (8, True, "")
 
     def test_a_worker_that_does_not_come_is_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(claims, "RESERVATION", timedelta())
+        monkeypatch.setattr(resumable, "RESERVATION", timedelta())
         fill()
         pk = resumable.start(ALL, "")
-        claims.reserve(pk)
+        resumable.reserve(pk)
         carry_on(pk)
         assert facts() == (8, True, "")
 
@@ -154,7 +154,7 @@ def test_two_at_once(database: str) -> None:
     """Each believes the other one gone: nothing is removed twice, counted twice, or left."""
     fill()
     pk = resumable.start(ALL, "")
-    claim = claims.claim
+    claim = resumable.claim
     barrier = threading.Barrier(2, timeout=20)
 
     def claim_from_the_other(pk: int, *, as_worker: bool) -> str | None:
@@ -167,7 +167,7 @@ def test_two_at_once(database: str) -> None:
         carry_on(pk)
         connections.close_all()
 
-    claims.claim = claim_from_the_other
+    resumable.claim = claim_from_the_other
     try:
         threads = [threading.Thread(target=carry) for _ in range(2)]
         for thread in threads:
@@ -175,7 +175,7 @@ def test_two_at_once(database: str) -> None:
         for thread in threads:
             thread.join()
     finally:
-        claims.claim = claim
+        resumable.claim = claim
     carry_on(pk)
     assert facts() == (8, True, "")
     assert served() == set()
@@ -255,6 +255,6 @@ def test_it_is_signalled_once_when_it_is_done() -> None:
 def test_those_that_are_not_done_in_instalments_are_left_alone() -> None:
     fill()
     begun = audit.start({"everything": True}, "")
-    assert carry_to_its_end(begun.pk) == carry_to_its_end(12345) == ""
+    assert carry_to_its_end(begun) == carry_to_its_end(12345) == ""
     assert facts() == (0, False, "")
     assert invalidate.count_entries(ALL) == 8

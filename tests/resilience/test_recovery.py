@@ -46,7 +46,7 @@ def changes() -> Iterator[list[tuple[str, str, bool]]]:
 
 @pytest.fixture
 def _no_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breakers, "_hooks", {side: [] for side in breakers.SIDES})
+    monkeypatch.setattr(recovery, "_hooks", {side: [] for side in breakers.SIDES})
 
 
 def take_out() -> None:
@@ -97,7 +97,7 @@ def test_nothing_is_trusted_before_the_hooks_are_done(redis: RedisServer) -> Non
             raise TROUBLE
         assert go_on.wait(SOON)
 
-    breakers.before_closing(Tier.HOT, Use.READ, hook)
+    recovery.before_closing(Tier.HOT, Use.READ, hook)
     write_copy(KEY, b"doubtful", None)
     redis.pause()
     take_out()

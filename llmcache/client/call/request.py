@@ -21,7 +21,9 @@ from llmcache.client.streams import StreamShape, Watch, stream_shape_of
 from llmcache.codec.answers import StoredAnswer
 from llmcache.conf import settings
 from llmcache.exceptions import InvalidArgument, UncacheableRequest
-from llmcache.flow import BaseRequest, NotStorable, Recording
+from llmcache.flow.request import BaseRequest
+from llmcache.flow.steps import NotStorable
+from llmcache.flow.stream_drivers import Recording
 from llmcache.keys.request import (
     CanonicalRequest,
     canonical_context,

@@ -23,7 +23,7 @@ from llmcache.client.many.batch import Answer, Batch, Group, Progress, Result
 from llmcache.client.many.threads import Threads
 from llmcache.client.wrapping import checked_once, origin_of
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType
-from llmcache.flow import adrive
+from llmcache.flow.drivers import adrive
 from llmcache.policy import UNSET
 from llmcache.reasons import ReasonCode
 from llmcache.resilience.failsafe import ends_the_task

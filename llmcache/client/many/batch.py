@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from llmcache.client.call.request import ClientRequest
-from llmcache.flow import Shared
+from llmcache.flow.drivers import Shared
 from llmcache.outcomes import Call
 from llmcache.policy import CacheMode
 from llmcache.store.records import Found, Missing

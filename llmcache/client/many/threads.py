@@ -13,7 +13,7 @@ from django.db import connections
 
 from llmcache import trampoline
 from llmcache.client.many.batch import Batch, Group, Result
-from llmcache.flow import Elsewhere, drive_but_asking
+from llmcache.flow.drivers import Elsewhere, drive_but_asking
 from llmcache.resilience.failsafe import ends_the_task
 
 _Answering = Generator[Elsewhere, Any, None]

@@ -114,12 +114,11 @@ def _learn(name: str) -> Alias:
 
 def _start_anew() -> None:
     """At the start, and in a forked child: no connection is used on both sides of a fork."""
-    global _aliases, _lock, _others
+    global _aliases, _lock
     _aliases, _lock = {}, threading.Lock()
-    _others = Workers("hot tier", OTHERS_THREADS)
 
 
 _aliases: dict[str, Alias]
 _lock: threading.Lock
-_others: Workers
+_others: Final = Workers("hot tier", OTHERS_THREADS)
 now_and_in_children(_start_anew)

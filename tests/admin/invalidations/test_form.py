@@ -12,7 +12,7 @@ from django.utils import timezone
 from llmcache import tasks
 from llmcache.admin import invalidations
 from llmcache.models import Invalidation
-from llmcache.removal import claims, engine
+from llmcache.removal import engine, resumable
 from llmcache.store.rows import tier as durable
 from llmcache.store.rows.search import can_search
 from llmcache.tasks import on_celery
@@ -249,7 +249,7 @@ class TestProgress:
         assert left() == set()
 
     def test_is_carried_on_where_no_worker_comes(self, admin_client, monkeypatch):
-        monkeypatch.setattr(claims, "RESERVATION", timedelta())
+        monkeypatch.setattr(resumable, "RESERVATION", timedelta())
         monkeypatch.setattr(tasks, "invalidate_later", lambda pk: True)
         confirm(admin_client, 8, namespace="support")
         assert "3 of 8 entries" in text_of(self.carry_on(admin_client))
@@ -258,7 +258,7 @@ class TestProgress:
         def fail(pk):
             raise ConnectionError
 
-        monkeypatch.setattr(claims, "RESERVATION", timedelta())
+        monkeypatch.setattr(resumable, "RESERVATION", timedelta())
         monkeypatch.setattr(tasks, "invalidate_later", fail)
         assert "3 of 8 entries" in text_of(confirm(admin_client, 8, namespace="support"))
 

@@ -16,7 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 import llmcache
 from llmcache import store
 from llmcache.background import database
-from llmcache.flow import take_turn
+from llmcache.flow.fairness import take_turn
 from llmcache.outcomes import Tier
 from llmcache.store.hot import epochs
 from llmcache.store.hot import tier as hot
