@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -129,7 +128,8 @@ class Call:
         )
 
 
-_captures: ContextVar[tuple[list[Call], ...]] = ContextVar("llmcache_captures", default=())
+#: The lists that are told of the calls of this context.
+captures: ContextVar[tuple[list[Call], ...]] = ContextVar("llmcache_captures", default=())
 
 
 @contextmanager
@@ -148,11 +148,11 @@ def capture() -> Iterator[list[Call]]:
 @contextmanager
 def recorded_in(calls: list[Call]) -> Iterator[None]:
     """`capture` into a list that is there."""
-    token = _captures.set((*_captures.get(), calls))
+    token = captures.set((*captures.get(), calls))
     try:
         yield
     finally:
-        _captures.reset(token)
+        captures.reset(token)
 
 
 class Inside(list[Call]):
@@ -192,7 +192,7 @@ class Inside(list[Call]):
 
 def start_stream(call: Call) -> None:
     """Note that a stream was begun, whose end may never come."""
-    for calls in _captures.get():
+    for calls in captures.get():
         if isinstance(calls, Inside):
             calls.streams.append(call)
 
@@ -203,10 +203,3 @@ def _is_answered(call: Call) -> bool:
 
 def _has_entry(call: Call) -> bool:
     return bool(call.key) and call.outcome is not Outcome.BYPASS
-
-
-def record(call: Call, started: float) -> None:
-    """Show `call`, begun at `started` (`time.perf_counter`), to the captures around it."""
-    call.seconds = time.perf_counter() - started
-    for calls in _captures.get():
-        calls.append(call)

@@ -9,7 +9,8 @@ import time
 import pytest
 
 import llmcache
-from llmcache.outcomes import Call, Outcome, Tier, capture, record
+from llmcache.outcomes import Call, Outcome, Tier, capture
+from llmcache.usage.ledger import record
 
 
 def made(key: str) -> Call:

@@ -189,7 +189,7 @@ def _submit_or_do(workers: Workers, work: Callable[[], T], *, writing: bool = Fa
     try:
         if _left:
             _submit(_threads(writing=True), _do_what_is_left)
-        return _submit(workers, work)
+        return workers.submit(partial(_on_own_connection, work))
     except NoThread:
         return _do_or_leave(work, writing=writing)
 
@@ -263,8 +263,8 @@ def past_a_cut(work: Callable[[], T]) -> T:
 
 def _on_own_connection(work: Callable[[], T]) -> T:
     transactions.this_thread.is_worker = True
-    connection = connections[transactions.database_alias()]
-    _close_if_gone(connection)
+    if time.monotonic() - getattr(transactions.this_thread, "used", 0.0) > IDLE_SECONDS:
+        _close_if_gone(connections[transactions.database_alias()])
     try:
         return work()
     finally:
@@ -275,11 +275,10 @@ def _on_own_connection(work: Callable[[], T]) -> T:
 
 
 def _close_if_gone(connection: BaseDatabaseWrapper) -> None:
-    """Close a connection that the server has closed while nobody used it."""
-    idle = time.monotonic() - getattr(transactions.this_thread, "used", 0.0)
+    """Close a connection that the server may have closed while nobody used it."""
     # (while the circuit of the database is open, the work is another one, and must not wait for it)
     may_ask = connection.connection is not None and is_up(Tier.DURABLE, Use.READ)
-    if idle > IDLE_SECONDS and may_ask and not connection.is_usable():
+    if may_ask and not connection.is_usable():
         connection.close()
 
 

@@ -52,8 +52,8 @@ LASTING: Final = (
     ValueError,
 )
 # What only reads: it says nothing of whether the tier can be written, and the other way round.
-READS: Final = frozenset(
-    {"find", "find the epoch of", "observe a lease in", "read", "read the epoch in"}
+READING: Final = dict.fromkeys(
+    ("find", "find the epoch of", "observe a lease in", "read", "read the epoch in"), Use.READ
 )
 # What SQLite, PostgreSQL and MariaDB say of a table that is not there.
 NO_TABLE: Final = ("no such table", "does not exist", "doesn't exist")
@@ -74,7 +74,7 @@ def failing_safe(
     What comes of the block counts for the circuit of `tier`. The block runs although the
     circuit is open, unless it begins with `must_be_up`; the functions of `hot` do.
     """
-    breaker = breakers.get((tier, _use(operation)))
+    breaker = breakers.get((tier, READING.get(operation, Use.WRITE)))
     mark = breaker.mark if breaker else 0
     try:
         yield
@@ -82,7 +82,7 @@ def failing_safe(
         _failed(mark, tier, operation, error, troubles)
     else:
         # (`hot` itself says when that tier has answered: not every block gets as far)
-        if breaker and tier is not Tier.HOT:
+        if breaker and breaker.in_a_row and tier is not Tier.HOT:
             breaker.succeeded(mark)
 
 
@@ -122,7 +122,7 @@ def attempt(
 ) -> Any:
     """What `work` returns; `default` when it fails, or when the circuit of `tier` is open."""
     # Without a block, and not by `tried`, which take longer: each hit comes by.
-    use = _use(operation)
+    use = READING.get(operation, Use.WRITE)
     breaker = breakers[tier, use]
     mark = breaker.mark
     try:
@@ -132,14 +132,14 @@ def attempt(
     except Exception as error:  # noqa: BLE001 - as above
         _failed(mark, tier, operation, error, troubles)
         return default
-    if tier is not Tier.HOT:
+    if breaker.in_a_row and tier is not Tier.HOT:
         breaker.succeeded(mark)
     return value
 
 
 def tried(tier: Tier, operation: str, work: Callable[[], T]) -> Result[T]:
     """`attempt` for who has to know what the error was."""
-    use = _use(operation)
+    use = READING.get(operation, Use.WRITE)
     breaker = breakers[tier, use]
     mark = breaker.mark
     try:
@@ -149,7 +149,7 @@ def tried(tier: Tier, operation: str, work: Callable[[], T]) -> Result[T]:
     except Exception as error:  # noqa: BLE001 - as above
         _failed(mark, tier, operation, error, None)
         return Result(error=error)
-    if tier is not Tier.HOT:
+    if breaker.in_a_row and tier is not Tier.HOT:
         breaker.succeeded(mark)
     return result
 
@@ -158,7 +158,7 @@ async def aattempt(
     tier: Tier, operation: str, work: Awaitable[T], troubles: list[Reason] | None = None
 ) -> T | None:
     """What `work` gives; None when it fails."""
-    mark = breakers[tier, _use(operation)].mark
+    mark = breakers[tier, READING.get(operation, Use.WRITE)].mark
     try:
         return await work
     except Exception as error:  # noqa: BLE001 - as above
@@ -224,14 +224,10 @@ def ends_the_task(error: Exception) -> bool:
     return isinstance(error, getattr(billiard, "SoftTimeLimitExceeded", ()))
 
 
-def _use(operation: str) -> Use:
-    return Use.READ if operation in READS else Use.WRITE
-
-
 def _failed(
     mark: int, tier: Tier, operation: str, error: Exception, troubles: list[Reason] | None
 ) -> None:
-    use = _use(operation)
+    use = READING.get(operation, Use.WRITE)
     breaker = breakers.get((tier, use))
     _record(tier, operation, error, troubles)
     is_its_fault = not (isinstance(error, NOT_THE_TIERS_FAULT) or lasts(error))

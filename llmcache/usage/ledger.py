@@ -28,12 +28,11 @@ from typing import Any, Final, NamedTuple
 from django.apps import apps
 from django.db import connections, transaction
 
-from llmcache import outcomes
 from llmcache.background.retry import persistently
 from llmcache.background.transactions import database_alias
 from llmcache.breakers import Use, must_be_up
 from llmcache.discretion import without_content
-from llmcache.outcomes import NO_RECEIPT, Call, Tier
+from llmcache.outcomes import NO_RECEIPT, Call, Tier, captures
 from llmcache.resilience.failsafe import failing_safe
 from llmcache.store.rows import upsert
 from llmcache.store.rows.columns import label, moment
@@ -91,7 +90,9 @@ COLUMNS: Final = (*KEY, "day", *Group._fields[1:], *SUMS)
 
 def record(call: Call, started: float) -> None:
     """Show `call`, begun at `started` (`time.perf_counter`), to the captures, and count it."""
-    outcomes.record(call, started)
+    call.seconds = time.perf_counter() - started
+    for calls in captures.get():
+        calls.append(call)
     if call.tier is not None:
         hits.count(call.key)
     _told.append((time.time(), call))
