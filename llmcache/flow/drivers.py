@@ -71,7 +71,8 @@ def drive(request: Request, ask: Callable[[], Any], steps: Flow | None = None) -
         return trampoline.run(steps or answer(request), partial(carry_out, request, ask, None))
     finally:
         ledger.record(request.call, started)
-        signals.send(signals.call_answered, type(request), call=request.call)
+        if signals.call_answered.receivers:  # (each hit comes by)
+            signals.send(signals.call_answered, type(request), call=request.call)
 
 
 def refresh(request: Request, ask: Callable[[], Any], lease: Lease | None) -> Any:
@@ -168,19 +169,28 @@ async def acarry_out(
 def _get_ready(step: Acquire) -> Leader | Found:
     lease: Lease | Found | None = step.lease
     if lease is None and not step.alone:
-        lease = acquire(step.key, settings.wait_seconds, step.refused)
+        lease = acquire(step.key, settings.wait_seconds, step.refused, step.missing)
     if isinstance(lease, Found):
         return lease
-    return Leader(lease, lease.generation if lease else store.generation())
+    return _with(lease, step) or Leader(None, store.generation())
 
 
 async def _aget_ready(step: Acquire) -> Leader | Found:
     lease: Lease | Found | None = step.lease
     if lease is None and not step.alone:
-        lease = await aacquire(step.key, settings.wait_seconds, step.refused)
+        lease = await aacquire(step.key, settings.wait_seconds, step.refused, step.missing)
     if isinstance(lease, Found):
         return lease
-    return Leader(lease, lease.generation if lease else await store.ageneration())
+    return _with(lease, step) or Leader(None, await store.ageneration())
+
+
+def _with(lease: Lease | None, step: Acquire) -> Leader | None:
+    """Who leads with `lease`, or alone; None where the generation has to be asked for."""
+    if lease is not None:
+        return Leader(lease, lease.generation)
+    # (who has waited for another one was told of it too long ago)
+    known = step.missing.generation if step.alone else None
+    return None if known is None else Leader(None, known)
 
 
 def _share(step: Store, shared: Shared | None) -> None:

@@ -37,6 +37,8 @@ from llmcache.store.records import Draft, Found, Missing
 logger = logging.getLogger("llmcache")
 
 NOTHING: Final = object()
+# Nobody has looked.
+NOTHING_FOUND: Final = Missing()
 
 
 def answer(request: Request) -> Flow:
@@ -45,7 +47,7 @@ def answer(request: Request) -> Flow:
     Raises what the model raises, and `CacheMiss` when it must not be asked; nothing else.
     """
     call, mode = request.call, request.policy.mode
-    bypass = request.bypass
+    bypass, found = request.bypass, NOTHING_FOUND
     if mode is CacheMode.NO_STORE:
         bypass, call.spoils = ReasonCode.NO_STORE(), True
     if bypass is not None:
@@ -64,7 +66,7 @@ def answer(request: Request) -> Flow:
         raise CacheMiss(call.key, call.namespace, call.reason or "nothing is stored")
     if call.outcome is Outcome.BYPASS:
         return (yield from _ask(request))[0]
-    return (yield from _coalesce(request))
+    return (yield from _coalesce(request, found))
 
 
 def _served(request: Request, found: Found | Missing) -> Any:
@@ -123,10 +125,11 @@ def _restore(request: Request, found: Found) -> Any:
     return restored
 
 
-def _coalesce(request: Request) -> Flow:
-    """Wait for another call that asks the same, or ask."""
+def _coalesce(request: Request, found: Found | Missing) -> Flow:
+    """Wait for another call that asks the same, or ask. `found` is what could not be served."""
     call = request.call
-    leader, shared = yield from _lead_or_follow(request)
+    missing = found if isinstance(found, Missing) else NOTHING_FOUND
+    leader, shared = yield from _lead_or_follow(request, missing)
     if leader is None:
         return shared
     call.outcome = Outcome.MISS if request.policy.mode.reads else Outcome.RELOAD
@@ -139,27 +142,29 @@ def _coalesce(request: Request) -> Flow:
         return served
 
 
-def _lead_or_follow(request: Request) -> Generator[Step, Any, tuple[Leader | None, Any]]:
+def _lead_or_follow(
+    request: Request, missing: Missing
+) -> Generator[Step, Any, tuple[Leader | None, Any]]:
     """What this call has when it leads; or None, and the answer of the one that does."""
     call = request.call
     alone = not request.policy.mode.reads or request.asks_alone
     refused: Found | None = None
     for _ in range(2):
-        leader = yield from _acquire(call, alone=alone, refused=refused)
+        leader = yield from _acquire(call, Acquire(call.key, alone, refused, missing))
         if isinstance(leader, Leader):
             return leader, NOTHING
         restored = _restore(request, leader)
         if restored is not NOTHING:
             call.because(ReasonCode.COALESCED())
             return None, restored
-        refused = leader
+        refused, missing = leader, NOTHING_FOUND
     return Leader(None, None), NOTHING
 
 
-def _acquire(call: Call, *, alone: bool, refused: Found | None) -> Flow:
+def _acquire(call: Call, step: Acquire) -> Flow:
     """`Leader`, or `Found`. Where that cannot be told, the call asks for itself alone."""
     try:
-        return (yield Acquire(call.key, alone=alone, refused=refused))
+        return (yield step)
     except ImproperlyConfigured as error:
         call.also_because(ReasonCode.WRONG_SETTING(why=error))
     except Exception as error:  # (law A)

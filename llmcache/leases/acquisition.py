@@ -33,6 +33,10 @@ PAUSES: Final = 20
 
 # A lease may miss its renewal twice before it is lost.
 RENEWALS: Final = 3
+# Who was told so long ago that nothing is stored looks again, although nobody has asked meanwhile.
+LOOK_SECONDS: Final = 1.0
+
+NOT_LOOKED: Final = Missing()
 
 Pause = float
 Step = Pause | Callable[[], Any]
@@ -64,33 +68,37 @@ class Lease:
         _give_back(self.place, self.flight.key, self.token, ending)
 
 
-def acquire(key: str, seconds: float, refused: Found | None = None) -> Lease | Found | None:
+def acquire(
+    key: str, seconds: float, refused: Found | None = None, missing: Missing = NOT_LOOKED
+) -> Lease | Found | None:
     """The lease for `key`, or the answer for which another one had it.
 
-    That may have been stored after the caller looked it up. `refused` is what is stored and no
-    answer. None: after so many seconds neither was to be had, or another one's call has failed;
-    each is to ask for itself. Raises nothing.
+    That may have been stored after the caller looked it up, and found `missing`. `refused` is what
+    is stored and no answer. None: after so many seconds neither was to be had, or another one's
+    call has failed; each is to ask for itself. Raises nothing.
     """
     ends = time.monotonic() + seconds
     while True:
         joined = time.monotonic()
         flight, leads = join(key)
         if leads:
-            return trampoline.run(_lead(flight, ends, refused), _carry_out)
+            return trampoline.run(_lead(flight, ends, refused, missing), _carry_out)
         if flight.wait(ends - time.monotonic()) is None:
             flight.give_up()
         if flight.serves(joined):
             return flight.found
 
 
-async def aacquire(key: str, seconds: float, refused: Found | None = None) -> Lease | Found | None:
+async def aacquire(
+    key: str, seconds: float, refused: Found | None = None, missing: Missing = NOT_LOOKED
+) -> Lease | Found | None:
     """`acquire` for a coroutine. Cancelling it harms nobody else."""
     ends = time.monotonic() + seconds
     while True:
         joined = time.monotonic()
         flight, leads = join(key)
         if leads:
-            return await trampoline.arun(_lead(flight, ends, refused), _acarry_out)
+            return await trampoline.arun(_lead(flight, ends, refused, missing), _acarry_out)
         if await flight.await_(ends - time.monotonic()) is None:
             flight.give_up()
         if flight.serves(joined):
@@ -117,11 +125,11 @@ async def alead(flight: Flight) -> Lease | Found | None:
 
 
 def _lead(
-    flight: Flight, ends: float, refused: Found | None = None
+    flight: Flight, ends: float, refused: Found | None = None, missing: Missing = NOT_LOOKED
 ) -> Generator[Step, Any, Lease | Found | None]:
     token = uuid4().hex
     try:
-        return (yield from _contend(flight, token, ends, refused))
+        return (yield from _contend(flight, token, ends, refused, missing))
     except BaseException as error:
         if not isinstance(error, Exception) or ends_the_task(error):
             _abandon(flight, token)
@@ -132,11 +140,11 @@ def _lead(
 
 
 def _contend(
-    flight: Flight, token: str, ends: float, refused: Found | None
+    flight: Flight, token: str, ends: float, refused: Found | None, missing: Missing
 ) -> Generator[Step, Any, Lease | Found | None]:
     """Claim the lease; while another one holds it, wait for what becomes of that."""
     while True:
-        place, holder, stored = yield partial(_claim, flight, token)
+        place, holder, stored = yield partial(_claim, flight, token, missing)
         if stored is not None:
             found, generation = stored
             if not _is_served(flight, found, refused):
@@ -155,16 +163,24 @@ def _contend(
             return found  # type: ignore[no-any-return]
 
 
-def _claim(flight: Flight, token: str) -> tuple[Place | None, str | None, Stored | None]:
+def _claim(
+    flight: Flight, token: str, missing: Missing
+) -> tuple[Place | None, str | None, Stored | None]:
     """Where the lease is, who holds it, and what is stored by now if that is us.
 
     One piece of work: a coroutine waits for a thread once.
     """
-    place, holder = places.acquire(flight.key, token)
+    place, holder = places.first(flight.key, token), None
+    is_first = place is not None
+    if not is_first:
+        place, holder = places.acquire(flight.key, token)
     if flight.ending is not None:  # whoever wanted it went away meanwhile
         _free_everywhere(flight, token)
-    is_ours = place is None or holder is None
-    return place, holder, _stored_by_now(flight) if is_ours else None
+    if place is not None and holder is not None:
+        return place, holder, None
+    if is_first and time.monotonic() - missing.looked < LOOK_SECONDS:
+        return place, None, (missing, missing.generation)
+    return place, None, _stored_by_now(flight)
 
 
 def _stored_by_now(flight: Flight) -> Stored:
@@ -196,7 +212,9 @@ def _held(flight: Flight, place: Place | None, token: str, generation: int | Non
     if place is None:
         return Lease(flight, place, token, generation)
     renew = partial(_renew, place, flight, token)
-    renewal = scheduler.later(settings.lease_seconds / RENEWALS, renew)
+    renewal = scheduler.later(place.seconds() / RENEWALS, renew)
+    if renewal is None:
+        renew()
     return Lease(flight, place, token, generation, renewal)
 
 

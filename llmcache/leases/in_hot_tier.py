@@ -19,6 +19,9 @@ ACQUIRE_SECONDS: Final = 2.0
 # So often it is tried to get one that somebody has, but nobody holds.
 ATTEMPTS: Final = 3
 LONGEST_TOKEN: Final = 32
+# What is in the place of a lease while it matters that an answer was stored: no token.
+STORED: Final = b":stored"
+STORED_SECONDS: Final = 3.0
 
 
 class HotPlace:
@@ -26,6 +29,18 @@ class HotPlace:
 
     tier = Tier.HOT
     patience = 2 * FIRST_PAUSE
+
+    def seconds(self) -> float:
+        return min(ACQUIRE_SECONDS, settings.lease_seconds)
+
+    def first(self, key: str, token: str) -> bool:
+        """Take the lease, by one question, where nobody has it, nor has stored an answer lately.
+
+        Until it is renewed, it lasts for `seconds`.
+        """
+        began = time.monotonic()
+        is_ours = hot.add(_lease(key), _renewed(token), _claim_seconds())
+        return is_ours and time.monotonic() - began < ACQUIRE_SECONDS / 2
 
     def acquire(self, key: str, token: str) -> str | None:
         for tried in range(1, ATTEMPTS + 1):
@@ -41,7 +56,8 @@ class HotPlace:
                 return None
             if holder and not is_silent(key, value):
                 return holder
-            # Nothing is there by now; or what is no lease, which Redis may not even show.
+            # Nothing is there by now; or what is no lease: that an answer was stored, or what Redis
+            # may not even show.
             if value is not None or tried > 1:
                 hot.drop([_lease(key)])
         if value is not None:
@@ -66,7 +82,12 @@ class HotPlace:
         if ending is Ending.RELEASED:
             # (no number: plain django-redis would give it back as one)
             hot.put(_notice(token), b"released", NOTICE_SECONDS)
-        if self._holder(key) == token:
+        if self._holder(key) != token:
+            return
+        if ending is Ending.STORED:
+            # (for who has looked before that, and asks for the lease only now)
+            hot.put(_lease(key), STORED, STORED_SECONDS)
+        else:
             hot.drop([_lease(key)])
 
     def _holder(self, key: str) -> str:

@@ -33,6 +33,9 @@ class RowsPlace:
     tier = Tier.DURABLE
     patience = 0.0
 
+    def seconds(self) -> float:
+        return settings.lease_seconds
+
     def acquire(self, key: str, token: str) -> str | None:
         given_up = threading.Event()
         try:

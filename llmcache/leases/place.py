@@ -28,6 +28,9 @@ class Place(Protocol):
     #: thousand who ask at once), and elsewhere, another one would have the lease as well.
     patience: float
 
+    def seconds(self) -> float:
+        """How long a lease that was just taken lasts."""
+
     def acquire(self, key: str, token: str) -> str | None:
         """Take the lease for `key`. None: it is ours; else the token of its holder.
 

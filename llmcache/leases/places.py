@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, TypeVar
 
@@ -39,6 +39,14 @@ ACQUIRE_PAUSE: Final = 0.02
 FREE_PAUSE: Final = 0.3
 # So many leases are remembered that could not be freed. (They vanish by themselves, only later.)
 MOST_LEFT_BEHIND: Final = 1000
+
+
+def first(key: str, token: str) -> Place | None:
+    """Take a lease in the hot tier that nobody has, nor had lately; None: see `acquire`."""
+    if next(iter(_places()), None) is not HOT:
+        return None
+    is_ours = attempt(Tier.HOT, "lease from", partial(HOT.first, key, token), default=False)
+    return HOT if is_ours else None
 
 
 def acquire(key: str, token: str) -> tuple[Place | None, str | None]:
@@ -163,14 +171,13 @@ for _tier in _left_behind:
     before_closing(_tier, Use.WRITE, partial(_free_left_behind, _tier))
 
 
-def _places() -> list[Place]:
-    places: list[Place] = []
+def _places() -> Iterator[Place]:
     with trying(Tier.HOT):  # (this does not ask it)
-        if attempt(Tier.HOT, "find", hot.is_shared):
-            places.append(HOT)
+        is_shared = attempt(Tier.HOT, "find", hot.is_shared)
+    if is_shared:
+        yield HOT
     if not _nobody_would_see_a_row():
-        places.append(ROWS)
-    return places
+        yield ROWS
 
 
 def _nobody_would_see_a_row() -> bool:
