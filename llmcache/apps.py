@@ -1,4 +1,7 @@
-"""The Django app: registers the system checks, and what rows that go take along."""
+"""The Django app: registers the system checks, and what rows that go take along.
+
+It imports the hot tier's backend, too.
+"""
 
 from __future__ import annotations
 
@@ -14,5 +17,7 @@ class LLMCacheConfig(AppConfig):
     def ready(self) -> None:
         from llmcache import checks  # noqa: F401  # needs the registry that is ready now
         from llmcache.store import deletions
+        from llmcache.store.hot import aliases
 
         deletions.watch(self)
+        aliases.prepare()

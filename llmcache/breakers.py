@@ -60,7 +60,8 @@ class Breaker:
         self._lock = threading.Lock()
         #: To be read by anyone, and set here alone.
         self.state = State.CLOSED
-        self._in_a_row = 0
+        #: How many failures there were since the tier did what it was asked.
+        self.in_a_row = 0
         self._pause = FIRST_PAUSE
         self._due = 0.0
         #: How many failures there were: to be given to `succeeded` or `failed` by who asks now.
@@ -83,12 +84,13 @@ class Breaker:
         """The tier did what was begun at `mark`.
 
         Only what began after the last failure says that the tier is well again. What began before
-        may be older than the trouble, or only have wrapped what failed.
+        may be older than the trouble, or only have wrapped what failed. Where none are `in_a_row`,
+        it need not be told.
         """
-        if self._in_a_row and self.mark == mark:
+        if self.mark == mark:
             with self._lock:
                 if self.mark == mark:
-                    self._in_a_row = 0
+                    self.in_a_row = 0
 
     def failed(self, error: Exception, mark: int) -> bool:
         """The tier failed at what was begun at `mark`; whether this opened the breaker.
@@ -100,8 +102,8 @@ class Breaker:
             if self.state is not State.CLOSED or mark < self._counted:
                 return False
             self._counted = self.mark
-            self._in_a_row += 1
-            if self._in_a_row < FAILURES:
+            self.in_a_row += 1
+            if self.in_a_row < FAILURES:
                 return False
             self._open(error, FIRST_PAUSE)
             return True
@@ -137,7 +139,7 @@ class Breaker:
         with self._lock:
             if self.state is not State.HALF_OPEN:
                 return False
-            self.state, self._in_a_row, self.error = State.CLOSED, 0, None
+            self.state, self.in_a_row, self.error = State.CLOSED, 0, None
             return True
 
     def _open(self, error: Exception, pause: float) -> None:

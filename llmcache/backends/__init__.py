@@ -125,7 +125,7 @@ class RedisCache(TheirCache):  # type: ignore[misc]
                 pool.prepare(connection)
                 reply = ask(connection, question)
         finally:
-            pool.release(connection)
+            pool.put_back(connection)
         return default if reply is None else reply
 
     def ask_on_loop(self, key: str) -> Future[bytes | None] | None:

@@ -22,7 +22,7 @@ from redis import InvalidResponse, ResponseError
 from redis import TimeoutError as RedisTimeoutError
 
 from llmcache.backends.pool import Pool
-from llmcache.backends.quick import NOT_ALL
+from llmcache.backends.quick import BYTES_PER_SECOND, NOT_ALL
 
 # Of the replies that are there, so many are handed out in one turn of the loop. Who gets one goes
 # on in the next, and restores an answer: some tens of microseconds each.
@@ -61,7 +61,7 @@ class Loops:
                 return borrowed
         except NotImplementedError:  # a loop that watches no sockets (of Windows)
             pass
-        self._pool.release(connection)
+        self._pool.put_back(connection)
         return None
 
     def _sweep(self) -> None:
@@ -73,14 +73,14 @@ class Loops:
             borrowed = self._borrowed.pop(loop, None)
             if borrowed is not None and borrowed.is_open:
                 borrowed.connection.disconnect()
-                self._pool.release(borrowed.connection)
+                self._pool.put_back(borrowed.connection)
 
     def _take_back(self, connection: Any, is_well: bool) -> None:
         if not is_well:
             # The server may have closed it while nobody used it, and then the others too.
             connection.disconnect()
             self._pool.disconnect()
-        self._pool.release(connection)
+        self._pool.put_back(connection)
 
 
 class Borrowed:
@@ -155,12 +155,17 @@ class Borrowed:
         if not data:
             self._fail(loop, RedisConnectionError("Connection closed by server."))
             return
-        self._heard = loop.time()
+        # (how late a reply is, is counted from its beginning: see `BYTES_PER_SECOND`)
+        is_rest = self._reader.has_data()
+        self._heard = self._heard + len(data) / BYTES_PER_SECOND if is_rest else loop.time()
         try:
-            self._replies.extend(self._complete_with(data))
+            complete = self._complete_with(data)
+            self._replies.extend(complete)
         except Exception as error:  # noqa: BLE001 - whoever waits has it raised
             self._fail(loop, error)
             return
+        if complete:
+            self._heard = loop.time()
         if not self._is_handing_out:
             self._hand_out(loop)
 

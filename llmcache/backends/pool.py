@@ -110,7 +110,7 @@ class Pool(ConnectionPool):
         super().reset()
 
     def take(self) -> Any:
-        """A connection that nobody else uses, open or not; it is to be released."""
+        """A connection that nobody else uses, open or not; it is to be put back."""
         self._checkpid()
         try:
             return self._available_connections.pop()
@@ -123,19 +123,29 @@ class Pool(ConnectionPool):
         connection = self._pop()
         if connection is None or (connection.is_connected and self.approval.holds(connection)):
             return connection
-        self.release(connection)
+        self.put_back(connection)
         return None
 
     def get_connection(self, *args: Any, **kwargs: Any) -> Any:
+        """For redis-py, which takes it for lost when the kernel keeps the time. See `release`."""
         connection = self.take()
         try:
             self.prepare(connection)
+            if connection.reader is not None:
+                connection._sock.settimeout(connection.socket_timeout)  # noqa: SLF001
         except BaseException:
             self.release(connection)
             raise
         return connection
 
     def release(self, connection: Any) -> None:
+        """Take back what `get_connection` gave: the kernel keeps the time again."""
+        if connection.is_connected and connection.reader is not None:
+            connection._sock.settimeout(None)  # noqa: SLF001
+        self.put_back(connection)
+
+    def put_back(self, connection: Any) -> None:
+        """Let others have what was taken by `take`, or `take_open`."""
         if connection.pid != self.pid:  # (a fork's parent has it)
             return
         if connection.is_connected:
@@ -151,7 +161,7 @@ class Pool(ConnectionPool):
         idle = list(iter(self._pop, None))
         for connection in idle:
             connection.disconnect()
-            self.release(connection)
+            self.put_back(connection)
 
     def prepare(self, connection: Any) -> None:
         """Have it open and approved. Raises what redis-py and the guard raise."""
@@ -166,7 +176,7 @@ class Pool(ConnectionPool):
         if not connection.is_connected:
             connection.approved, connection.reader = NOT_YET, None
             connection.connect()
-        if not self.approval.holds(connection):
+        if connection.approved is not self.approval.guard.current:
             self.approval.get(connection)
 
     def _pop(self) -> Any:

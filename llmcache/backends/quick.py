@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
+import time
 from typing import Any, Final
 
 from redis import ConnectionError as RedisConnectionError
@@ -22,6 +23,9 @@ else:
     HAS_HIREDIS = True
 
 READ_BYTES: Final = 16_384
+# Once a reply has begun, no less of it comes in a second: who gets it byte by byte would wait for
+# as long as the server likes.
+BYTES_PER_SECOND: Final = 1_000_000
 NOT_ALL: Final = object()
 
 
@@ -54,8 +58,8 @@ def ask(connection: Any, question: bytes) -> Any:
             return connection.read_response(disable_decoding=True)
         sock = connection._sock  # noqa: SLF001
         sock.sendall(question)
+        data, ends = sock.recv(READ_BYTES), 0.0
         while True:
-            data = sock.recv(READ_BYTES)
             if not data:
                 raise RedisConnectionError("Connection closed by server.")
             reader.feed(data)
@@ -64,6 +68,11 @@ def ask(connection: Any, question: bytes) -> Any:
                 return reply
             if isinstance(reply, Exception):
                 raise ResponseError(str(reply))
+            now = time.monotonic()
+            ends = (ends or now + connection.socket_timeout) + len(data) / BYTES_PER_SECOND
+            if now > ends:
+                raise BlockingIOError("it comes too slowly")
+            data = sock.recv(READ_BYTES)
     except BaseException as error:
         connection.disconnect()
         if isinstance(error, BlockingIOError):

@@ -278,21 +278,24 @@ def past_a_cut(work: Callable[[], T]) -> T:
 
 
 def _on_own_connection(alias: str, work: Callable[[], T]) -> T:
-    this_thread, connection = transactions.this_thread, connections[alias]
-    this_thread.is_worker = True
-    idle = time.monotonic() - getattr(this_thread, "used", 0.0)
-    # The server may have closed it while nobody used it. (While the circuit of the database is
-    # open, the work is another one, and must not wait for it.)
-    may_ask = connection.connection is not None and is_up(Tier.DURABLE, Use.READ)
-    if idle > IDLE_SECONDS and may_ask and not connection.is_usable():
-        connection.close()
+    transactions.this_thread.is_worker = True
+    if time.monotonic() - getattr(transactions.this_thread, "used", 0.0) > IDLE_SECONDS:
+        _close_if_gone(connections[alias])
     try:
         return work()
     finally:
-        this_thread.used = time.monotonic()
+        transactions.this_thread.used = time.monotonic()
         for own in connections.all(initialized_only=True):
             if own.errors_occurred or not _may_stay_open(own):
                 own.close()
+
+
+def _close_if_gone(connection: BaseDatabaseWrapper) -> None:
+    """Close a connection that the server may have closed while nobody used it."""
+    # (while the circuit of the database is open, the work is another one, and must not wait for it)
+    may_ask = connection.connection is not None and is_up(Tier.DURABLE, Use.READ)
+    if may_ask and not connection.is_usable():
+        connection.close()
 
 
 def _prepare(connection: BaseDatabaseWrapper, **_: Any) -> None:

@@ -102,7 +102,7 @@ class Scheduler:
             heapq.heappush(self._jobs, entry)
             if self._jobs[0] is entry:
                 self._changed.notify_all()
-            return self._is_stopped or self._start()
+            return self._is_stopped or self._thread is not None or self._start()
 
     def _start(self) -> bool:
         if self._thread is None:

@@ -74,7 +74,8 @@ def is_in_memory(connection: BaseDatabaseWrapper) -> bool:
 
 
 def in_test_transaction(connection: BaseDatabaseWrapper) -> bool:
-    return any(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+    blocks = connection.atomic_blocks
+    return bool(blocks) and any(getattr(block, "_from_testcase", False) for block in blocks)
 
 
 def is_testing() -> bool:

@@ -140,10 +140,10 @@ def stored(key: str) -> Found | Missing:
         if found is not None and found.fresh:
             return found
     with failing_safe(Tier.DURABLE, "read", troubles):
-        data = database.run(partial(durable.read, [key])).get(key)
+        data, _ = database.run(partial(durable.read, key))
         expired = data is None
         if expired:
-            data = database.run(partial(durable.read, [key], expired_too=True)).get(key)
+            data, _ = database.run(partial(durable.read, key, expired_too=True))
         found = _found(key, data, Tier.DURABLE, troubles, expired=expired)
         if found is not None:
             return found

@@ -72,7 +72,8 @@ def drive(request: Request, ask: Callable[[], Any], steps: Flow | None = None) -
         return trampoline.run(steps or answer(request), partial(carry_out, request, ask, None))
     finally:
         ledger.record(request.call, started)
-        signals.send(signals.call_answered, type(request), call=request.call)
+        if signals.call_answered.receivers:  # (each hit comes by)
+            signals.send(signals.call_answered, type(request), call=request.call)
 
 
 def refresh(request: Request, ask: Callable[[], Any], lease: Lease | None) -> Any:
@@ -148,9 +149,14 @@ def carry_out(request: Request, ask: Callable[[], Any], shared: Shared | None, s
             known = shared.look_up(step) if shared else None
             return known or store.lookup(step.key, stale=step.stale)
         case Acquire():
-            wait = settings.wait_seconds
-            had = None if step.alone else acquire(step.key, wait, step.refused)
-            return had or alone(step.key, store.generation())
+            if not step.alone:
+                had = acquire(step.key, settings.wait_seconds, step.refused, step.missing)
+                if had is not None:
+                    return had
+            generation = _generation_of(step)
+            if generation is None:
+                generation = store.generation()
+            return alone(step.key, generation)
         case Ask():
             with making(request):
                 return ask()
@@ -172,9 +178,14 @@ async def acarry_out(
             known = shared.look_up(step) if shared else None
             return known or await store.alookup(step.key, stale=step.stale)
         case Acquire():
-            wait = settings.wait_seconds
-            had = None if step.alone else await aacquire(step.key, wait, step.refused)
-            return had or alone(step.key, await store.ageneration())
+            if not step.alone:
+                had = await aacquire(step.key, settings.wait_seconds, step.refused, step.missing)
+                if had is not None:
+                    return had
+            generation = _generation_of(step)
+            if generation is None:
+                generation = await store.ageneration()
+            return alone(step.key, generation)
         case Ask():
             with making(request):
                 return await ask()
@@ -185,3 +196,8 @@ async def acarry_out(
             return refusal
         case Refresh():
             return arefresh_soon(request)
+
+
+def _generation_of(step: Acquire) -> int | None:
+    """That of the look-up, for who asks alone; who has waited was told of it too long ago."""
+    return step.missing.generation if step.alone else None

@@ -38,6 +38,8 @@ from llmcache.store.records import Draft, Found, Missing
 logger = logging.getLogger("llmcache")
 
 NOTHING: Final = object()
+# Nobody has looked.
+NOTHING_FOUND: Final = Missing()
 
 # How long after its expiry an answer is served at once, and in the place of the provider's error.
 REVALIDATE: Final = attrgetter("revalidate_seconds")
@@ -50,7 +52,7 @@ def answer(request: Request) -> Flow:
     Raises what the model raises, and `CacheMiss` when it must not be asked; nothing else.
     """
     call, mode = request.call, request.policy.mode
-    bypass = request.bypass
+    bypass, found = request.bypass, NOTHING_FOUND
     if mode is CacheMode.NO_STORE:
         bypass, call.spoils = ReasonCode.NO_STORE(), True
     if bypass is not None:
@@ -69,7 +71,7 @@ def answer(request: Request) -> Flow:
         raise CacheMiss(call.key, call.namespace, call.reason or "nothing is stored")
     if call.outcome is Outcome.BYPASS:
         return (yield from _ask(request))[0]
-    return (yield from _coalesce(request))
+    return (yield from _coalesce(request, found))
 
 
 def _served(request: Request, found: Found | Missing) -> Any:
@@ -113,26 +115,27 @@ def _restore(request: Request, found: Found) -> Any:
     return restored
 
 
-def _coalesce(request: Request) -> Flow:
-    """Wait for another call that asks the same, or ask."""
+def _coalesce(request: Request, found: Found | Missing) -> Flow:
+    """Wait for another call that asks the same, or ask. `found` is what could not be served."""
+    missing = found if isinstance(found, Missing) else NOTHING_FOUND
     refused: Found | None = None
     for _ in range(2):
-        acquired = yield from _acquire(request, refused)
+        acquired = yield from _acquire(request, refused, missing)
         if isinstance(acquired, Lease):
             return (yield from _lead(request, acquired))
         restored = _restore(request, acquired)
         if restored is not NOTHING:
             request.call.because(ReasonCode.COALESCED())
             return restored
-        refused = acquired
+        refused, missing = acquired, NOTHING_FOUND
     return (yield from _lead(request, alone(request.call.key, None)))
 
 
-def _acquire(request: Request, refused: Found | None) -> Flow:
+def _acquire(request: Request, refused: Found | None, missing: Missing) -> Flow:
     """`Lease`, or `Found`. Where that cannot be told, the call asks for itself alone."""
     call, is_alone = request.call, not request.policy.mode.reads or request.asks_alone
     try:
-        return (yield Acquire(call.key, alone=is_alone, refused=refused))
+        return (yield Acquire(call.key, is_alone, refused, missing))
     except ImproperlyConfigured as error:
         call.also_because(ReasonCode.WRONG_SETTING(why=error))
     except Exception as error:  # (law A)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from llmcache.leases import Lease
 from llmcache.outcomes import Call, Inside
 from llmcache.policy import Policy
 from llmcache.reasons import Reason
-from llmcache.store.records import Draft, Found
+from llmcache.store.records import Draft, Found, Missing
 
 
 class Request(Protocol):
@@ -97,12 +97,13 @@ class Acquire:
     """Get ready to ask the model. The result: a `Lease`, or `Found` when another call has asked.
 
     `alone`: ask whatever others do; `refused`: what is stored and does not validate, so that it is
-    no answer.
+    no answer; `missing`: what was found instead of one.
     """
 
     key: str
     alone: bool
     refused: Found | None = None
+    missing: Missing = field(default=Missing(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

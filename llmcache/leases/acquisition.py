@@ -34,6 +34,10 @@ PAUSES: Final = 20
 
 # A lease may miss its renewal twice before it is lost.
 RENEWALS: Final = 3
+# Who was told so long ago that nothing is stored looks again, although nobody has asked meanwhile.
+LOOK_SECONDS: Final = 1.0
+
+NOT_LOOKED: Final = Missing()
 
 
 class Pause(NamedTuple):
@@ -84,19 +88,23 @@ def alone(key: str, generation: int | None) -> Lease:
     return Lease(Flight(key), None, "", generation)
 
 
-def acquire(key: str, seconds: float, refused: Found | None = None) -> Lease | Found | None:
+def acquire(
+    key: str, seconds: float, refused: Found | None = None, missing: Missing = NOT_LOOKED
+) -> Lease | Found | None:
     """The lease for `key`, or the answer for which another one had it.
 
-    That may have been stored after the caller looked it up. `refused` is what is stored and no
-    answer. None: after so many seconds neither was to be had, or another one's call has failed;
-    each is to ask for itself. Raises nothing.
+    That may have been stored after the caller looked it up, and found `missing`. `refused` is what
+    is stored and no answer. None: after so many seconds neither was to be had, or another one's
+    call has failed; each is to ask for itself. Raises nothing.
     """
-    return trampoline.run(_acquire(key, seconds, refused), _carry_out)
+    return trampoline.run(_acquire(key, seconds, refused, missing), _carry_out)
 
 
-async def aacquire(key: str, seconds: float, refused: Found | None = None) -> Lease | Found | None:
+async def aacquire(
+    key: str, seconds: float, refused: Found | None = None, missing: Missing = NOT_LOOKED
+) -> Lease | Found | None:
     """`acquire` for a coroutine. Cancelling it harms nobody else."""
-    return await trampoline.arun(_acquire(key, seconds, refused), _acarry_out)
+    return await trampoline.arun(_acquire(key, seconds, refused, missing), _acarry_out)
 
 
 def start(key: str) -> Flight | None:
@@ -118,13 +126,15 @@ async def alead(flight: Flight) -> Lease | Found | None:
     return await trampoline.arun(_lead(flight), _acarry_out)
 
 
-def _acquire(key: str, seconds: float, refused: Found | None) -> Steps[Lease | Found | None]:
+def _acquire(
+    key: str, seconds: float, refused: Found | None, missing: Missing
+) -> Steps[Lease | Found | None]:
     ends = time.monotonic() + seconds
     while True:
         joined = time.monotonic()
         flight, leads = join(key)
         if leads:
-            return (yield from _lead(flight, ends, refused))
+            return (yield from _lead(flight, ends, refused, missing))
         yield Pause(flight, ends - joined)
         if flight.ending is None:
             flight.give_up()
@@ -133,11 +143,14 @@ def _acquire(key: str, seconds: float, refused: Found | None) -> Steps[Lease | F
 
 
 def _lead(
-    flight: Flight, ends: float = 0.0, refused: Found | None = None
+    flight: Flight,
+    ends: float = 0.0,
+    refused: Found | None = None,
+    missing: Missing = NOT_LOOKED,
 ) -> Steps[Lease | Found | None]:
     token = uuid4().hex
     try:
-        return (yield from _contend(flight, token, ends, refused))
+        return (yield from _contend(flight, token, ends, refused, missing))
     except BaseException as error:
         if not isinstance(error, Exception) or ends_the_task(error):
             # Let another one lead. The claim may be under way on another thread, or have succeeded.
@@ -150,11 +163,11 @@ def _lead(
 
 
 def _contend(
-    flight: Flight, token: str, ends: float, refused: Found | None
+    flight: Flight, token: str, ends: float, refused: Found | None, missing: Missing
 ) -> Steps[Lease | Found | None]:
     """Claim the lease; while another one holds it, wait for what becomes of that."""
     while True:
-        place, holder, stored = yield partial(_claim, flight, token)
+        place, holder, stored = yield partial(_claim, flight, token, missing)
         if stored is not None:
             found, generation = stored
             if not _is_answer(found, refused):
@@ -174,16 +187,24 @@ def _contend(
             return found  # type: ignore[no-any-return]
 
 
-def _claim(flight: Flight, token: str) -> tuple[Place | None, str | None, Stored | None]:
+def _claim(
+    flight: Flight, token: str, missing: Missing
+) -> tuple[Place | None, str | None, Stored | None]:
     """Where the lease is, who holds it, and what is stored by now if that is us.
 
     One piece of work: a coroutine waits for a thread once.
     """
-    place, holder = places.acquire(flight.key, token)
+    place, holder = places.first(flight.key, token), None
+    is_first = place is not None
+    if not is_first:
+        place, holder = places.acquire(flight.key, token)
     if flight.ending is not None:  # whoever wanted it went away meanwhile
         _free_everywhere(flight, token)
-    is_ours = place is None or holder is None
-    return place, holder, _stored_by_now(flight) if is_ours else None
+    if place is not None and holder is not None:
+        return place, holder, None
+    if is_first and time.monotonic() - missing.looked < LOOK_SECONDS:
+        return place, None, (missing, missing.generation)
+    return place, None, _stored_by_now(flight)
 
 
 def _stored_by_now(flight: Flight) -> Stored:
@@ -213,7 +234,9 @@ def _held(flight: Flight, place: Place | None, token: str, generation: int | Non
     if place is None:
         return Lease(flight, place, token, generation)
     renew = partial(_renew, place, flight, token)
-    renewal = scheduler.later(settings.lease_seconds / RENEWALS, renew)
+    renewal = scheduler.later(place.seconds() / RENEWALS, renew)
+    if renewal is None:
+        renew()
     return Lease(flight, place, token, generation, renewal)
 
 

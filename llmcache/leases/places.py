@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from functools import partial
@@ -52,6 +52,9 @@ ACQUIRE_SECONDS: Final = 2.0
 # So often it is tried to get one that somebody has, but nobody holds.
 ATTEMPTS: Final = 3
 LONGEST_TOKEN: Final = 32
+# What is in the place of a lease while it matters that an answer was stored: no token.
+STORED: Final = b":stored"
+STORED_SECONDS: Final = 3.0
 
 # So many of them fit into a row. (A waiter looks every `acquisition.LONGEST_PAUSE` seconds, and
 # from a claim to its release it takes some milliseconds at least.)
@@ -76,12 +79,25 @@ class HotPlace:
     #: thousand who ask at once), and elsewhere, another one would have the lease as well.
     patience = 2 * FIRST_PAUSE
 
+    def seconds(self) -> float:
+        """How long a lease that was just taken lasts."""
+        return min(ACQUIRE_SECONDS, settings.lease_seconds)
+
+    def first(self, key: str, token: str) -> bool:
+        """Take the lease, by one question, where nobody has it, nor has stored an answer lately.
+
+        Until it is renewed, it lasts for `seconds`.
+        """
+        began = time.monotonic()
+        is_ours = hot.add(_lease(key), _renewed(token), _claim_seconds())
+        return is_ours and time.monotonic() - began < ACQUIRE_SECONDS / 2
+
     def acquire(self, key: str, token: str) -> str | None:
         """Take the lease for `key`. None: it is ours; else the token of its holder.
 
         That is empty where the holder has just let it go: nobody has it.
         """
-        name, claimed_for = _lease(key), max(ACQUIRE_SECONDS, 2 * hot.patience())
+        name, claimed_for = _lease(key), _claim_seconds()
         for claims in range(1, ATTEMPTS + 1):
             if hot.add(name, _renewed(token), claimed_for) or _holder_in(_value(name)) == token:
                 hot.touch(name, settings.lease_seconds)
@@ -92,7 +108,8 @@ class HotPlace:
                 return None
             if holder and not is_silent(key, value):
                 return holder
-            # Nothing is there by now; or what is no lease, which Redis may not even show.
+            # Nothing is there by now; or what is no lease: that an answer was stored, or what Redis
+            # may not even show.
             if value is not None or claims > 1:
                 hot.drop([name])
         if value is not None:
@@ -117,8 +134,17 @@ class HotPlace:
         if ending is Ending.RELEASED:
             # (no number: plain django-redis would give it back as one)
             hot.put(_notice(token), b"released", NOTICE_SECONDS)
-        if _holder_in(_value(_lease(key))) == token:
+        if _holder_in(_value(_lease(key))) != token:
+            return
+        if ending is Ending.STORED:
+            # (for who has looked before that, and asks for the lease only now)
+            hot.put(_lease(key), STORED, STORED_SECONDS)
+        else:
             hot.drop([_lease(key)])
+
+
+def _claim_seconds() -> float:
+    return max(ACQUIRE_SECONDS, 2 * hot.patience())
 
 
 def _value(name: str) -> bytes | None:
@@ -149,6 +175,9 @@ class RowsPlace:
 
     tier = Tier.DURABLE
     patience = 0.0
+
+    def seconds(self) -> float:
+        return settings.lease_seconds
 
     def acquire(self, key: str, token: str) -> str | None:
         given_up = threading.Event()
@@ -233,6 +262,13 @@ ROWS: Final = RowsPlace()
 EVERYWHERE: Final[tuple[Place, ...]] = (HOT, ROWS)
 
 
+def first(key: str, token: str) -> Place | None:
+    """Take a lease in the hot tier that nobody has, nor had lately; None: see `acquire`."""
+    if next(_places(), None) is not HOT:
+        return None
+    return HOT if attempt(Tier.HOT, "lease from", partial(HOT.first, key, token)) else None
+
+
 def acquire(key: str, token: str) -> tuple[Place | None, str | None]:
     """Take the lease for `key`: where it is, and the token of its holder, None when it is ours.
 
@@ -287,16 +323,16 @@ def free_later(
         database.run_behind(partial(free, place, key, token, ending, ends), tier=place.tier)
 
 
-def _places() -> list[Place]:
-    places: list[Place] = []
+def _places() -> Iterator[Place]:
+    is_shared = False
     with reporting(Tier.HOT, "find"):
-        if hot.is_shared():
-            places.append(HOT)
+        is_shared = hot.is_shared()
+    if is_shared:
+        yield HOT
     # (a row would be part of a transaction: that of a test, or the caller's on SQLite)
     in_atomic_block = connections[transactions.database_alias()].in_atomic_block
     if not (in_atomic_block and (transactions.stays_here() or transactions.caller_is_the_writer())):
-        places.append(ROWS)
-    return places
+        yield ROWS
 
 
 def _is_worth_asking(place: Place, *uses: Use) -> bool:

@@ -81,7 +81,7 @@ def failing_safe(
         _failed(mark, tier, operation, error, troubles)
     else:
         # (`hot` itself says when that tier has answered: not every block gets as far)
-        if breaker and tier is not Tier.HOT:
+        if breaker and breaker.in_a_row and tier is not Tier.HOT:
             breaker.succeeded(mark)
 
 
@@ -109,7 +109,7 @@ def attempt(
     except Exception as error:  # noqa: BLE001 - as above
         _failed(mark, tier, operation, error, troubles)
         return None
-    if tier is not Tier.HOT:
+    if breaker.in_a_row and tier is not Tier.HOT:
         breaker.succeeded(mark)
     return value
 
@@ -126,7 +126,7 @@ def tried(tier: Tier, operation: str, work: Callable[[], T]) -> Result[T]:
     except Exception as error:  # noqa: BLE001 - as above
         _failed(mark, tier, operation, error, None)
         return Result(error=error)
-    if tier is not Tier.HOT:
+    if breaker.in_a_row and tier is not Tier.HOT:
         breaker.succeeded(mark)
     return result
 

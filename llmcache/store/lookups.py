@@ -1,10 +1,11 @@
-"""Snapshot entries up through the tiers: one, or many at once."""
+"""Looking entries up through the tiers: one, or many at once."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Collection
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -37,9 +38,9 @@ def lookup(key: str, *, stale: bool = False) -> Found | Missing:
     `stale`: an entry that has expired, and has not been removed yet, will do.
     """
     snapshot = local.snapshot()
-    copy = local.get(key) if snapshot else None
-    if copy is not None:
-        return copy
+    found: Found | Missing | None = local.get(key) if snapshot else None
+    if found is not None:
+        return found
     found = peek(key, stale=stale)
     if snapshot and isinstance(found, Found) and found.fresh:
         _keep(key, found, snapshot)
@@ -50,8 +51,8 @@ def peek(key: str, *, stale: bool = False) -> Found | Missing:
     """`lookup` past the copies in this process, for who wants to know what is stored."""
     troubles: list[Reason] = []
     found = _waiting(key, stale) if key in waiting.drafts else None
-    found = found or _lookup_hot(key, troubles) or _lookup_durable(key, stale, troubles)
-    return found or Missing(tuple(troubles))
+    found = found or _lookup_hot(key, troubles)
+    return found or _told(_lookup_durable(key, stale, troubles), troubles)
 
 
 def peek_before_asking(key: str) -> tuple[Found | Missing, int | None]:
@@ -70,10 +71,19 @@ def peek_before_asking(key: str) -> tuple[Found | Missing, int | None]:
 async def alookup(key: str, *, stale: bool = False) -> Found | Missing:
     """`lookup` for a coroutine: Redis is asked on the event loop, the rest on another thread."""
     snapshot = local.snapshot()
-    found = local.get(key) if snapshot else None
+    found: Found | Missing | None = local.get(key) if snapshot else None
     if found is not None:
         return found
+    found = await _alook_up(key, stale)
+    if snapshot and isinstance(found, Found) and found.fresh:
+        _keep(key, found, snapshot)
+    return found
+
+
+async def _alook_up(key: str, stale: bool) -> Found | Missing:
+    """`peek` for a coroutine."""
     troubles: list[Reason] = []
+    found: Found | Missing | None = None
     if key in waiting.drafts:
         with failing_safe(Tier.DURABLE, "read", troubles):
             found = await database.arun(partial(_waiting, key, stale))
@@ -83,17 +93,13 @@ async def alookup(key: str, *, stale: bool = False) -> Found | Missing:
         found = found_in(key, data, Tier.HOT, stale=False)
     if found is None:
 
-        def rest() -> Found | None:
+        def rest() -> Found | Missing | None:
             found = _lookup_hot(key, troubles) if reply is None else None
             return found or _lookup_durable(key, stale, troubles)
 
         with failing_safe(Tier.DURABLE, "read", troubles):
             found = await database.arun(rest, patience=_patience())
-    if found is None:
-        return Missing(tuple(troubles))
-    if snapshot and found.fresh:
-        _keep(key, found, snapshot)
-    return found
+    return _told(found, troubles)
 
 
 def lookup_many(
@@ -114,7 +120,8 @@ def lookup_many(
     for start in range(0, len(rest), KEYS_PER_QUERY):
         some = rest[start : start + KEYS_PER_QUERY]
         work = partial(database.run, partial(_read, some, stale), patience=_patience(len(some)))
-        read |= attempt(Tier.DURABLE, "read", work, troubles) or {}
+        of_rows, _ = attempt(Tier.DURABLE, "read", work, troubles) or ({}, None)
+        read |= of_rows
     for key, each in read.items():
         if snapshot and each and each.fresh:
             _keep(key, each, snapshot)
@@ -160,28 +167,39 @@ def _lookup_hot(key: str, troubles: list[Reason]) -> Found | None:
     return found_in(key, data, Tier.HOT, stale=False)
 
 
-def _lookup_durable(key: str, stale: bool, troubles: list[Reason]) -> Found | None:
+def _lookup_durable(key: str, stale: bool, troubles: list[Reason]) -> Found | Missing | None:
     return attempt(Tier.DURABLE, "read", partial(_read_one, (key, stale)), troubles)
 
 
-def _read_one(wanted: Wanted) -> Found | None:
+def _told(found: Found | Missing | None, troubles: list[Reason]) -> Found | Missing:
+    """What the rows said; None: nothing, because of the last of the troubles."""
+    if isinstance(found, Missing) and troubles:
+        return replace(found, reasons=tuple(troubles))
+    return found or Missing(tuple(troubles))
+
+
+def _read_one(wanted: Wanted) -> Found | Missing | None:
     if database.runs_here():
-        return database.run(partial(_read_wanted, [wanted])).get(wanted)
+        return database.run(partial(_read_wanted, [wanted]))[wanted]
     return _gathering.look_up(wanted).result(_patience())
 
 
-def _read_before_asking(key: str) -> tuple[Found | Missing, int]:
-    generation = late_answers.generation()
-    return _read([key], stale=()).get(key, Missing()), generation
+def _read_before_asking(key: str) -> tuple[Found | Missing, int | None]:
+    found, generation = _read([key], stale=())
+    return found.get(key, Missing()), generation
 
 
-def _read_wanted(several: Collection[Wanted]) -> dict[Wanted, Found]:
-    found = _read({key for key, _ in several}, {key for key, stale in several if stale})
-    return {
-        (key, stale): found[key]
+def _read_wanted(several: Collection[Wanted]) -> dict[Wanted, Found | Missing]:
+    looked = time.monotonic()
+    read, generation = _read({key for key, _ in several}, {key for key, stale in several if stale})
+    found: dict[Wanted, Found | Missing] = {
+        (key, stale): read[key]
         for key, stale in several
-        if key in found and (stale or found[key].fresh)
+        if key in read and (stale or read[key].fresh)
     }
+    if generation is None and len(found) < len(several):
+        generation = late_answers.generation()
+    return dict.fromkeys(several, Missing((), looked, generation)) | found
 
 
 def _patience(more: int = 0) -> float:
@@ -189,13 +207,24 @@ def _patience(more: int = 0) -> float:
     return max(database.READ_SECONDS, hot.patience()) * (1 + more / KEYS_PER_QUERY)
 
 
-def _read(keys: Collection[str], stale: Collection[str]) -> dict[str, Found]:
-    """What the rows have under `keys`; what is fresh of it gets a hot copy."""
-    rows = database.past_a_cut(partial(durable.read, keys, expired_too=bool(stale)))
+def _read(keys: Collection[str], stale: Collection[str]) -> tuple[dict[str, Found], int | None]:
+    """What the rows have under `keys`, of which what is fresh gets a hot copy.
+
+    And where it is one key, the generation (see `late_answers`).
+    """
+    rows, generation = database.past_a_cut(partial(_rows, keys, expired_too=bool(stale)))
     read = {key: found_in(key, rows[key], Tier.DURABLE, stale=key in stale) for key in rows}
     found = {key: each for key, each in read.items() if each is not None}
     promotion.promote([key for key, each in found.items() if each.fresh])
-    return found
+    return found, generation
+
+
+def _rows(keys: Collection[str], *, expired_too: bool) -> tuple[dict[str, bytes], int | None]:
+    if len(keys) > 1:
+        return durable.read_many(keys, expired_too=expired_too), None
+    [key] = keys
+    data, generation = durable.read(key, expired_too=expired_too)
+    return {} if data is None else {key: data}, generation
 
 
 def found_in(key: str, data: bytes | None, tier: Tier, *, stale: bool) -> Found | None:

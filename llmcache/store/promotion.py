@@ -84,13 +84,13 @@ def reporting_all(work: Callable[[], object]) -> None:
 
 
 def promote_later(key: str) -> None:
-    """The caller, who has the answer, need not wait for its copy."""
-    work = partial(promote, [key])
-    if not database.may_put_off():
-        work()
-        return
-    with reporting(Tier.DURABLE, "hold rows of"):
-        database.later(work, writing=True)
+    """The caller, who has the answer, need not wait for its copy.
+
+    Nor while it is made: to be called by who has been told that the row is there.
+    """
+    if database.may_put_off():
+        with reporting(Tier.DURABLE, "hold rows of"):
+            database.later(partial(promote, [key]), writing=True)
 
 
 @dataclass(slots=True)

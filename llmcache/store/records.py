@@ -80,9 +80,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Nothing that may be served; `reasons` tell of trouble, and are none for a plain miss."""
+    """Nothing that may be served; `reasons` tell of trouble, and are none for a plain miss.
+
+    Where the rows were asked, `looked` is when (`time.monotonic`), and `generation` what
+    `late_answers.generation` said then.
+    """
 
     reasons: tuple[Reason, ...] = ()
+    looked: float = field(default=0.0, compare=False)
+    generation: int | None = field(default=None, compare=False)
 
 
 def expiry(ttl: float | None, *, is_spread: bool = True) -> float | None:

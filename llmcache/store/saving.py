@@ -13,7 +13,7 @@ from llmcache.conf import settings
 from llmcache.outcomes import Tier
 from llmcache.reasons import Reason, ReasonCode
 from llmcache.resilience.failsafe import attempt, failing_safe
-from llmcache.store import batches, evictions, local
+from llmcache.store import batches, evictions, local, promotion
 from llmcache.store.lookups import KEYS_PER_QUERY, found_in
 from llmcache.store.promotion import OlderCopy, promote_later, reporting_all
 from llmcache.store.records import Draft, Found
@@ -60,7 +60,10 @@ def save(draft: Draft, generation: int | None = None) -> Reason | None:
         if transactions.caller_is_the_writer():
             _put_off(draft, generation, work)
             return None
-        return database.run(work, patience=_write_patience(), writing=True)
+        refusal = database.run(work, patience=_write_patience(), writing=True)
+        if refusal is None:
+            promote_later(draft.key)
+        return refusal
     return troubles[0]
 
 
@@ -74,7 +77,10 @@ async def asave(draft: Draft, generation: int | None = None) -> Reason | None:
         if await transactions.acaller_is_the_writer():
             _put_off(draft, generation, work)
             return None
-        return await database.arun(work, patience=_write_patience(), writing=True)
+        refusal = await database.arun(work, patience=_write_patience(), writing=True)
+        if refusal is None:
+            promote_later(draft.key)
+        return refusal
     return troubles[0]
 
 
@@ -91,6 +97,7 @@ def _put_off(draft: Draft, generation: int | None, work: Callable[[], object]) -
             reporting_all(work)
         finally:
             waiting.discard(draft)
+        promote_later(draft.key)
 
     waiting.add(draft, generation)
     try:
@@ -107,8 +114,8 @@ def _save(draft: Draft, generation: int | None) -> Reason | None:
     # (again and again where another one is the writer: it was paid for)
     patiently = partial(locks.again, write, ATTEMPTS, locks.is_busy)
     refusal = locks.past_deadlocks(patiently)
-    if older.is_gone() and refusal is None:
-        promote_later(draft.key)
+    if older.is_gone() and refusal is None and not database.may_put_off():
+        promotion.promote([draft.key])
     if draft.parts and refusal and refusal.code is ReasonCode.INVALIDATED:
         _remove_parts(draft)
     local.drop([draft.key])

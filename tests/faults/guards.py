@@ -70,7 +70,7 @@ GUARDS: Final = (
         "the check for late answers",
         "an answer whose question was asked before an invalidation is stored after it",
         "llmcache/store/rows/tier.py",
-        "if late_answers.came_late(draft, generation):",
+        "if late_answers.any_fits(begun, draft):",
         "if False:",
         ("tests/promises/test_late_answers.py::test_a_late_answer_is_not_stored",),
     ),
@@ -174,7 +174,7 @@ GUARDS: Final = (
         "the breaker",
         "each call waits for a tier that does not answer",
         "llmcache/breakers.py",
-        "if self._in_a_row < FAILURES:",
+        "if self.in_a_row < FAILURES:",
         "if True:",
         (
             "tests/resilience/test_recovery.py::test_without_the_hot_tier_the_rows_answer_until_it_is_back",

@@ -166,3 +166,5 @@ def test_who_asks_in_the_place_of_a_copy_that_is_refused_knows_the_generation(
     lease.end(Ending.RELEASED)
     assert lease.generation is not None
     assert lease.generation == store.generation()
+    # (the next one has the same key)
+    assert all(threads.drain(10) for threads in placement._of_tiers.values())

@@ -130,7 +130,7 @@ def test_09_the_asynchronous_client_leaves_the_event_loop(model: StandIn) -> Non
     client, threads = make_client(model, async_client=True), set()
     read = durable.read
 
-    def noting(*args: Any, **kwargs: Any) -> dict[str, bytes]:
+    def noting(*args: Any, **kwargs: Any) -> tuple[bytes | None, int]:
         threads.add(threading.current_thread().name)
         return read(*args, **kwargs)
 

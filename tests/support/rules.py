@@ -120,10 +120,10 @@ class FakeEntries:
     def copy_of(self, draft: Draft) -> Any:
         return None
 
-    def acquire(self, key: str, seconds: float, refused: Any = None) -> Any:
+    def acquire(self, key: str, seconds: float, *looked: Any) -> Any:
         return None
 
-    async def aacquire(self, key: str, seconds: float, refused: Any = None) -> Any:
+    async def aacquire(self, key: str, seconds: float, *looked: Any) -> Any:
         await asyncio.sleep(0)
 
     def take_over(self, patch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -19,6 +20,7 @@ from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.db import DatabaseCache
 from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
+from django.utils.module_loading import import_string
 
 from llmcache.background import database
 from llmcache.background.forks import now_and_in_children
@@ -56,9 +58,7 @@ class Alias:
         return found
 
     def run(self, work: Callable[[BaseCache], T]) -> T:
-        """What `work` does with the cache, on a thread that may wait for it."""
-        if self.own is not None:
-            return work(self.own)
+        """What `work` does with a cache that is not our own, on a thread that may wait for it."""
         if self.is_database:
             # (it may not be asked in the caller's transaction either)
             return database.run(lambda: work(self.cache))
@@ -93,6 +93,15 @@ def known() -> Alias | None:
 def is_own(cache: BaseCache) -> bool:
     """Whether it is the backend of llmcache (which is there with the extra `redis` only)."""
     return hasattr(cache, "guarded_by")
+
+
+def prepare() -> None:
+    """Import the backend of the hot tier: a fork while another thread does would leave none.
+
+    Raises nothing: what is wrong with the settings is told by the checks, and by each use.
+    """
+    with suppress(Exception):
+        import_string(of_project("CACHES")[settings.cache]["BACKEND"])
 
 
 def _learn(name: str) -> Alias:

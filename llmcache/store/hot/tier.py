@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
+from operator import methodcaller
 from secrets import token_hex
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -82,14 +83,17 @@ async def _awaited(reply: Awaitable[Any]) -> bytes | None:
     its = breakers[Tier.HOT, Use.READ]
     mark = its.mark
     data = await reply
-    its.succeeded(mark)
+    if its.in_a_row:
+        its.succeeded(mark)
     return data if isinstance(data, bytes) else None
 
 
 def epoch() -> Epoch:
     """The epoch of the copies. Raises what the tier raises, what the database raises."""
+    if epochs.current is not None:
+        return epochs.current
     known = aliases.known()
-    if epochs.current is None and known is not None and known.own is not None:
+    if known is not None and known.own is not None:
         known.own.connect()  # (so that the epoch lists its servers)
     return epochs.ensure()
 
@@ -110,17 +114,18 @@ def write_many(copies: Mapping[str, tuple[bytes, float | None]], now: Epoch | No
     One round trip for all that stay equally long, as most do: for ``HOT_TTL``. Backends take whole
     seconds. (The envelope knows it better.)
     """
-    if aliases.known() is None:
-        return
-    now = now or epoch()
+    if now is None:
+        if aliases.known() is None:
+            return
+        now = epoch()
     by_timeout: defaultdict[int, dict[str, bytes]] = defaultdict(dict)
     for key, (data, fresh_for) in copies.items():
         seconds = settings.hot_ttl if fresh_for is None else min(settings.hot_ttl, fresh_for)
         by_timeout[math.ceil(seconds)][now.copies + key] = data
     for timeout, named in by_timeout.items():
         refused = _asked(Use.WRITE, partial(_set_many, named, timeout, time.monotonic()))
-        # What is still there of these is of older answers.
-        drop(refused or ())
+        if refused:  # what is still there of these is of older answers
+            drop(refused)
 
 
 def _set_many(
@@ -170,29 +175,29 @@ def _delete_rows(cache: Any, start: str) -> None:
 
 def add(name: str, token: bytes, seconds: float) -> bool:
     """Keep `token` under `name` for `seconds`, unless something is there; whether it was kept."""
-    return bool(_asked(Use.WRITE, lambda cache: cache.add(name, token, math.ceil(seconds))))
+    return bool(_asked(Use.WRITE, methodcaller("add", name, token, math.ceil(seconds))))
 
 
 def put(name: str, value: bytes, seconds: float) -> None:
     """Keep `value` under `name` for `seconds`."""
-    _asked(Use.WRITE, lambda cache: cache.set(name, value, math.ceil(seconds)))
+    _asked(Use.WRITE, methodcaller("set", name, value, math.ceil(seconds)))
 
 
 def values(names: Collection[str]) -> dict[str, bytes]:
     """What is there under `names`, in one round trip."""
-    found = _asked(Use.READ, lambda cache: cache.get_many(list(names))) if names else None
+    found = _asked(Use.READ, methodcaller("get_many", list(names))) if names else None
     return {name: value for name, value in (found or {}).items() if isinstance(value, bytes)}
 
 
 def touch(name: str, seconds: float) -> bool:
     """Keep what is under `name` for `seconds` from now; whether something is there."""
-    return bool(_asked(Use.WRITE, lambda cache: cache.touch(name, math.ceil(seconds))))
+    return bool(_asked(Use.WRITE, methodcaller("touch", name, math.ceil(seconds))))
 
 
 def drop(names: Collection[str]) -> None:
     """Remove what is under `names`."""
     if names:
-        _asked(Use.WRITE, lambda cache: cache.delete_many(list(names)))
+        _asked(Use.WRITE, methodcaller("delete_many", list(names)))
 
 
 def probe() -> None:
@@ -240,7 +245,9 @@ def is_in_database() -> bool:
 def _asked(use: Use, work: Callable[[BaseCache], T]) -> T | None:
     """What `work` does with the cache; None where there is none."""
     known = aliases.known()
-    return None if known is None else _counted(use, known.run, work)
+    if known is None:
+        return None
+    return _counted(use, known.run, work) if known.own is None else _counted(use, work, known.own)
 
 
 def _counted(use: Use, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -250,7 +257,8 @@ def _counted(use: Use, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
         must_be_up(Tier.HOT, use)
     mark = its.mark
     result = work(*args, **kwargs)
-    its.succeeded(mark)
+    if its.in_a_row:
+        its.succeeded(mark)
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,37 +25,54 @@ UNDER_WAY: Final = timedelta(hours=1)
 
 def generation() -> int:
     """How many invalidations have begun so far, to be recorded before a question is asked."""
-    [[newest]] = _read("max(id)", "")
-    return int(newest or 0)
+    with connections[transactions.database_alias()].cursor() as cursor:
+        cursor.execute(newest())
+        return cursor.fetchone()[0] or 0
+
+
+def newest() -> str:
+    """What selects the generation; NULL where there was none."""
+    return f"SELECT max(id) FROM {_table()}"  # noqa: S608 - no input
 
 
 def came_late(draft: Draft, generation: int | None) -> bool:
-    """Whether an invalidation that fits `draft` has begun since that `generation`.
+    """Whether an invalidation that fits `draft` has begun since that `generation`."""
+    with connections[transactions.database_alias()].cursor() as cursor:
+        cursor.execute(begun_since(draft, generation))
+        return any_fits(cursor.fetchall(), draft)
+
+
+def begun_since(draft: Draft, generation: int | None) -> str:
+    """What selects the invalidations that have begun since that `generation`, for `any_fits`.
 
     None: it is not known; then by the time when the question was asked. What is made of other
     answers comes too late for one that had begun before, too, and is under way: it may be made of
     what is about to be removed.
     """
-    adapt = connections[transactions.database_alias()].ops.adapt_datetimefield_value
-    values: list[Any] = [generation]
-    if generation is None:
-        condition, values = "started_at >= %s", [adapt(moment(draft.created - CLOCK_SECONDS))]
-    elif draft.parts:
-        condition = "id > %s OR (finished_at IS NULL AND started_at > %s)"
-        values.append(adapt(timezone.now() - UNDER_WAY))
-    else:
-        condition = "id > %s"
-    found = _read("criteria", f"WHERE {condition}", *values)
-    return any(fits(json.loads(criteria), draft) for (criteria,) in found)
-
-
-def _read(columns: str, condition: str, *values: Any) -> list[Any]:
     # By hand: the ORM takes as long for it as the rest of a write.
-    connection = connections[transactions.database_alias()]
-    table = connection.ops.quote_name(apps.get_model("llmcache", "Invalidation")._meta.db_table)
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {columns} FROM {table} {condition}", values)  # noqa: S608 - no input
-        return list(cursor.fetchall())
+    if generation is None:
+        condition = f"started_at >= {_literal(moment(draft.created - CLOCK_SECONDS))}"
+    else:
+        condition = f"id > {generation:d}"
+        if draft.parts:
+            since = _literal(timezone.now() - UNDER_WAY)
+            condition += f" OR (finished_at IS NULL AND started_at > {since})"
+    return f"SELECT criteria FROM {_table()} WHERE {condition}"  # noqa: S608 - no input
+
+
+def any_fits(begun: Iterable[Any], draft: Draft) -> bool:
+    """Whether one of the invalidations that `begun_since` selects means the entry of `draft`."""
+    return any(fits(json.loads(criteria), draft) for (criteria,) in begun)
+
+
+def _literal(moment: datetime) -> str:
+    """A moment of ours in a statement."""
+    return f"'{connections[transactions.database_alias()].ops.adapt_datetimefield_value(moment)}'"
+
+
+def _table() -> str:
+    name = apps.get_model("llmcache", "Invalidation")._meta.db_table
+    return connections[transactions.database_alias()].ops.quote_name(name)
 
 
 def fits(criteria: Any, draft: Draft) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django.db import OperationalError, connections
 
@@ -31,15 +31,12 @@ class Busy(Exception):
     """There is one writer, and it is another one."""
 
 
-def shared(alias: str) -> None:
-    """Hold the gate until the transaction ends. Others who store may hold it too."""
-    vendor = connections[alias].vendor
-    if vendor == "postgresql":
-        _hold_advisory_lock(alias, "pg_advisory_xact_lock_shared")
-    elif vendor == "sqlite":
-        take_write_lock(alias)
-    else:
-        _hold_row(alias, "LOCK IN SHARE MODE" if vendor == "mysql" else "FOR UPDATE")
+def shared(alias: str, statement: str) -> list[Any]:
+    """Hold the gate until the transaction ends, and what `statement` selects then.
+
+    Others who store may hold it too.
+    """
+    return _hold(alias, "pg_advisory_xact_lock_shared", "LOCK IN SHARE MODE", statement)
 
 
 def alone(alias: str) -> None:
@@ -47,35 +44,47 @@ def alone(alias: str) -> None:
 
     The caller writes next: on SQLite, that is what waits until nobody else writes.
     """
+    if connections[alias].vendor != "sqlite":
+        _hold(alias, "pg_advisory_xact_lock", "FOR UPDATE", "SELECT 1")
+
+
+def _hold(alias: str, function: str, row_lock: str, statement: str) -> list[Any]:
     vendor = connections[alias].vendor
-    if vendor == "postgresql":
-        _hold_advisory_lock(alias, "pg_advisory_xact_lock")
-    elif vendor != "sqlite":
-        _hold_row(alias, "FOR UPDATE")
+    with connections[alias].cursor() as cursor:
+        if vendor == "postgresql":
+            return _hold_advisory_lock(alias, function, statement, cursor)
+        if vendor == "sqlite":
+            take_write_lock(alias)
+        else:
+            _hold_row(alias, row_lock if vendor == "mysql" else "FOR UPDATE", cursor)
+        cursor.execute(statement)
+        return list(cursor.fetchall())
 
 
-def _hold_advisory_lock(alias: str, function: str) -> None:
+def _hold_advisory_lock(alias: str, function: str, statement: str, cursor: Any) -> list[Any]:
     connection = connections[alias]
     timeout, (first, second) = f"'lock_timeout', '{LOCK_SECONDS}s', true", POSTGRESQL_LOCK
     lock = f"SELECT set_config({timeout}), {function}({first}, {second})"
     # What was committed while this waited has to be seen after it.
     if len(connection.atomic_blocks) == 1 and getattr(connection, "isolation_level", None):
-        # (one round trip for both, which takes a statement without parameters)
         lock = f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; {lock}"
-    with connection.cursor() as cursor:
-        cursor.execute(lock)
+    # (one round trip for all, which takes statements without parameters)
+    cursor.execute(f"{lock}; {statement}")
+    # Those of the last statement are wanted. (psycopg2 has no others.)
+    while connection.Database.__name__ == "psycopg" and cursor.nextset():  # type: ignore[attr-defined]
+        pass
+    return list(cursor.fetchall())
 
 
-def _hold_row(alias: str, row_lock: str) -> None:
-    rows, connection = transactions.rows("WriteGate").using(alias), connections[alias]
-    table = connection.ops.quote_name(rows.model._meta.db_table)
-    with connection.cursor() as cursor:
-        statement = f"SELECT id FROM {table} WHERE id = 1 {row_lock}"  # noqa: S608 - no input
+def _hold_row(alias: str, row_lock: str, cursor: Any) -> None:
+    rows = transactions.rows("WriteGate").using(alias)
+    table = connections[alias].ops.quote_name(rows.model._meta.db_table)
+    statement = f"SELECT id FROM {table} WHERE id = 1 {row_lock}"  # noqa: S608 - no input
+    cursor.execute(statement)
+    if cursor.fetchone() is None:
+        # The first who comes by makes the row; a test may have emptied the table.
+        rows.bulk_create([rows.model(pk=1)], ignore_conflicts=True)
         cursor.execute(statement)
-        if cursor.fetchone() is None:
-            # The first who comes by makes the row; a test may have emptied the table.
-            rows.bulk_create([rows.model(pk=1)], ignore_conflicts=True)
-            cursor.execute(statement)
 
 
 def take_write_lock(alias: str) -> None:

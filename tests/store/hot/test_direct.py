@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +18,7 @@ from redis import Redis
 from redis.exceptions import InvalidResponse, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from llmcache.backends import quick
 from llmcache.store.hot import epochs
 from llmcache.store.hot import tier as hot
 from tests.support.backends import OWN, parameters
@@ -181,6 +185,45 @@ class TestConnections:
         finally:
             redis.resume()
         assert [hot.read(key) for key in KEYS] == [copy_of(key) for key in KEYS]
+
+    def test_what_is_written_costs_its_timeout_too(
+        self, use: Callable[..., None], redis: RedisServer, options: dict[str, Any]
+    ) -> None:
+        use(CONNECTION_POOL_KWARGS=options)
+        others_at_hand(3)
+        redis.pause()
+        try:
+            for write in (
+                lambda: hot.add("a name", b"token", 1),
+                lambda: hot.put("a name", b"value", 1),
+                lambda: hot.drop(["a name"]),
+            ):
+                with pytest.raises(RedisTimeoutError):
+                    write()
+        finally:
+            redis.resume()
+
+
+def test_a_reply_that_comes_byte_by_byte_costs_little_more() -> None:
+    ours, theirs = socket.socketpair()
+    connection = SimpleNamespace(
+        _sock=ours, socket_timeout=0.1, health_check_interval=0, disconnect=ours.close
+    )
+    quick.prepare(connection)
+    started = time.monotonic()
+    trickle = Thread(target=send_slowly, args=(theirs, b"$500\r\n" + b"x" * 500))
+    trickle.start()
+    with ours, theirs, pytest.raises(RedisTimeoutError):
+        quick.ask(connection, b"anything")
+    assert time.monotonic() - started < 2
+    trickle.join()
+
+
+def send_slowly(sock: socket.socket, reply: bytes) -> None:
+    with suppress(OSError):  # nobody wants the rest
+        for byte in reply:
+            sock.sendall(bytes([byte]))
+            time.sleep(0.02)
 
 
 def test_nonsense_is_an_error(monkeypatch: pytest.MonkeyPatch, use: Callable[..., None]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -144,6 +146,23 @@ def test_no_connection_crosses_a_fork(use: Callable[..., None], backend_path: st
     write_copy(KEY, b"copy", None)
     assert in_a_fork(lambda: [hot.read(KEY), hot.read(OTHER_KEY)]) == [b"copy", None]
     assert hot.read(KEY) == b"copy"
+
+
+def test_the_backend_is_imported_when_django_is_set_up() -> None:
+    """A child that is forked while a thread imports it would wait for the import for ever."""
+    program = """
+import sys, django
+from django.conf import settings
+
+settings.configure(
+    INSTALLED_APPS=["llmcache"],
+    CACHES={"default": {"BACKEND": "llmcache.backends.RedisCache", "LOCATION": "redis://nowhere"}},
+)
+django.setup()
+print("llmcache.backends" in sys.modules)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout.strip() == "True", run.stderr
 
 
 def test_a_forked_child_begins_with_nothing(use: Callable[..., None]) -> None:
