@@ -83,7 +83,7 @@ def _with_attributes(data: str, completion: BaseModel, built: BaseModel) -> str:
     hung = {**vars(completion), **(completion.__pydantic_private__ or {})}
     kept = {}
     for name, value in hung.items():
-        if not (_is_hung(name) and _is_harmless(name, value)):
+        if name[:1] != "_" or not (_is_hung(name) and _is_harmless(name, value)):
             continue
         if type(value) is dict:
             value = {at: each for at, each in value.items() if _is_harmless(at, each, PLAIN)}

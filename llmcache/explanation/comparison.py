@@ -160,16 +160,9 @@ def compare(subject: Subject, entry: CacheEntry) -> Comparison:
         differences, note = _differences(subject, other, differing)
         if not differing:
             note = SAME_ENTRY if subject.key == other.key else SAME_PARTS
-    return Comparison(
-        key=other.key,
-        namespace=other.namespace,
-        model=other.model,
-        response_model=other.response_model,
-        created_at=entry.created_at,
-        differing=differing,
-        differences=differences,
-        note=note,
-    )
+    names = ("key", "namespace", "model", "response_model", "created_at")
+    known = {name: getattr(entry, name) for name in names}
+    return Comparison(differing=differing, differences=differences, note=note, **known)
 
 
 def differing_parts(digests: Mapping[str, str], others: Mapping[str, str]) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from enum import Enum
 from typing import Any, Final
 
 from llmcache.conf import settings
-from llmcache.providers import read
 from llmcache.reasons import Reason, ReasonCode
 
 # In lower case, since gateways pass them on in any.
@@ -237,3 +236,10 @@ def _parts(completion: Any) -> list[Any]:
 
 def _listed(value: Any) -> Sequence[Any]:
     return value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else ()
+
+
+def read(holder: Any, name: str, default: Any = None) -> Any:
+    """What `holder`, an object of an SDK or its JSON, has under this name."""
+    if isinstance(holder, Mapping):
+        return holder.get(name, default)
+    return getattr(holder, name, default)

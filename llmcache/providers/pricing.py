@@ -18,7 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from llmcache.conf import settings
 from llmcache.outcomes import Receipt
-from llmcache.providers import read
+from llmcache.providers.admission import read
 from llmcache.values import Prices
 
 try:
