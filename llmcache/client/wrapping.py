@@ -71,23 +71,6 @@ class AsyncCachedCreate(CachedCreate):
 def from_provider(
     model: str,
     *,
-    async_client: Literal[False] = False,
-    mode: Mode | None = None,
-    namespace: str | Unset = UNSET,
-    ttl: TTL | Unset = UNSET,
-    tags: Iterable[str] = (),
-    stale_while_revalidate: Seconds | Unset = UNSET,
-    stale_if_error: Seconds | Unset = UNSET,
-    lazy: bool = False,
-    exclude: Iterable[str] = (),
-    **kwargs: Any,
-) -> Instructor: ...
-
-
-@overload
-def from_provider(
-    model: str,
-    *,
     async_client: Literal[True],
     mode: Mode | None = None,
     namespace: str | Unset = UNSET,
@@ -105,7 +88,7 @@ def from_provider(
 def from_provider(
     model: str,
     *,
-    async_client: bool,
+    async_client: bool = False,
     mode: Mode | None = None,
     namespace: str | Unset = UNSET,
     ttl: TTL | Unset = UNSET,
@@ -115,7 +98,7 @@ def from_provider(
     lazy: bool = False,
     exclude: Iterable[str] = (),
     **kwargs: Any,
-) -> Instructor | AsyncInstructor: ...
+) -> Instructor: ...
 
 
 def from_provider(
@@ -131,7 +114,7 @@ def from_provider(
     lazy: bool = False,
     exclude: Iterable[str] = (),
     **kwargs: Any,
-) -> Instructor | AsyncInstructor:
+) -> Instructor:
     """`instructor.from_provider`, with a client that remembers what the model answered.
 
     Args:

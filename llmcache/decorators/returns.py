@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Callable,
-    Generator,
-    Iterable,
-    Iterator,
-)
+from collections import abc
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import NoneType, SimpleNamespace
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
@@ -24,8 +17,8 @@ from llmcache.keys.forms import path_of
 from llmcache.keys.request import canonical_part, digest
 from llmcache.reasons import ReasonCode
 
-STREAMS: Final = {Generator, Iterator}
-ASYNC_STREAMS: Final = {AsyncGenerator, AsyncIterator}
+STREAMS: Final = {abc.Generator, abc.Iterator}
+ASYNC_STREAMS: Final = {abc.AsyncGenerator, abc.AsyncIterator}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +87,12 @@ def _stored_of(
     origin, arguments = get_origin(bare) or bare, get_args(bare)
     generates = inspect.isgeneratorfunction(inspect.unwrap(function))
     agenerates = inspect.isasyncgenfunction(inspect.unwrap(function))
-    is_stream = origin in STREAMS or (generates and origin is Iterable)
-    is_async_stream = origin in ASYNC_STREAMS or (agenerates and origin is AsyncIterable)
+    is_stream = origin in STREAMS or (generates and origin is abc.Iterable)
+    is_async_stream = origin in ASYNC_STREAMS or (agenerates and origin is abc.AsyncIterable)
     if not (is_stream or is_async_stream):
         if generates or agenerates:
             raise _unfit("a generator is annotated as in `-> Iterator[Ticket]`")
-        if origin in {Iterable, AsyncIterable}:
+        if origin in {abc.Iterable, abc.AsyncIterable}:
             raise _unfit("say whether it is a list[...] or an Iterator[...]")
         return annotation, False, is_coroutine
     if is_coroutine:

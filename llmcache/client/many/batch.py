@@ -79,20 +79,14 @@ class Batch:
         self._results: dict[int, Result[Any]] = {}
         self._total = len(requests)
 
-    def keys(self, wanted: Callable[[CacheMode], bool]) -> list[str]:
-        """The keys of requests whose mode is `wanted`, but for those that stand alone."""
-        return [
-            group.key
-            for group in self.groups
-            if any(_is_shared(each) and wanted(each.policy.mode) for _, each in group.requests)
-        ]
-
     @property
     def lookups(self) -> dict[str, Any]:
         """What is to be looked up, as `store.lookup_many` takes it."""
+        requests = [each for group in self.groups for _, each in group.requests if _is_shared(each)]
+        modes = [(each.call.key, each.policy.mode) for each in requests]
         return {
-            "keys": self.keys(lambda mode: mode.reads),
-            "stale": self.keys(lambda mode: mode is CacheMode.FORCE_CACHE),
+            "keys": list(dict.fromkeys(key for key, mode in modes if mode.reads)),
+            "stale": {key for key, mode in modes if mode is CacheMode.FORCE_CACHE},
         }
 
     def share(self, found: dict[str, Found | Missing]) -> None:
