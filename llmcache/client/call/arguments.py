@@ -172,4 +172,5 @@ def _media_form(media: Any) -> bytes:
     return canonical_part("messages", [f"instructor.{kind}", media.media_type, media.data, sent])
 
 
-FORMS.update(dict.fromkeys((Image, Audio, PDF), _media_form))
+for _media in (Image, Audio, PDF):
+    FORMS[_media] = _media_form
