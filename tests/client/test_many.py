@@ -113,13 +113,13 @@ def test_one_round_trip_a_tier(scripted: Any, settings: Any, monkeypatch: Any) -
             type(caches["database"]), name, noting(trips, name, method), raising=True
         )
     reads: list[int] = []
-    read = durable.read
+    read = durable.read_many
 
     def read_noting(keys: list[str], **options: Any) -> dict[str, bytes]:
         reads.append(len(keys))
         return read(keys, **options)
 
-    monkeypatch.setattr(durable, "read", read_noting)
+    monkeypatch.setattr(durable, "read_many", read_noting)
     assert {result.call.tier for result in many(requests)} == {"durable"}
     assert reads == [200]
     assert trips[0] == "get_many"
