@@ -30,7 +30,7 @@ from llmcache.breakers import FIRST_PAUSE, Use, is_down, is_up, trying
 from llmcache.conf import settings
 from llmcache.leases.flights import Ending
 from llmcache.outcomes import Tier
-from llmcache.resilience.failsafe import attempt, failing_safe, lasts, reporting, tried
+from llmcache.resilience.failsafe import attempt, lasts, reporting, tried
 from llmcache.result import Result
 from llmcache.store.hot import tier as hot
 from llmcache.store.rows import locks
@@ -319,7 +319,7 @@ def free_later(
     place: Place, key: str, token: str, ending: Ending, ends: float | None = None
 ) -> None:
     """`free` behind the caller. A tier that hangs holds up its own leases only."""
-    with failing_safe(place.tier, "free a lease in"):
+    with reporting(place.tier, "free a lease in"):
         database.run_behind(partial(free, place, key, token, ending, ends), tier=place.tier)
 
 
