@@ -108,7 +108,7 @@ def raw_get(bench: Bench) -> Ask:
     with llmcache.capture() as calls:
         bench.asking(llmcache.from_provider)()
     database.finish()  # the copy is made behind the call
-    [key] = client.keys(f"*{calls[0].key}")
+    [key] = client.keys(f"*copy:*{calls[0].key}")
     return partial(client.get, key)
 
 
