@@ -1,6 +1,6 @@
 """Single flight: of many callers who want the answer to one question, one asks the model.
 
-`acquire` and `aacquire` are what a call does; `begin` and `lead` what a refresh does behind it.
+`acquire` and `aacquire` are what a call does; `start` and `lead` what a refresh does behind it.
 `flights` lines up the callers of one process, so that one of them stands for all; `acquisition` is
 how that one gets the lease that all processes share; `places` are where such a lease is kept, the
 hot tier or the rows.

@@ -75,8 +75,8 @@ def receipt(
     """
     usage = _usage(completion)
     took = None if seconds is None else round(seconds * 1_000_000)
-    names = dict.fromkeys((model, read(completion, "model")))
-    models = [name for name in names if name and isinstance(name, str)]
+    names = (name for name in (model, read(completion, "model")) if isinstance(name, str))
+    models = [name for name in dict.fromkeys(names) if name]
     cost = None if None in usage else _cost(usage, provider, models)
     return Receipt(usage.input_tokens, usage.output_tokens, cost, took)
 

@@ -232,7 +232,7 @@ def test_what_fails_to_be_freed_for_a_moment_keeps_nobody_waiting(
             raise failure
         free(*args)
 
-    monkeypatch.setattr(places, "_places", lambda: [place])
+    monkeypatch.setattr(places, "_places", lambda: iter([place]))
     monkeypatch.setattr(place, "free", fail_twice)
     lease = leases.acquire(KEY, 1)
     assert isinstance(lease, Lease)
