@@ -20,7 +20,8 @@ from llmcache.background import database, scheduler
 from llmcache.conf import settings
 from llmcache.leases import places
 from llmcache.leases.flights import Ending, Flight, join
-from llmcache.leases.places import Place, Seen
+from llmcache.leases.kinds import Seen
+from llmcache.leases.places import Place
 from llmcache.outcomes import Tier
 from llmcache.resilience.failsafe import ends_the_task, report
 from llmcache.store.hot import tier as hot

@@ -22,9 +22,11 @@ from llmcache.leases import (
     Lease,
     acquisition,
     flights,
+    kinds,
     places,
 )
-from llmcache.leases.places import HOT, ROWS, Place, Seen
+from llmcache.leases.kinds import MOST_RELEASED, Seen
+from llmcache.leases.places import HOT, ROWS, Place
 from llmcache.models import Lease as LeaseRow
 from llmcache.outcomes import Tier
 from llmcache.store.hot import tier as hot
@@ -75,12 +77,12 @@ class TestPlaces:
 
     def test_waiters_of_earlier_ones_are_told_too(self, place: Place) -> None:
         """Who looks only now waited for the first; the others came, and failed, in between."""
-        names = [uuid4().hex for _ in range(2 * places.MOST_RELEASED)]
+        names = [uuid4().hex for _ in range(2 * MOST_RELEASED)]
         for name in names:
             places.acquire(KEY, name)
             places.free(place, KEY, name, Ending.RELEASED)
         places.acquire(KEY, "next")
-        latest = names[-places.MOST_RELEASED :]
+        latest = names[-MOST_RELEASED:]
         assert {place.observe(KEY, name) for name in latest} == {Seen.RELEASED}
         assert place.observe(KEY, "next") is Seen.ASKING
 
@@ -158,7 +160,7 @@ def test_a_claim_whose_reply_was_lost_is_freed_too(monkeypatch: pytest.MonkeyPat
         seen.append(HOT.observe(KEY, "first"))
         raise TimeoutError
 
-    monkeypatch.setattr(places, "ACQUIRE_SECONDS", 60)
+    monkeypatch.setattr(kinds, "ACQUIRE_SECONDS", 60)
     monkeypatch.setattr(HOT, "patience", 0.05)
     monkeypatch.setattr(hot, "touch", lose_the_reply)
     assert places.acquire(KEY, "first") == (ROWS, None)

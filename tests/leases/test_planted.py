@@ -14,8 +14,9 @@ from redis import Redis
 
 import llmcache
 from llmcache.breakers import is_up
-from llmcache.leases import places
-from llmcache.leases.places import HOT, ROWS, Seen
+from llmcache.leases import kinds, places
+from llmcache.leases.kinds import Seen
+from llmcache.leases.places import HOT, ROWS
 from llmcache.models import Lease as LeaseRow
 from llmcache.outcomes import Tier
 from llmcache.store.hot import tier as hot
@@ -45,7 +46,7 @@ def in_redis(plant: Callable[[Any, str], object]) -> Callable[[str], None]:
         cache = hot.backend()
         assert cache is not None
         location = django_settings.CACHES["redis"]["LOCATION"]
-        plant(Redis.from_url(location), cache.make_key(places._lease(key)))
+        plant(Redis.from_url(location), cache.make_key(kinds._lease(key)))
 
     return planted
 
@@ -127,8 +128,8 @@ def test_where_what_is_planted_stays_the_rows_have_the_lease(
 
 
 def test_no_more_are_watched_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "MOST_WATCHED", 2)
-    places._watched.clear()
+    monkeypatch.setattr(kinds, "MOST_WATCHED", 2)
+    kinds._watched.clear()
     for key in ("a", "b", "c"):
-        assert not places.is_silent(key, "sign")
-    assert set(places._watched) == {"b", "c"}
+        assert not kinds.is_silent(key, "sign")
+    assert set(kinds._watched) == {"b", "c"}
