@@ -27,8 +27,9 @@ from llmcache.resilience.failsafe import failing_safe
 from llmcache.store.rows.upsert import statement
 from llmcache.usage.buffer import Flusher
 
-# More are not held until they are written: the oldest go first. (The ledger has them.)
-MOST_HELD: Final = 50_000
+# More are not held until they are written: the oldest go first. (The ledger has them. One process
+# serves fewer in the seconds until then.)
+MOST_HELD: Final = 150_000
 # Where a statement names each entry, it has so many parameters at most, and for each so many.
 PARAMETERS: Final = 1_500
 PER_ENTRY: Final = 4

@@ -239,6 +239,7 @@ def test_a_free_port_is_not_one_of_an_outgoing_connection() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(290)  # (it imports all tests)
 def test_without_the_driver_of_mariadb_all_other_tests_are_found() -> None:
     code = "import sys, pytest; sys.modules['MySQLdb'] = None; sys.exit(pytest.main())"
     collecting = ["-p", "no:cacheprovider", "--collect-only", "-q", "tests"]
