@@ -203,7 +203,8 @@ def _claim(
         _free_everywhere(flight, token)
     if place is not None and holder is not None:
         return place, holder, None
-    if is_first and time.monotonic() - missing.looked < LOOK_SECONDS:
+    is_recent = time.monotonic() - missing.looked < LOOK_SECONDS
+    if is_first and is_recent and not places.may_be_stored(flight.key):
         return place, None, (missing, missing.generation)
     return place, None, _stored_by_now(flight)
 

@@ -39,8 +39,7 @@ ACQUIRE_SECONDS: Final = 2.0
 # So often it is tried to get one that somebody has, but nobody holds.
 ATTEMPTS: Final = 3
 LONGEST_TOKEN: Final = 32
-# What is in the place of a lease while it matters that an answer was stored: no token.
-STORED: Final = b":stored"
+# So long it is known that an answer was stored, to who has looked before that.
 STORED_SECONDS: Final = 3.0
 
 # So many of them fit into a row. (A waiter looks every `acquisition.LONGEST_PAUSE` seconds, and
@@ -71,7 +70,7 @@ class HotPlace:
         return min(ACQUIRE_SECONDS, settings.lease_seconds)
 
     def first(self, key: str, token: str) -> bool:
-        """Take the lease, by one question, where nobody has it, nor has stored an answer lately.
+        """Take the lease, by one question, where nobody has it.
 
         Until it is renewed, it lasts for `seconds`.
         """
@@ -95,8 +94,7 @@ class HotPlace:
                 return None
             if holder and not is_silent(key, value):
                 return holder
-            # Nothing is there by now; or what is no lease: that an answer was stored, or what Redis
-            # may not even show.
+            # Nothing is there by now; or what is no lease, which Redis may not even show.
             if value is not None or claims > 1:
                 hot.drop([name])
         if value is not None:
@@ -124,10 +122,13 @@ class HotPlace:
         if _holder_in(_value(_lease(key))) != token:
             return
         if ending is Ending.STORED:
-            # (for who has looked before that, and asks for the lease only now)
-            hot.put(_lease(key), STORED, STORED_SECONDS)
-        else:
-            hot.drop([_lease(key)])
+            # (before the lease can be had: who has looked earlier looks again)
+            hot.put(_stored(key), b"stored", STORED_SECONDS)
+        hot.drop([_lease(key)])
+
+    def was_stored_lately(self, key: str) -> bool:
+        """Whether an answer was, before who asks has taken the lease."""
+        return _value(_stored(key)) is not None
 
 
 def _claim_seconds() -> float:
@@ -151,6 +152,10 @@ def _holder_in(value: bytes | None) -> str:
 
 def _lease(key: str) -> str:
     return f"llmcache:lease:{key}"
+
+
+def _stored(key: str) -> str:
+    return f"llmcache:stored:{key}"
 
 
 def _notice(token: str) -> str:

@@ -39,10 +39,16 @@ EVERYWHERE: Final[tuple[Place, ...]] = (HOT, ROWS)
 
 
 def first(key: str, token: str) -> Place | None:
-    """Take a lease in the hot tier that nobody has, nor had lately; None: see `acquire`."""
+    """Take a lease in the hot tier that nobody has; None: see `acquire`."""
     if next(_places(), None) is not HOT:
         return None
     return HOT if attempt(Tier.HOT, "lease from", partial(HOT.first, key, token)) else None
+
+
+def may_be_stored(key: str) -> bool:
+    """For who has just taken the `first` lease: whether an answer was stored lately."""
+    see = partial(HOT.was_stored_lately, key)
+    return attempt(Tier.HOT, "observe a lease in", see) is not False
 
 
 def acquire(key: str, token: str) -> tuple[Place | None, str | None]:

@@ -67,6 +67,24 @@ class TestPlaces:
         assert place.observe(KEY, "first") is Seen.GONE
         assert places.acquire(KEY, "second") == (place, None)
 
+    def test_just_after_an_answer_was_stored_one_gets_it(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whatever else comes in between two questions of one to the tier."""
+        places.acquire(KEY, "first")
+        places.free(place, KEY, "first", Ending.STORED)
+        holders: list[str | None] = []
+        drop = hot.drop
+
+        def come_first(names: Any) -> None:
+            monkeypatch.setattr(hot, "drop", drop)
+            holders.append(places.acquire(KEY, "quick")[1])
+            drop(names)
+
+        monkeypatch.setattr(hot, "drop", come_first)
+        holders.append(places.acquire(KEY, "slow")[1])
+        assert holders.count(None) == 1
+
     def test_waiters_are_told_to_ask_for_themselves(self, place: Place) -> None:
         places.acquire(KEY, "first")
         places.free(place, KEY, "first", Ending.RELEASED)
