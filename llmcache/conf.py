@@ -1,8 +1,9 @@
 """The settings: ``LLMCACHE = {...}`` in the project's settings.
 
 Each entry is read once for each such dictionary, so `override_settings` works, nothing is read at
-import, and a hit does not pay for it. (A dictionary that is changed in place is the same one.)
-`llmcache.checks` reads every entry below and turns what it raises into a system check.
+import, and a hit does not pay for it. Whether it is another dictionary is asked as each call and
+each invalidation begins (one that is changed in place is the same one). `llmcache.checks` reads
+every entry below and turns what it raises into a system check.
 """
 
 from __future__ import annotations
@@ -31,22 +32,8 @@ NOTHING: Final[Mapping[str, Any]] = {}
 DEFAULTS: Final[dict[str, Any]] = {}
 
 
-def of_project(name: str, default: Any = None) -> Any:
-    """The project's setting of that name."""
-    # Where Django keeps what was read before: each hit reads some settings, and an attribute of
-    # Django's lazy object takes ten times as long.
-    try:
-        return _read_before[name]
-    except KeyError:
-        return getattr(django_settings, name, default)
-
-
-# (It is emptied when a setting is changed.)
-_read_before: Final = vars(django_settings)
-
-
-class entry(Generic[T]):  # noqa: N801 - it is used as `property` is
-    """A property that is read once for each dictionary `LLMCACHE`. What it raises is not kept."""
+class entry(Generic[T]):  # noqa: N801 - it is used as `cached_property` is
+    """An attribute that is read once for each dictionary `LLMCACHE`. What it raises is not kept."""
 
     def __init__(
         self, default: object, wanted: str, read: Callable[[Any], T], *, is_secret: bool = False
@@ -58,7 +45,7 @@ class entry(Generic[T]):  # noqa: N801 - it is used as `property` is
         self._is_secret = is_secret
 
     def __set_name__(self, owner: Any, name: str) -> None:
-        self._name = name.upper()
+        self._attribute, self._name = name, name.upper()
         DEFAULTS[self._name] = self._default
 
     @overload
@@ -68,13 +55,9 @@ class entry(Generic[T]):  # noqa: N801 - it is used as `property` is
     def __get__(self, holder: Settings | None, owner: Any) -> Self | T:
         if holder is None:
             return self
-        entries, known = holder.known
-        # (a call of `of_project` is what most have no need of)
-        if entries is not (_read_before.get("LLMCACHE") or of_project("LLMCACHE", NOTHING)):
-            known = holder.start_anew()
-        if self._name not in known:
-            known[self._name] = self._read_from(of_project("LLMCACHE", NOTHING))
-        return known[self._name]  # type: ignore[no-any-return]
+        known = holder.compare()
+        value = known[self._attribute] = self._read_from(known["entries"])
+        return value
 
     def _read_from(self, entries: Any) -> T:
         if not isinstance(entries, Mapping):
@@ -183,15 +166,19 @@ _PRICES: Final = (
 
 
 class Settings:
-    """`LLMCACHE`, a typed property for each entry; each raises `ImproperlyConfigured` when off."""
+    """`LLMCACHE`, a typed attribute for each entry; each raises `ImproperlyConfigured` when off."""
 
-    #: A dictionary `LLMCACHE`, and what was read of it by now.
-    known: tuple[Any, dict[str, Any]] = (None, {})
+    def compare(self) -> dict[str, Any]:
+        """What was read of `LLMCACHE`, beside it: nothing yet, where it is another dictionary."""
+        known, entries = vars(self), getattr(django_settings, "LLMCACHE", NOTHING)
+        if known.get("entries", self) is not entries:
+            # (a new one: another thread may be about to note what it has read of the old)
+            known = self.__dict__ = {"entries": entries}
+        return known
 
-    def start_anew(self) -> dict[str, Any]:
-        """Forget what was read of another dictionary."""
-        self.known = of_project("LLMCACHE", NOTHING), {}
-        return self.known[1]
+    def forget(self) -> None:
+        """Read each entry anew."""
+        self.__dict__ = {}
 
     #: Alias of the hot tier in `CACHES`; None: rows only.
     cache = entry("default", "an alias or None", _or_none(_of_type(str)))
@@ -251,7 +238,7 @@ settings = Settings()
 def _settings_changed(*, setting: str, **_: Any) -> None:
     """A test may have put the same dictionary back, with more in it."""
     if setting == "LLMCACHE":
-        settings.start_anew()
+        settings.forget()
 
 
 setting_changed.connect(_settings_changed)

@@ -300,6 +300,7 @@ def overridden(policy: Policy, *, names_namespace: bool = False) -> Policy:
 
     `names_namespace`: its namespace is one that the call itself has named, which stays.
     """
+    settings.compare()  # (each call comes by)
     overrides, namespace = _overrides.get(), _of_request.get()
     if names_namespace:
         namespace = policy.namespace

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import traceback
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,6 +16,8 @@ from django.test import override_settings
 
 from llmcache.conf import DEFAULTS, Settings, entry
 from llmcache.conf import settings as llmcache_settings
+from llmcache.policy import Policy, overridden
+from llmcache.removal.criteria import read_criteria
 from llmcache.values import LONGEST_NAME, LONGEST_TTL, Prices, is_name, to_seconds
 
 PROPERTIES = [name for name, value in vars(Settings).items() if isinstance(value, entry)]
@@ -232,11 +235,18 @@ def test_is_no_name(name: Any) -> None:
     assert not is_name(name)
 
 
-def test_another_dictionary_is_noticed_without_a_signal() -> None:
+@pytest.mark.parametrize(
+    "begin",
+    [lambda: overridden(Policy()), lambda: read_criteria(everything=True)],
+    ids=["a call", "an invalidation"],
+)
+def test_another_dictionary_is_noticed_without_a_signal(begin: Callable[[], object]) -> None:
     """As a script sets it, or a worker that has its settings from elsewhere."""
     with override_settings(LLMCACHE={"TTL": 60}):
         assert llmcache_settings.ttl == 60
         django_settings.LLMCACHE = {"TTL": 90}
+        begin()
         assert llmcache_settings.ttl == 90
         del django_settings.LLMCACHE
+        begin()
         assert llmcache_settings.ttl == 30 * 24 * 3600

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, TypeVar, Unpack, get_origin
 
-from django.conf import settings
+from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 from django.utils.connection import ConnectionDoesNotExist
 
 from llmcache.background import transactions
+from llmcache.conf import settings
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType
 from llmcache.keys.forms import path_of
 from llmcache.policy import read_name, read_tags
@@ -125,6 +126,7 @@ class InvalidationCriteria(TypedDict, total=False):
 
 def read_criteria(**criteria: Unpack[InvalidationCriteria]) -> Criteria:
     """The criteria that `invalidate` was given. Raises `InvalidArgument`."""
+    settings.compare()  # (each invalidation comes by)
     namespace, tags = criteria.get("namespace"), criteria.get("tags")
     read = Criteria(
         keys=_read_keys(criteria.get("keys")),
@@ -198,7 +200,7 @@ def _read_moment(before: datetime | timedelta | None) -> datetime | None:
     if isinstance(before, datetime):
         # (as the project keeps times)
         if timezone.is_naive(before):
-            return timezone.make_aware(before) if settings.USE_TZ else before
+            return timezone.make_aware(before) if django_settings.USE_TZ else before
         in_default = timezone.get_default_timezone()
-        return before if settings.USE_TZ else timezone.make_naive(before, in_default)
+        return before if django_settings.USE_TZ else timezone.make_naive(before, in_default)
     raise InvalidArgumentType(f"before takes a datetime or a timedelta, not {before!r}.")

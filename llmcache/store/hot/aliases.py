@@ -20,12 +20,13 @@ from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.db import DatabaseCache
 from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
+from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from llmcache.background import database
 from llmcache.background.forks import now_and_in_children
 from llmcache.background.pool import NoThread, Workers, carry_out
-from llmcache.conf import of_project, settings
+from llmcache.conf import settings
 from llmcache.store.hot import epochs
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ class Alias:
     """What is known of one; `own`: the backend of llmcache, where it is that."""
 
     name: str
-    params: object
     own: RedisCache | None
     is_per_process: bool
     is_database: bool
@@ -83,10 +83,7 @@ def known() -> Alias | None:
     name = settings.cache
     if name is None:
         return None
-    alias = _aliases.get(name)
-    # Settings that were overridden are other objects.
-    if alias is None or alias.params is not of_project("CACHES").get(name):
-        alias = _learn(name)
+    alias = _aliases.get(name) or _learn(name)
     return None if alias.is_per_process else alias
 
 
@@ -101,24 +98,30 @@ def prepare() -> None:
     Raises nothing: what is wrong with the settings is told by the checks, and by each use.
     """
     with suppress(Exception):
-        import_string(of_project("CACHES")[settings.cache]["BACKEND"])
+        import_string(django_settings.CACHES[settings.cache or ""]["BACKEND"])
 
 
 def _learn(name: str) -> Alias:
     with _lock:
-        before, params = _aliases.get(name), django_settings.CACHES.get(name)
-        if before is not None and before.params is params:
-            return before
-        if before is not None and before.own is not None:
-            before.own.disconnect()
+        if name in _aliases:  # (by another thread)
+            return _aliases[name]
         cache: Any = caches[name]
         own: Any = caches.create_connection(name) if is_own(cache) else None
         if own is not None:
             own.guarded_by(epochs)
-        _aliases[name] = Alias(
-            name, params, own, isinstance(cache, PER_PROCESS), isinstance(cache, DatabaseCache)
-        )
+        is_per_process, is_database = (isinstance(cache, of) for of in (PER_PROCESS, DatabaseCache))
+        _aliases[name] = Alias(name, own, is_per_process, is_database)
         return _aliases[name]
+
+
+def _settings_changed(*, setting: str, **_: Any) -> None:
+    """A test has overridden what the aliases name."""
+    if setting == "CACHES":
+        with _lock:
+            for alias in _aliases.values():
+                if alias.own is not None:
+                    alias.own.disconnect()
+            _aliases.clear()
 
 
 def _start_anew() -> None:
@@ -131,3 +134,4 @@ _aliases: dict[str, Alias]
 _lock: threading.Lock
 _others: Final = Workers("hot tier", OTHERS_THREADS)
 now_and_in_children(_start_anew)
+setting_changed.connect(_settings_changed)
