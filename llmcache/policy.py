@@ -14,6 +14,8 @@ from enum import Enum, StrEnum
 from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
+from django.core.exceptions import ImproperlyConfigured
+
 from llmcache.conf import settings
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType, UncacheableRequest
 from llmcache.reasons import ReasonCode
@@ -300,7 +302,10 @@ def overridden(policy: Policy, *, names_namespace: bool = False) -> Policy:
 
     `names_namespace`: its namespace is one that the call itself has named, which stays.
     """
-    settings.compare()  # (each call comes by)
+    try:  # noqa: SIM105 - each hit comes by
+        settings.compare()
+    except ImproperlyConfigured:  # (who reads an entry of them is told)
+        pass
     overrides, namespace = _overrides.get(), _of_request.get()
     if names_namespace:
         namespace = policy.namespace
