@@ -13,7 +13,7 @@ import pytest
 from django.db import OperationalError, ProgrammingError
 
 from llmcache import breakers, discretion, signals, store
-from llmcache.background import database
+from llmcache.background import database, scheduler
 from llmcache.outcomes import Tier
 from llmcache.resilience import failsafe
 from llmcache.resilience.failsafe import attempt
@@ -22,6 +22,18 @@ from tests.support.backends import unreachable
 from tests.support.clients import CALL, make_client
 from tests.support.entries import KEY
 from tests.support.servers import free_port
+
+
+@pytest.fixture(autouse=True)
+def _alone() -> Iterator[None]:
+    """What earlier tests have left to be done would be told here, and not what this one does."""
+    its = scheduler._scheduler
+    its.stop()
+    for pool in (its._workers, database._workers, database._writers, database._writer):
+        assert pool.drain(30)
+    failsafe._hinted.clear()
+    yield
+    its.go_on()
 
 
 def fail(error: Exception) -> Any:
@@ -61,8 +73,6 @@ def test_tables_with_a_database_of_their_own_say_which(
 def test_a_test_that_may_not_use_the_database_is_told_the_mark(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    # (what an earlier test has left behind it may have been told since)
-    failsafe._hinted.clear()
     for _ in range(5):
         store.lookup(KEY)
     [record] = caplog.records
