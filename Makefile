@@ -36,8 +36,8 @@ demo: install ## run the example site, on SQLite and an offline stand-in for the
 	$(BIN)/python manage.py demo
 
 test: lint ## every check and every test
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --ignore tests/faults
-	$(BIN)/python -m pytest tests/faults
+	$(BIN)/python -m pytest $(RERUNS) --numprocesses 3 --dist loadfile --ignore tests/faults
+	$(BIN)/python -m pytest $(RERUNS) tests/faults
 
 check: lint unit ## what to run before each commit: lint, types, layers, migrations, unit tests
 
@@ -53,7 +53,7 @@ unit: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "$(UNIT)" --ignore tests/project
 
 matrix: ## run the unit tests on Python 3.11, 3.12 and 3.13 with Django 5.2, 6.0 and 6.1
-	.ci/matrix --numprocesses 2 --dist loadfile -m "$(UNIT)" --ignore tests/project
+	.ci/matrix $(RERUNS) --numprocesses 2 --dist loadfile -m "$(UNIT)" --ignore tests/project
 
 docs: install ## build the site from docs/ into build/site; a warning is an error
 	$(PIP) install -r requirements-docs.txt
