@@ -27,7 +27,6 @@ from instructor import Partial
 from llmcache import store
 from llmcache.background import database
 from llmcache.client.call.arguments import DENIED
-from llmcache.client.call.headers import HEADERS_IN_WORDS
 from llmcache.client.call.request import ClientRequest, read_request
 from llmcache.client.registry import origins_for
 from llmcache.codec.envelope import REQUEST, unseal
@@ -38,6 +37,7 @@ from llmcache.leases import Ending, Lease, lead, start
 from llmcache.outcomes import Call
 from llmcache.policy import CacheMode, Policy
 from llmcache.providers.errors import is_the_providers
+from llmcache.providers.headers import HEADERS_IN_WORDS
 from llmcache.reasons import ReasonCode
 from llmcache.resilience.failsafe import ends_the_task, logger
 from llmcache.store.records import Draft, Found

@@ -30,8 +30,7 @@ from llmcache.discretion import without_content
 from llmcache.exceptions import CorruptEntry
 from llmcache.keys.forms import path_of
 from llmcache.keys.request import digest
-from llmcache.providers.admission import ends_in, why_chunk_not_admitted
-from llmcache.reasons import Reason, ReasonCode
+from llmcache.providers.streams import ReadChunks
 
 logger = logging.getLogger("llmcache")
 
@@ -123,28 +122,20 @@ def _iterable_shape(response_model: Any) -> StreamShape | None:
 
 
 class Watch:
-    """What the chunks of one stream of the SDK say of its end.
+    """Notes what the chunks of one stream of the SDK have `said`.
 
     It keeps no reference to the stream: that would be a cycle, and a stream that is dropped would
     be open until the garbage collector comes by.
     """
 
     def __init__(self) -> None:
-        self._refusal: Reason | None = None
-        self._ends: dict[int, bool] = {}
         self._chunks: Any = None
-        #: What the chunks say of the tokens used, as a response that is no stream would.
-        self.usage: dict[str, Any] = {"usage": {}}
+        self.said = ReadChunks()
 
     def over(self, stream: Any, *, is_async: bool) -> Any:
         """The chunks of `stream`, which are looked at in passing. (LiteLLM's streams are both.)"""
         self._chunks = self._awatched(stream) if is_async else self._watched(stream)
         return self._chunks
-
-    def why_not_admitted(self) -> Reason | None:
-        """Why what was streamed is not to be kept; None when it is. Asked at its end."""
-        has_ended = self._ends and all(self._ends.values())
-        return self._refusal or (None if has_ended else ReasonCode.UNSAID())
 
     def close(self, stream: Any) -> None:
         """Close `stream`, also when none of its chunks was read yet."""
@@ -165,35 +156,13 @@ class Watch:
 
     def _watched(self, stream: Any) -> Generator[Any, None, None]:
         for chunk in stream:
-            self._read(chunk)
+            self.said.read(chunk)
             yield chunk
 
     async def _awatched(self, stream: Any) -> AsyncGenerator[Any, None]:
         async for chunk in stream:
-            self._read(chunk)
+            self.said.read(chunk)
             yield chunk
-
-    def _read(self, chunk: Any) -> None:
-        try:
-            self._refusal = self._refusal or why_chunk_not_admitted(chunk)
-            for number, is_end in ends_in(chunk).items():
-                self._ends[number] = is_end or self._ends.get(number, False)
-            self._read_usage(chunk)
-            # Anthropic's first chunk has a message, OpenAI's last one of Responses a response,
-            # Cohere's last one a delta, each of Mistral's its data.
-            for name in ("message", "response", "delta", "data"):
-                self._read_usage(getattr(chunk, name, None))
-        except Exception as error:  # noqa: BLE001 - law A
-            self._refusal = ReasonCode.UNREADABLE_CHUNK(error=type(error).__name__)
-
-    def _read_usage(self, holder: Any) -> None:
-        for name in ("usage", "usage_metadata"):
-            usage = getattr(holder, name, None)
-            if isinstance(usage, BaseModel):
-                # (the counts of a later chunk are of all so far)
-                self.usage["usage"] |= usage.model_dump(exclude_none=True)
-        if model := getattr(holder, "model", None):
-            self.usage["model"] = model
 
 
 # The watch over the stream that a response model `watched` is given next.

@@ -97,7 +97,7 @@ def test_a_stream_that_may_have_been_cut_short(
 def test_a_chunk_that_cannot_be_read_does_no_harm() -> None:
     watch = Watch()
     assert len(list(watch.over([SimpleNamespace(type=[])], is_async=False))) == 1
-    assert "TypeError" in str(watch.why_not_admitted())
+    assert "TypeError" in str(watch.said.why_not_admitted())
 
 
 @WAYS

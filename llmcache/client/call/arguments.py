@@ -15,15 +15,8 @@ from llmcache.exceptions import InvalidArgument
 from llmcache.keys.forms import FORMS, copied
 from llmcache.keys.request import SAMPLE, canonical_part
 from llmcache.policy import read_exclude
+from llmcache.providers.arguments import NOT_SENT, UNHEARD, is_not_given
 
-# Who asks, with which credentials, and how the provider is to go about its own cache.
-UNHEARD: Final = frozenset(
-    {
-        *("api_key", "aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
-        *("azure_ad_token", "azure_ad_token_provider", "vertex_credentials"),
-        *("prompt_cache_key", "prompt_cache_retention", "safety_identifier", "user"),
-    }
-)
 # What cannot change the answer, and so does not count in the key: transport and hooks, too.
 # Everything else that a call names counts, whether or not it is known here.
 DENIED: Final = UNHEARD | {
@@ -50,12 +43,6 @@ OURS: Final = frozenset(CACHE_ARGUMENTS)
 PROVIDERS_OWN: Final = frozenset({"cache_control", "cached_content", "cache_prompt", "cache_salt"})
 # From here on, a name is one of ours mistyped (the ratio of `difflib`).
 LIKENESS: Final = 0.8
-
-# The SDKs' marks for an argument that is not sent: the package of the class, and its name.
-NOT_SENT: Final = frozenset({"NotGiven", "Omit", "Unset"})
-SDKS: Final = frozenset(
-    {"anthropic", "cerebras", "google", "groq", "mistralai", "openai", "perplexity", "writerai"}
-)
 
 
 def taken_wishes(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -137,12 +124,6 @@ def parameters(
     if sample:
         counted[SAMPLE] = sample
     return counted
-
-
-def is_not_given(value: Any) -> bool:
-    """Whether it is an SDK's mark for an argument that is not sent."""
-    kind = type(value)
-    return kind.__name__ in NOT_SENT and kind.__module__.partition(".")[0] in SDKS
 
 
 def sent(

@@ -17,17 +17,15 @@ from collections.abc import Callable, Mapping, MutableMapping, Set
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
-from urllib.parse import parse_qs
 
-from llmcache.client.call.headers import (
+from llmcache.exceptions import UncacheableRequest
+from llmcache.providers.addresses import address_in_words
+from llmcache.providers.headers import (
     Headers,
     counted_of_call,
     counted_on_client,
     in_words,
-    short_digest,
-    without_credentials,
 )
-from llmcache.exceptions import UncacheableRequest
 from llmcache.reasons import ReasonCode
 
 Paths = tuple[str, ...]
@@ -125,9 +123,6 @@ LITELLM: Final = Sdk(
     more=_environment_of,
 )
 
-API_VERSIONS: Final = {"api-version", "api_version"}
-USER_IN_URL: Final = re.compile(r"//[^/?#]*@")
-
 
 class Endpoint:
     """Where a client sends its requests, in words, with the headers of it that count.
@@ -142,7 +137,7 @@ class Endpoint:
         Where instructor was given a function, its endpoint is told by the client that it is a
         method of, or by its name. Raises `UncacheableRequest` where nothing tells it.
         """
-        named = named and _in_words(named)
+        named = named and address_in_words(named)
         client = _owner_of(create_fn) if sdk_client is None else sdk_client
         self._named = name_of(create_fn) if client is None and named is None else named
         if client is not None:
@@ -189,7 +184,7 @@ class Endpoint:
     def _told(self, values: tuple[Any, ...]) -> str:
         sdk, names = self._sdk, map(_name_at, self._places)
         told = dict(zip(names, values, strict=False)) | sdk.more(self._client)
-        words = {name: text for name, value in told.items() if (text := _in_words(value))}
+        words = {name: text for name, value in told.items() if (text := address_in_words(value))}
         if not words or sdk.unseen or not words.keys() >= set(map(_name_at, sdk.must)):
             kind = type(self._client).__name__
             why = sdk.unseen and f": it {sdk.unseen}"
@@ -233,27 +228,6 @@ def _name_at(path: str) -> str:
 def _kept(value: Any) -> Any:
     """What to compare with the next time: of what may change in place, a copy."""
     return copy.deepcopy(value) if isinstance(value, MutableMapping | list) else value
-
-
-def _in_words(value: Any) -> str:
-    """As it may be kept and shown: no user in a URL, no credentials and no values of a query.
-
-    But for the version of an API (Azure), the values of a query count by their digest. Empty for
-    what is merely there: None, False, an empty text.
-    """
-    if not value:
-        return ""
-    if isinstance(value, Mapping):
-        shown = {
-            key: item if key in API_VERSIONS else short_digest(item)
-            for key, item in sorted(without_credentials(value).items())
-        }
-        return str(shown) if shown else ""
-    address, _, query = str(value).partition("?")
-    # (SDKs end a base with a slash)
-    pairs = parse_qs(query.rstrip("/"), keep_blank_values=True, errors="surrogateescape")
-    told = _in_words(pairs)
-    return USER_IN_URL.sub("//", address) + (f"?{told}" if told else "")
 
 
 def is_litellms(create_fn: Callable[..., Any]) -> bool:

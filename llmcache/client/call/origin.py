@@ -9,13 +9,14 @@ from typing import Any, Final
 
 from instructor import Instructor
 
-from llmcache.client.call.arguments import DENIED, NOT_PARAMETERS, UNHEARD, looks_like_ours
+from llmcache.client.call.arguments import DENIED, NOT_PARAMETERS, looks_like_ours
 from llmcache.client.call.endpoints import Endpoint, default_model_of
-from llmcache.client.call.headers import ARGUMENTS as HEADER_ARGUMENTS
-from llmcache.client.call.headers import HOLDERS
-from llmcache.client.call.world import WATCHED
 from llmcache.keys.request import CommonParts, common_parts
 from llmcache.policy import Policy
+from llmcache.providers.arguments import UNHEARD
+from llmcache.providers.headers import ARGUMENTS as HEADER_ARGUMENTS
+from llmcache.providers.headers import HOLDERS
+from llmcache.providers.world import WATCHED
 
 # So many namespaces, models and schemas of one client are remembered, and sets of arguments.
 MOST_COMMON_PARTS: Final = 1000

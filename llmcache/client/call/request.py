@@ -12,10 +12,8 @@ from instructor import AsyncInstructor
 
 from llmcache.client.call.arguments import OURS, parameters, refuse_mistyped, sent, taken_wishes
 from llmcache.client.call.endpoints import is_litellms
-from llmcache.client.call.headers import without_headers
 from llmcache.client.call.hooks import CHANGED, Listening, form_of_context
 from llmcache.client.call.origin import Names, Origin
-from llmcache.client.call.world import searches, what_looks, why_stateful
 from llmcache.client.shapes import Parsing, Shape, shape_of
 from llmcache.client.streams import StreamShape, Watch, stream_shape_of
 from llmcache.codec.answers import StoredAnswer
@@ -33,6 +31,8 @@ from llmcache.keys.request import (
 from llmcache.outcomes import Call
 from llmcache.policy import UNSET, CacheMode, overridden
 from llmcache.providers import pricing
+from llmcache.providers.headers import without_headers
+from llmcache.providers.world import searches, what_looks, why_stateful
 from llmcache.reasons import Reason, ReasonCode
 from llmcache.store.records import Found, describe
 
@@ -189,7 +189,7 @@ class ClientRequest(BaseRequest):
     def _response_to(self, answer: Any) -> Any:
         """The provider's response that `answer` was made from; of a stream, what says its usage."""
         if isinstance(answer, Recording):
-            return self.watch and self.watch.usage
+            return self.watch and self.watch.said.usage
         if self.response_model is None:
             return answer
         # (a call that skips the cache has no hook that would note it)
@@ -232,7 +232,7 @@ class ClientRequest(BaseRequest):
         shape: StreamShape = self.shape
         if self.watch is None:
             raise NotStorable(ReasonCode.UNSEEN())
-        if refusal := self.watch.why_not_admitted():
+        if refusal := self.watch.said.why_not_admitted():
             raise NotStorable(refusal)
         items = recording.items()
         if not items:

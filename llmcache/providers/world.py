@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from llmcache.client.call.arguments import is_not_given
+from llmcache.providers.arguments import is_not_given
 from llmcache.reasons import Reason, ReasonCode
 
 # Where else providers take tools and options: in the body of OpenAI's, the config of Gemini.

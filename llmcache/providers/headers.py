@@ -8,15 +8,15 @@ than not. Names are compared without regard to case (RFC 9110, section 5.1), val
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from functools import lru_cache
 from typing import Any, Final
 
-from llmcache.client.call.arguments import is_not_given
 from llmcache.conf import settings
 from llmcache.exceptions import UncacheableRequest
-from llmcache.keys.request import digest
+from llmcache.providers.arguments import is_not_given
 
 Headers = dict[str, str]
 
@@ -118,7 +118,7 @@ def in_words(headers: Headers) -> str:
 
 
 def short_digest(value: Any) -> str:
-    return digest(str(value).encode("utf-8", "surrogatepass")).hex()[:16]
+    return hashlib.sha256(str(value).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def without_credentials(query: Mapping[str, Any]) -> dict[str, Any]:
