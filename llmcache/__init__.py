@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from llmcache.adapter import DjangoCache
     from llmcache.client.inspection import aexplain, explain, key_for
     from llmcache.client.many.answering import acreate_many, create_many
-    from llmcache.client.wrapping import from_provider, wrap
+    from llmcache.client.wrapping import from_provider
     from llmcache.decorators.decorator import cached
+    from llmcache.doors import wrap
     from llmcache.exceptions import (
         CacheMiss,
         InvalidArgument,
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
         UncacheableRequest,
         UnsupportedEventLoop,
     )
+    from llmcache.http.clients import async_http_client, http_client, http_transport
+    from llmcache.http.wishes import headers
     from llmcache.outcomes import capture
     from llmcache.policy import override
     from llmcache.reasons import ReasonCode
@@ -38,9 +41,12 @@ _NAMES = {
     "adapter": ["DjangoCache"],
     "client.inspection": ["aexplain", "explain", "key_for"],
     "client.many.answering": ["acreate_many", "create_many"],
-    "client.wrapping": ["from_provider", "wrap"],
+    "client.wrapping": ["from_provider"],
     "decorators.decorator": ["cached"],
+    "doors": ["wrap"],
     "exceptions": _ERRORS,
+    "http.clients": ["async_http_client", "http_client", "http_transport"],
+    "http.wishes": ["headers"],
     "outcomes": ["capture"],
     "policy": ["override"],
     "reasons": ["ReasonCode"],
@@ -61,12 +67,16 @@ __all__ = [
     "aexplain",
     "aflush",
     "ainvalidate",
+    "async_http_client",
     "cached",
     "capture",
     "create_many",
     "explain",
     "flush",
     "from_provider",
+    "headers",
+    "http_client",
+    "http_transport",
     "invalidate",
     "key_for",
     "override",

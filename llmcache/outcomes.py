@@ -168,11 +168,14 @@ class Inside(list[Call]):
     """The calls that one answer is made of, hits included. It fills as the list of `capture` does.
 
     `streams` are those that were begun: one that is not read to its end is told too late, or never.
+    `is_one_call`: the answer is that of one call of a model, and what is sent for it is not counted
+    once more where it passes the HTTP client.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_one_call: bool = False) -> None:
         super().__init__()
         self.streams: list[Call] = []
+        self.is_one_call = is_one_call
 
     def spoiled(self, *, has_ttl: bool) -> str:
         """Why the answer is not to be stored, because of one of them; empty: it is.
@@ -197,6 +200,12 @@ class Inside(list[Call]):
         """When the first of them does (seconds since the epoch); None: none ever does."""
         times = [call.expires for call in self if call.has_entry]
         return min((time for time in times if time is not None), default=None)
+
+
+def is_inside_one_call() -> bool:
+    """Whether what is asked now is asked for a call that keeps the answer itself."""
+    insides = [calls for calls in captures.get() if isinstance(calls, Inside)]
+    return bool(insides) and insides[-1].is_one_call
 
 
 def start_stream(call: Call) -> None:

@@ -82,6 +82,21 @@ class ReasonCode(StrEnum):
         "background: the provider answers later, and keeps the answer to itself until then",
         _("Wait for the answer, to have it stored."),
     )
+    UNKNOWN_ADDRESS = (
+        "unknown-address",
+        "no dialect is known for what is posted to {path}",
+        _("Only calls that ask a model are cached: see the table of dialects."),
+    )
+    UNREADABLE_BODY = (
+        "unreadable-body",
+        "the body of the request is not one JSON object",
+        _("Send JSON, in one piece and with each name once, to have the answer stored."),
+    )
+    UNKNOWN_WISHES = (
+        "unknown-wishes",
+        "the headers are not of llmcache.headers() in this process",
+        _("Call llmcache.headers() for each call, in the process that makes it."),
+    )
     STREAMS_OF_MANY = (
         "streams-of-many",
         "streamed answers are not cached when many are asked",
@@ -208,6 +223,16 @@ class ReasonCode(StrEnum):
         "empty-stream",
         "the stream held no item",
         _("Ask again: an empty stream is never stored."),
+    )
+    STATUS = (
+        "status",
+        "the provider answered with the status {status}",
+        _("Look at the provider’s status, and at your limits there."),
+    )
+    NOT_WHOLE = (
+        "not-whole",
+        "what came is no whole answer: {why}",
+        _("Ask again: what is not whole is never stored. If it stays, tell the provider."),
     )
     NOT_ADMITTED = (
         "not-admitted",

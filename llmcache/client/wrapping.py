@@ -1,4 +1,4 @@
-"""`from_provider` and `wrap`: clients of instructor that remember."""
+"""`from_provider`, and `wrap` of a client of instructor: clients that remember."""
 
 from __future__ import annotations
 
@@ -170,51 +170,22 @@ def from_provider(
     return client
 
 
-def wrap(
+def wrap_instructor(
     client: Client,
+    model: str | None,
+    endpoint: str | None,
     *,
-    model: str | None = None,
-    endpoint: str | None = None,
-    namespace: str | Unset = UNSET,
-    ttl: TTL | Unset = UNSET,
-    tags: Iterable[str] = (),
-    stale_while_revalidate: Seconds | Unset = UNSET,
-    stale_if_error: Seconds | Unset = UNSET,
-    exclude: Iterable[str] = (),
+    exclude: Iterable[str],
+    **told: Any,
 ) -> Client:
-    """A copy of any client of instructor that remembers; the given one stays as it is.
-
-    Args:
-        client: an `Instructor` or `AsyncInstructor`. One that is wrapped is wrapped anew.
-        model: the model for calls that name none.
-        endpoint: what tells where the client sends its requests, in any words. Needed only where
-            llmcache cannot see it: calls then have the outcome ``bypass``, and the reason says so.
-        namespace: as in `from_provider`; so are the next ones.
-        ttl: how long answers stay fresh.
-        tags: labels for removing groups of entries.
-        stale_while_revalidate: how long after its expiry an answer is still served at once.
-        stale_if_error: how long after its expiry an answer is served when the provider fails.
-        exclude: arguments that cannot change the answer.
-
-    Returns:
-        A client of the same class.
-
-    Raises:
-        InvalidArgument: when an argument cannot be meant.
-    """
+    """A copy of any client of instructor that remembers. See `llmcache.wrap`."""
     if not isinstance(client, Instructor):
         raise InvalidArgumentType(
             f"wrap() takes a client of instructor, not a {type(client).__name__}. Make one with "
             "instructor.from_openai(client), instructor.from_litellm(completion), ..."
         )
     _refuse_cache(dict(client.kwargs))
-    policy = Policy().changed(
-        namespace=namespace,
-        ttl=ttl,
-        tags=tags,
-        stale_while_revalidate=stale_while_revalidate,
-        stale_if_error=stale_if_error,
-    )
+    policy = Policy().changed(**told)
     create_fn = client.create_fn
     origin = Origin(
         create_fn.origin.client if isinstance(create_fn, CachedCreate) else client,

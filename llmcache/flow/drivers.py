@@ -136,7 +136,7 @@ def making(request: Request) -> Iterator[None]:
     not know of it, unless they are given a copy of the context.
     """
     if request.inside is None:
-        request.inside = Inside()
+        request.inside = Inside(is_one_call=request.is_one_call)
     renews = request.policy.mode is CacheMode.RELOAD
     with recorded_in(request.inside), renewing() if renews else nullcontext():
         yield

@@ -103,6 +103,10 @@ class BaseRequest(ABC):
         return self.policy.tags
 
     @property
+    def is_one_call(self) -> bool:
+        return False
+
+    @property
     def asks_alone(self) -> bool:
         return self.asks[1]
 

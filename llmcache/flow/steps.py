@@ -37,6 +37,10 @@ class Request(Protocol):
     #: The calls that the answer was made of; None before anybody is asked.
     inside: Inside | None
 
+    @property
+    def is_one_call(self) -> bool:
+        """Whether one model is asked for it, and for nothing else."""
+
     def restore(self, found: Found) -> Any:
         """The answer that `found` holds. Raises whatever it may when it does not validate."""
 

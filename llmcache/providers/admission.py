@@ -93,6 +93,11 @@ def why_unfinished(completion: Any) -> Reason | None:
     return _why_not_good(_endings(completion)) or _why_off(completion)
 
 
+def has_ending(completion: Any) -> bool:
+    """Whether it is of a shape that tells how it has ended."""
+    return bool(_endings(completion))
+
+
 def why_chunk_not_admitted(chunk: Any) -> Reason | None:
     """Why a stream with this chunk is not to be kept; None when nothing in it speaks against."""
     chunk = _content(chunk)

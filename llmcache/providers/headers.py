@@ -85,9 +85,10 @@ OPTIONS_OF_TRANSPORT: Final = {
 }
 
 
-def counted_on_client(places: Iterable[Any]) -> Headers:
-    """Those that count of the headers in these places of an SDK's client."""
-    return _counted({}, [(headers, True) for headers in places if headers])
+def counted_on_client(places: Iterable[Any], of_call: Any = None) -> Headers:
+    """Those that count of the headers in these places of an SDK's client, and `of_call`."""
+    on_client = [(headers, True) for headers in places if headers]
+    return _counted({}, [*on_client, (of_call, False)] if of_call else on_client)
 
 
 def counted_of_call(

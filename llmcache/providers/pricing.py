@@ -42,8 +42,17 @@ UNKNOWN_PROVIDERS: Final = frozenset({"", "unknown", "python", "instructor"})
 
 
 # What providers call the numbers of tokens.
-INPUT: Final = ("prompt_tokens", "input_tokens", "prompt_token_count", "inputTokens")
-OUTPUT: Final = ("completion_tokens", "output_tokens", "candidates_token_count", "outputTokens")
+INPUT: Final = (
+    *("prompt_tokens", "input_tokens", "inputTokens"),
+    *("prompt_token_count", "promptTokenCount"),
+)
+OUTPUT: Final = (
+    *("completion_tokens", "output_tokens", "outputTokens"),
+    *("candidates_token_count", "candidatesTokenCount"),
+)
+# (of Gemini, in an object of its SDK and in JSON)
+CACHED: Final = ("cached_content_token_count", "cachedContentTokenCount")
+THOUGHTS: Final = ("thoughts_token_count", "thoughtsTokenCount")
 # Anthropic and Bedrock count what has to do with their cache apart, the others within the input.
 CACHE_READ: Final = ("cache_read_input_tokens", "cacheReadInputTokens")
 CACHE_WRITTEN: Final = ("cache_creation_input_tokens", "cacheWriteInputTokens")
@@ -104,16 +113,15 @@ def _sum(values: Iterable[int | None]) -> int | None:
 
 
 def _usage(completion: Any) -> Usage:
-    usage = read(completion, "usage")
-    if usage is None:
-        usage = read(completion, "usage_metadata")
+    places = (read(completion, name) for name in ("usage", "usage_metadata", "usageMetadata"))
+    usage = next((usage for usage in places if usage is not None), None)
     # Cohere's are one deeper.
     usage = read(usage, "billed_units") or read(usage, "tokens") or usage
     details = read(usage, "prompt_tokens_details") or read(usage, "input_tokens_details")
-    within = _count(details, "cached_tokens") or _count(usage, "cached_content_token_count") or 0
+    within = _count(details, "cached_tokens") or _count(usage, *CACHED) or 0
     tokens_in, tokens_out = _count(usage, *INPUT), _count(usage, *OUTPUT)
     cached, written = _count(usage, *CACHE_READ) or 0, _count(usage, *CACHE_WRITTEN) or 0
-    thoughts = _count(usage, "thoughts_token_count") or 0
+    thoughts = _count(usage, *THOUGHTS) or 0
     return Usage(
         None if tokens_in is None else tokens_in + cached + written,
         None if tokens_out is None else tokens_out + thoughts,

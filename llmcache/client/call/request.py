@@ -75,6 +75,10 @@ class ClientRequest(BaseRequest):
         return self.aask_stream if is_async else self.ask_stream, True, is_async
 
     @property
+    def is_one_call(self) -> bool:
+        return True
+
+    @property
     def stream(self) -> StreamShape | None:
         """The shape of the stream, where it takes part in caching."""
         shape = self.shape if isinstance(self.shape, StreamShape) else None

@@ -1,0 +1,107 @@
+"""A transport put into a client: into an HTTP client, or deep inside of the client of an SDK.
+
+SDKs keep their HTTP client in different places, in objects that know each other. What leads to one
+is copied, and nothing else: the copy shares credentials, options and connections with the given
+client, which stays as it is.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from types import MethodType
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel
+
+Client = TypeVar("Client")
+Over = Callable[[Any], Any]
+
+LIBRARIES: Final = ("httpx", "httpx2")
+
+
+def is_http_client(value: Any) -> bool:
+    """Whether it is a client of httpx or httpx2."""
+    libraries = [sys.modules[name] for name in LIBRARIES if name in sys.modules]
+    return any(isinstance(value, (each.Client, each.AsyncClient)) for each in libraries)
+
+
+def grafted(client: Client, over: Over) -> Client | None:
+    """A copy of `client` in which each HTTP client asks by the transport that `over` makes of its.
+
+    None where there is no HTTP client inside.
+    """
+    graft = _Graft(client, over)
+    return graft.copy_of(client) if graft.leads_to_one(client) else None
+
+
+class _Graft:
+    def __init__(self, client: Any, over: Over) -> None:
+        self._over = over
+        self._package = type(client).__module__.partition(".")[0]
+        self._copies: dict[int, Any] = {}
+        #: All that may lead to an HTTP client, each with what it holds.
+        self._held: dict[int, tuple[Any, list[Any]]] = {}
+        self._collect(client)
+        self._leading = {each for each, (value, _) in self._held.items() if is_http_client(value)}
+        while more := set(self._one_step_off()):
+            self._leading |= more
+
+    def leads_to_one(self, value: Any) -> bool:
+        return id(value) in self._leading
+
+    def copy_of(self, value: Any) -> Any:
+        if not self.leads_to_one(value):
+            return value
+        if id(value) in self._copies:
+            return self._copies[id(value)]
+        if isinstance(value, MethodType):
+            return MethodType(value.__func__, self.copy_of(value.__self__))
+        copy = self._copies[id(value)] = object.__new__(type(value))
+        vars(copy).update(vars(value))
+        if is_http_client(value):
+            self._put_between(copy)
+        else:
+            vars(copy).update({name: self.copy_of(held) for name, held in vars(value).items()})
+            _prefer_httpx(copy)
+        return copy
+
+    def _put_between(self, http: Any) -> None:
+        http._transport = self._over(http._transport)  # noqa: SLF001 - there is no public way
+        http._mounts = {  # noqa: SLF001
+            pattern: each and self._over(each)
+            for pattern, each in http._mounts.items()  # noqa: SLF001
+        }
+
+    def _collect(self, value: Any) -> None:
+        if id(value) in self._held or not self._is_passable(value):
+            return
+        held = [value.__self__] if isinstance(value, MethodType) else list(self._attributes(value))
+        self._held[id(value)] = value, held
+        for each in held:
+            self._collect(each)
+
+    def _is_passable(self, value: Any) -> bool:
+        """Whether it is an object of the SDK (or a method of one), or an HTTP client."""
+        if isinstance(value, MethodType):
+            return self._is_passable(value.__self__)
+        if is_http_client(value):
+            return True
+        of_sdk = type(value).__module__.partition(".")[0] == self._package
+        return of_sdk and hasattr(value, "__dict__") and not isinstance(value, type | BaseModel)
+
+    def _attributes(self, value: Any) -> Iterator[Any]:
+        return iter(()) if is_http_client(value) else iter(vars(value).values())
+
+    def _one_step_off(self) -> Iterator[int]:
+        for each, (_, held) in self._held.items():
+            if each not in self._leading and any(map(self.leads_to_one, held)):
+                yield each
+
+
+def _prefer_httpx(copy: Any) -> None:
+    """Have google-genai ask by its HTTP client, and not by aiohttp where that is there."""
+    client = vars(copy).get("_async_httpx_client")
+    options = vars(copy).get("_http_options")
+    if client is not None and isinstance(options, BaseModel):
+        copy._http_options = options.model_copy(update={"httpx_async_client": client})  # noqa: SLF001

@@ -1,0 +1,182 @@
+"""Between an HTTP client and the network: a transport that answers from the store."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from functools import lru_cache
+from typing import Any, Final, Self
+
+from llmcache.flow.drivers import adrive, drive
+from llmcache.flow.fairness import take_turn
+from llmcache.flow.stream_drivers import adrive_stream, drive_stream
+from llmcache.http.request import Door, HttpRequest, StatusError, library_of, read_request
+from llmcache.http.response import Head, Whole
+from llmcache.http.wishes import HEADER
+from llmcache.outcomes import Call, Outcome, is_inside_one_call
+
+# (RFC 9211)
+STATUS_HEADER: Final = "cache-status"
+FORWARDED: Final = {Outcome.MISS: "uri-miss", Outcome.RELOAD: "request", Outcome.BYPASS: "bypass"}
+
+
+class Transport:
+    """A transport of httpx or httpx2, for synchronous clients. See `http_transport`."""
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+
+    def handle_request(self, request: Any) -> Any:
+        if not _is_ours(request):
+            return self.door.inner.handle_request(request)
+        asked = read_request(self.door, request, is_async=False)
+        try:
+            if not asked.is_stream:
+                return _response_of(asked, drive(asked, asked.ask))
+            items = drive_stream(asked, asked.ask_stream)
+            return _streaming(asked, next(items), items)
+        except StatusError as error:
+            return _response_of(asked, error.answer)
+
+    def close(self) -> None:
+        if self.door.owner is None:
+            self.door.inner.close()
+
+    def __enter__(self) -> Self:
+        if self.door.owner is None:
+            self.door.inner.__enter__()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self.door.owner is None:
+            self.door.inner.__exit__(*raised)
+
+
+class AsyncTransport:
+    """A transport of httpx or httpx2, for asynchronous clients. See `http_transport`."""
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+
+    async def handle_async_request(self, request: Any) -> Any:
+        if not _is_ours(request) or not _has_loop():
+            return await self.door.inner.handle_async_request(request)
+        await take_turn()
+        asked = read_request(self.door, request, is_async=True)
+        try:
+            if not asked.is_stream:
+                return _response_of(asked, await adrive(asked, asked.aask))
+            items = adrive_stream(asked, asked.aask_stream)
+            return _streaming(asked, await anext(items), items)
+        except StatusError as error:
+            return _response_of(asked, error.answer)
+
+    async def aclose(self) -> None:
+        if self.door.owner is None:
+            await self.door.inner.aclose()
+
+    async def __aenter__(self) -> Self:
+        if self.door.owner is None:
+            await self.door.inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        if self.door.owner is None:
+            await self.door.inner.__aexit__(*raised)
+
+
+def _is_ours(request: Any) -> bool:
+    """Whether it is for a model to answer, and nobody keeps the answer who has asked for it."""
+    if request.method == "POST" and not is_inside_one_call():
+        return True
+    request.headers.pop(HEADER, None)
+    return False
+
+
+def _has_loop() -> bool:
+    """Whether it is asyncio that runs. (httpx goes with trio, too.)"""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _response_of(asked: HttpRequest, answer: Whole) -> Any:
+    library, head = library_of(asked.sent), answer.head
+    headers = [*head.headers, (STATUS_HEADER, _cache_status(asked.call))]
+    stream = library.ByteStream(answer.body)
+    return library.Response(
+        head.status, headers=headers, stream=stream, extensions=answer.extensions
+    )
+
+
+def _streaming(asked: HttpRequest, head: Head, items: Any) -> Any:
+    library = library_of(asked.sent)
+    headers = [*head.headers, (STATUS_HEADER, _cache_status(asked.call))]
+    stream = _stream_classes(library)[asked.is_async](asked, head, items)
+    return library.Response(head.status, headers=headers, stream=stream)
+
+
+def _cache_status(call: Call) -> str:
+    """How the call was answered, in the words of RFC 9211; without its key."""
+    forwarded = FORWARDED.get(call.outcome)
+    if forwarded is not None:
+        return f"llmcache; fwd={forwarded}{'; stored' if call.stored else ''}"
+    ttl = "" if call.expires is None else f"; ttl={round(call.expires - time.time())}"
+    return f"llmcache; hit{ttl}"
+
+
+@lru_cache
+def _stream_classes(library: Any) -> tuple[type, type]:
+    """The streams of httpx, or of httpx2: the synchronous one, and the asynchronous one."""
+
+    class Stream(library.SyncByteStream):  # type: ignore[misc]
+        def __init__(self, asked: HttpRequest, head: Head, items: Any) -> None:
+            self._asked, self._items, self._pace = asked, items, _Pace(asked.door, head)
+
+        def __iter__(self) -> Iterator[bytes]:
+            for number, chunk in enumerate(self._items):
+                time.sleep(self._pace.seconds_until(number))
+                yield chunk
+
+        def close(self) -> None:
+            self._asked.is_left = True
+            if self._asked.is_whole_by_now():
+                for _ in self._items:  # (it is stored then)
+                    pass
+            self._items.close()
+
+    class AsyncStream(library.AsyncByteStream):  # type: ignore[misc]
+        def __init__(self, asked: HttpRequest, head: Head, items: Any) -> None:
+            self._asked, self._items, self._pace = asked, items, _Pace(asked.door, head)
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            number = 0
+            async for chunk in self._items:
+                await asyncio.sleep(self._pace.seconds_until(number))
+                number += 1
+                yield chunk
+
+        async def aclose(self) -> None:
+            self._asked.is_left = True
+            if self._asked.is_whole_by_now():
+                async for _ in self._items:
+                    pass
+            await self._items.aclose()
+
+    return Stream, AsyncStream
+
+
+class _Pace:
+    """When each chunk of a stored stream is due, where it is replayed as it came."""
+
+    def __init__(self, door: Door, head: Head) -> None:
+        self._moments = [at / 1000 for _, at in head.chunks] if door.is_paced else []
+        self._began = time.perf_counter()
+
+    def seconds_until(self, number: int) -> float:
+        if number >= len(self._moments):
+            return 0.0
+        return max(self._moments[number] - (time.perf_counter() - self._began), 0.0)
