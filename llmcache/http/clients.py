@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, Unpack, cast
 
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType
-from llmcache.http.graft import grafted, is_http_client
+from llmcache.http.graft import grafted, is_http_client, put_between
 from llmcache.http.request import Door
 from llmcache.http.transport import AsyncTransport, Transport
 from llmcache.policy import READERS, TTL, Policy, Seconds, read_exclude
@@ -68,7 +69,7 @@ def http_transport(inner: Any, **options: Unpack[HttpOptions]) -> Any:
     Raises:
         InvalidArgument: when an argument cannot be meant.
     """
-    return _over(replace(_read(options), inner=inner))
+    return _over(_read(options), inner, False)
 
 
 def http_client(*, library: str = "", **options: Unpack[HttpOptions]) -> httpx.Client:
@@ -104,7 +105,7 @@ def wrap_sdk(client: Client, **options: Unpack[HttpOptions]) -> Client:
         door = replace(door, retries=getattr(client, "max_retries", None))
     if not is_http_client(client):
         door = replace(door, owner=client, own_headers=getattr(client, "_custom_headers", None))
-    twin = grafted(client, lambda inner: _over(replace(door, inner=inner)))
+    twin = grafted(client, partial(_over, door))
     if twin is None:
         raise InvalidArgumentType(
             f"wrap() takes a client of instructor, of an SDK over httpx or httpx2, or an HTTP "
@@ -137,14 +138,15 @@ def _read(options: HttpOptions) -> Door:
     )
 
 
-def _over(door: Door) -> Any:
-    is_async = hasattr(door.inner, "handle_async_request")
-    is_sync = hasattr(door.inner, "handle_request")
+def _over(door: Door, inner: Any, is_shared: bool) -> Any:
+    """A transport over `inner`. One that another client has, too, is not closed with it."""
+    is_async = hasattr(inner, "handle_async_request")
+    is_sync = hasattr(inner, "handle_request")
     if not (is_async or is_sync):
         raise InvalidArgumentType(
-            "It takes a transport of httpx or httpx2, as httpx.HTTPTransport(); not "
-            f"{door.inner!r}."
+            f"It takes a transport of httpx or httpx2, as httpx.HTTPTransport(); not {inner!r}."
         )
+    door = replace(door, inner=inner, owner=door.owner if is_shared else None)
     # (httpx's own for tests is both)
     return Both(door) if is_async and is_sync else (AsyncTransport if is_async else Transport)(door)
 
@@ -160,7 +162,7 @@ def _between(library: Any, name: str, options: HttpOptions) -> Any:
         max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_KEPT_ALIVE
     )
     client = getattr(library, name)(follow_redirects=True, limits=limits)
-    return grafted(client, lambda inner: _over(replace(door, inner=inner)))
+    return put_between(client, partial(_over, door), is_shared=False)
 
 
 def _library(name: str) -> Any:

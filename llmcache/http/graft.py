@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from types import MethodType
+from functools import update_wrapper
+from types import CellType, FunctionType, MethodType
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
 Client = TypeVar("Client")
-Over = Callable[[Any], Any]
+#: Makes a transport over one; and whether that is shared with another client, who closes it.
+Over = Callable[[Any, bool], Any]
 
 LIBRARIES: Final = ("httpx", "httpx2")
 
@@ -33,6 +35,18 @@ def grafted(client: Client, over: Over) -> Client | None:
     """
     graft = _Graft(client, over)
     return graft.copy_of(client) if graft.leads_to_one(client) else None
+
+
+def put_between(http: Any, over: Over, *, is_shared: bool) -> Any:
+    """`http` itself, an HTTP client, which asks by the transports that `over` makes of its own."""
+    own = vars(http)
+    mounts = {pattern: each and over(each, is_shared) for pattern, each in own["_mounts"].items()}
+    own.update(_transport=over(own["_transport"], is_shared), _mounts=mounts)
+    if make := getattr(http, "_inner_client_cls", None):
+        # That of google-genai has a client of its own for each event loop.
+        inner = lambda **options: put_between(make(**options), over, is_shared=False)  # noqa: E731
+        own.update(_inner_client_cls=inner, _loop_clients={})
+    return http
 
 
 class _Graft:
@@ -57,41 +71,41 @@ class _Graft:
             return self._copies[id(value)]
         if isinstance(value, MethodType):
             return MethodType(value.__func__, self.copy_of(value.__self__))
+        if isinstance(value, FunctionType):
+            return self._copy_of_function(value)
         copy = self._copies[id(value)] = object.__new__(type(value))
         vars(copy).update(vars(value))
         if is_http_client(value):
-            self._put_between(copy)
+            put_between(copy, self._over, is_shared=True)
         else:
             vars(copy).update({name: self.copy_of(held) for name, held in vars(value).items()})
             _prefer_httpx(copy)
         return copy
 
-    def _put_between(self, http: Any) -> None:
-        http._transport = self._over(http._transport)  # noqa: SLF001 - there is no public way
-        http._mounts = {  # noqa: SLF001
-            pattern: each and self._over(each)
-            for pattern, each in http._mounts.items()  # noqa: SLF001
-        }
+    def _copy_of_function(self, function: FunctionType) -> FunctionType:
+        cells = tuple(CellType(self.copy_of(each)) for each in _closed_over(function))
+        copy = FunctionType(function.__code__, function.__globals__, function.__name__, None, cells)
+        copy.__defaults__, copy.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
+        update_wrapper(copy, function)
+        return copy
 
     def _collect(self, value: Any) -> None:
         if id(value) in self._held or not self._is_passable(value):
             return
-        held = [value.__self__] if isinstance(value, MethodType) else list(self._attributes(value))
+        held = list(_held_by(value))
         self._held[id(value)] = value, held
         for each in held:
             self._collect(each)
 
     def _is_passable(self, value: Any) -> bool:
-        """Whether it is an object of the SDK (or a method of one), or an HTTP client."""
+        """Whether it is an object or a function of the SDK, or an HTTP client."""
         if isinstance(value, MethodType):
             return self._is_passable(value.__self__)
         if is_http_client(value):
             return True
-        of_sdk = type(value).__module__.partition(".")[0] == self._package
+        module = value.__module__ if isinstance(value, FunctionType) else type(value).__module__
+        of_sdk = (module or "").partition(".")[0] == self._package
         return of_sdk and hasattr(value, "__dict__") and not isinstance(value, type | BaseModel)
-
-    def _attributes(self, value: Any) -> Iterator[Any]:
-        return iter(()) if is_http_client(value) else iter(vars(value).values())
 
     def _one_step_off(self) -> Iterator[int]:
         for each, (_, held) in self._held.items():
@@ -99,9 +113,22 @@ class _Graft:
                 yield each
 
 
+def _held_by(value: Any) -> Iterator[Any]:
+    if isinstance(value, MethodType):
+        yield value.__self__
+    elif isinstance(value, FunctionType):
+        yield from _closed_over(value)
+    elif not is_http_client(value):
+        yield from vars(value).values()
+
+
+def _closed_over(function: FunctionType) -> list[Any]:
+    return [cell.cell_contents for cell in function.__closure__ or ()]
+
+
 def _prefer_httpx(copy: Any) -> None:
     """Have google-genai ask by its HTTP client, and not by aiohttp where that is there."""
     client = vars(copy).get("_async_httpx_client")
     options = vars(copy).get("_http_options")
     if client is not None and isinstance(options, BaseModel):
-        copy._http_options = options.model_copy(update={"httpx_async_client": client})  # noqa: SLF001
+        vars(copy)["_http_options"] = options.model_copy(update={"httpx_async_client": client})

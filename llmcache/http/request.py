@@ -56,16 +56,16 @@ class Door:
     """What was said of an HTTP client when it was made.
 
     `inner` is the transport that asks. `retries`: how often the SDK tries again, so that a stale
-    answer is served where it would give up; None: it is not known, and none is. `own_headers` gives
-    the headers that all requests of the client have (None: they are not known apart, and all of a
-    request count like them). `is_paced`: streams are replayed at the pace at which they came.
+    answer is served where it would give up; None: it is not known, and none is. `own_headers` are
+    those that all requests of the client have; None: they are not known apart, and all of a request
+    count like them. `is_paced`: streams are replayed at the pace at which they came.
     """
 
     inner: Any
     policy: Policy
     exclude: frozenset[str] = frozenset()
     retries: int | None = None
-    own_headers: Callable[[], Any] | None = None
+    own_headers: Mapping[str, Any] | None = None
     is_paced: bool = False
     # The client of an SDK that owns the connections, and is to live as long.
     owner: Any = field(default=None, repr=False)
@@ -370,7 +370,7 @@ def _headers(request: HttpRequest) -> dict[str, str]:
     ]
     if own is None:
         return counted_on_client([pairs])
-    names = {name.lower() for name in own()}
+    names = {name.lower() for name in own}
     of_client = [pair for pair in pairs if pair[0] in names]
     return counted_on_client([of_client], [pair for pair in pairs if pair[0] not in names])
 

@@ -249,7 +249,36 @@ def converse(body: Body, answer: Body, cut: bool) -> Body:
 
 Dialect = tuple[Callable[[Body, Body, bool], Body], Callable[[Body, Body, bool], Events]]
 # By the end of the path, the longer ones first.
+# OpenAI's responses
+
+
+def responses(body: Body, answer: Body, cut: bool) -> Body:
+    content = {"type": "output_text", "text": json.dumps(answer), "annotations": []}
+    status = "incomplete" if cut else "completed"
+    item = {"type": "message", "id": "m1", "role": "assistant", "status": status}
+    usage: Body = {"input_tokens": INPUT, "output_tokens": OUTPUT, "total_tokens": INPUT + OUTPUT}
+    usage["input_tokens_details"] = {"cached_tokens": 0}
+    usage["output_tokens_details"] = {"reasoning_tokens": 0}
+    said: Body = {"id": "r1", "object": "response", "created_at": 1, "model": body["model"]}
+    said |= {"status": status, "usage": usage, "error": None, "parallel_tool_calls": True}
+    said |= {"incomplete_details": {"reason": "max_output_tokens"} if cut else None}
+    return said | {"output": [item | {"content": [content]}], "tool_choice": "auto", "tools": []}
+
+
+def responses_stream(body: Body, answer: Body, cut: bool) -> Events:
+    whole = responses(body, answer, cut)
+    begun: Body = whole | {"status": "in_progress", "output": [], "incomplete_details": None}
+    place: Body = {"item_id": "m1", "output_index": 0, "content_index": 0, "logprobs": []}
+    kind = {"type": "response.output_text.delta"}
+    deltas: list[Body] = [place | kind | {"delta": piece} for piece in _pieces(answer)]
+    events: list[Body] = [{"type": "response.created", "response": begun}, *deltas]
+    events.append({"type": f"response.{whole['status']}", "response": whole})
+    for number, event in enumerate(events):
+        yield str(event["type"]), event | {"sequence_number": number}
+
+
 DIALECTS: dict[str, Dialect] = {
+    "/responses": (responses, responses_stream),
     "/chat/completions": (chat, chat_stream),
     "/v2/chat": (cohere, cohere_stream),
     "/v1/chat": (chat, chat_stream),
