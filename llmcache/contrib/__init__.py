@@ -1,0 +1,1 @@
+"""Caches for libraries that ask models by themselves. Each module imports its library."""
