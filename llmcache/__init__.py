@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llmcache.client.many.answering import acreate_many, create_many
     from llmcache.client.wrapping import from_provider
     from llmcache.decorators.decorator import cached
-    from llmcache.doors import wrap
+    from llmcache.doors.wrapping import wrap
     from llmcache.exceptions import (
         CacheMiss,
         InvalidArgument,
@@ -43,7 +43,7 @@ _NAMES = {
     "client.many.answering": ["acreate_many", "create_many"],
     "client.wrapping": ["from_provider"],
     "decorators.decorator": ["cached"],
-    "doors": ["wrap"],
+    "doors.wrapping": ["wrap"],
     "exceptions": _ERRORS,
     "http.clients": ["async_http_client", "http_client", "http_transport"],
     "http.wishes": ["headers"],

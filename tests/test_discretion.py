@@ -21,9 +21,9 @@ from pydantic import BaseModel, field_validator, model_serializer
 import llmcache
 from llmcache import signals
 from llmcache.breakers import Use
-from llmcache.client.replay import refresh_entry
 from llmcache.conf import settings as llmcache_settings
 from llmcache.discretion import without_content
+from llmcache.doors.replay import refresh_entry
 from llmcache.exceptions import CorruptEntry
 from llmcache.models import CacheEntry, TaskRun
 from llmcache.outcomes import Tier

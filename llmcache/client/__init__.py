@@ -6,6 +6,6 @@ touches settings, caches or models before the first call, so a client may be mad
 any module, and shared by threads.
 
 `wrapping` makes the clients, `call` reads one call, `many` answers many at once, `shapes` and
-`streams` know the kinds of answers, and `replay` asks again for what is stored, by a client that
-`registry` knows.
+`streams` know the kinds of answers, and `replay` rebuilds the request of what is stored, for a
+client that `registry` knows.
 """

@@ -56,6 +56,8 @@ class BaseRequest(ABC):
     receipt: Receipt = NO_RECEIPT
     begun: bool = False
     inside: Inside | None = None
+    #: Where the answer is put instead of into the store; None: it is stored.
+    held_back: list[Draft] | None = None
 
     @property
     @abstractmethod
@@ -150,7 +152,7 @@ class BaseRequest(ABC):
         with _told_apart():
             is_stream = isinstance(answer, Recording)
             stored = self.recorded(answer) if is_stream else self.encoded(answer)
-        return make_draft(
+        draft = make_draft(
             self.call,
             self.policy,
             self.canonical,
@@ -163,6 +165,10 @@ class BaseRequest(ABC):
             endpoint=self.endpoint,
             mode=self.mode,
         )
+        if self.held_back is not None:
+            self.held_back.append(draft)
+            raise NotStorable(ReasonCode.TO_BE_CONFIRMED())
+        return draft
 
     def encode_item(self, item: Any) -> bytes:
         with _told_apart():

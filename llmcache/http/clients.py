@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, Unpac
 
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType
 from llmcache.http.graft import grafted, is_http_client, put_between
+from llmcache.http.replay import remember
 from llmcache.http.request import Door
 from llmcache.http.transport import AsyncTransport, Transport
 from llmcache.policy import READERS, TTL, Policy, Seconds, read_exclude
@@ -147,6 +148,8 @@ def _over(door: Door, inner: Any, is_shared: bool) -> Any:
             f"It takes a transport of httpx or httpx2, as httpx.HTTPTransport(); not {inner!r}."
         )
     door = replace(door, inner=inner, owner=door.owner if is_shared else None)
+    if is_sync:
+        remember(door)
     # (httpx's own for tests is both)
     return Both(door) if is_async and is_sync else (AsyncTransport if is_async else Transport)(door)
 

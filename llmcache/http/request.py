@@ -43,6 +43,8 @@ MODE: Final = "http"
 FIRST_ERROR: Final = 400
 # In which attempt of an SDK a request is, counted from 0: those that are made by one generator say.
 ATTEMPT: Final = "x-stainless-retry-count"
+# So many endpoints of one client are remembered.
+MOST_SEEN: Final = 100
 # The parts of the key that such a request does not have.
 NO_SCHEMA: Final = canonical_part("schema", None)
 NO_CONTEXT: Final = canonical_context(None)
@@ -51,7 +53,7 @@ NOT_STRICT: Final = canonical_part("strict", None)
 TAIL: Final = 400
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Door:
     """What was said of an HTTP client when it was made.
 
@@ -69,6 +71,13 @@ class Door:
     is_paced: bool = False
     # The client of an SDK that owns the connections, and is to live as long.
     owner: Any = field(default=None, repr=False)
+    # What was asked last, by namespace and endpoint: with credentials, and kept nowhere else.
+    seen: dict[tuple[str, str], Any] = field(default_factory=dict, init=False, repr=False)
+
+    def remember(self, namespace: str, endpoint: str, sent: Any) -> None:
+        if len(self.seen) >= MOST_SEEN:
+            self.seen.clear()
+        self.seen[namespace, endpoint] = sent
 
 
 class StatusError(Exception):
@@ -319,6 +328,7 @@ def _give_key(request: HttpRequest, dialect: Dialect, path: str) -> None:
         request.endpoint = _endpoint(request)
         request.canonical = _canonical(request)
         call.key = request.canonical.key
+        request.door.remember(call.namespace, request.endpoint, request.sent)
 
 
 def _read_body(sent: Any) -> dict[str, Any] | None:

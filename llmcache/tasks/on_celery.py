@@ -49,7 +49,7 @@ def write_the_rest(**_: object) -> None:
 def refresh_entry(key: str) -> str:
     """Ask the model again for a stale entry. May be delivered twice: it asks once."""
     # It brings instructor and an SDK along: who hands over, or checks the settings, asks nobody.
-    from llmcache.client.replay import refresh_entry
+    from llmcache.doors.replay import refresh_entry
 
     return refresh_entry(key)
 

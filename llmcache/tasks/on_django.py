@@ -21,7 +21,7 @@ MESSAGE_SECONDS: Final = 300
 def refresh_entry(key: str, until: float) -> str:
     """Ask the model again for a stale entry, unless it is too late. May be delivered twice."""
     # (as in `llmcache.tasks.on_celery`)
-    from llmcache.client.replay import refresh_entry
+    from llmcache.doors.replay import refresh_entry
 
     return refresh_entry(key) if time.time() < until else "too late"
 

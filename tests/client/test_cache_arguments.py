@@ -13,8 +13,8 @@ from instructor.cache import AutoCache
 
 import llmcache
 from llmcache.admin.entries.export import python_call
-from llmcache.client import replay
 from llmcache.client.many.batch import Result
+from llmcache.doors import replay
 from llmcache.policy import CacheMode
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn

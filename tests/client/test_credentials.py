@@ -13,7 +13,7 @@ from django.test import Client, RequestFactory
 
 import llmcache
 from llmcache.client import registry
-from llmcache.client.replay import NotRebuildable, ask_again, propose, refresh_entry
+from llmcache.doors.replay import NotRebuildable, ask_again, propose, refresh_entry
 from llmcache.middleware import NamespaceMiddleware
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn

@@ -18,7 +18,7 @@ from mistralai.client import Mistral
 from pydantic import BaseModel
 
 import llmcache
-from llmcache.client.replay import NotRebuildable, ask_again, request_of
+from llmcache.doors.replay import NotRebuildable, ask_again, request_of
 from llmcache.exceptions import UncacheableRequest
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn

@@ -16,7 +16,8 @@ from asgiref.sync import async_to_sync
 from instructor.core.hooks import Hooks
 
 import llmcache
-from llmcache.client import registry, replay
+from llmcache.client import registry
+from llmcache.doors import replay
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
 from tests.support.clients import CALL, make_client

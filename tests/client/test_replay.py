@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 import llmcache
 from llmcache.client import registry
-from llmcache.client.replay import NotRebuildable, ask_again, refresh_entry, request_of
+from llmcache.doors.replay import NotRebuildable, ask_again, refresh_entry, request_of
 from llmcache.store.rows import tier as durable
 from project.standin.server import StandIn
 from tests.support.clients import CALL, CLOSE, make_client

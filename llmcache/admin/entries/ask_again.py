@@ -22,7 +22,7 @@ from llmcache.store.rows.columns import moment
 
 def ask(admin: EntriesAdmin, request: HttpRequest, entry: CacheEntry) -> HttpResponse:
     # It brings instructor and an SDK along: most processes that show the admin ask nobody.
-    from llmcache.client.replay import NotRebuildable, propose
+    from llmcache.doors.replay import NotRebuildable, propose
 
     try:
         proposed = propose(entry)

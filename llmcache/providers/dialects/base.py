@@ -55,9 +55,16 @@ class Dialect:
 
     def model_of(self, path: str, body: Body) -> str:
         """The model that is asked; empty where nothing names one."""
-        match = self.path.search(path)
-        named = (match.groupdict().get("model") if match else None) or body.get("model")
+        named = self._model_in(path) or body.get("model")
         return named if isinstance(named, str) else ""
+
+    def names_model_in(self, path: str) -> bool:
+        """Whether the model is named by the address, and not in the body."""
+        return self._model_in(path) is not None
+
+    def _model_in(self, path: str) -> str | None:
+        match = self.path.search(path)
+        return match.groupdict().get("model") if match else None
 
     def is_stream(self, body: Body) -> bool:
         return self.streams or body.get("stream") is True
