@@ -39,6 +39,7 @@ TYPES: Final = frozenset(
 
 # Where providers put what is carried: in a part of the part or in itself, under such a name.
 CARRIERS: Final = ("image_url", "source", "input_audio", "file", "inline_data")
+TEXT_TYPES: Final = frozenset({"text", "input_text", "output_text"})
 # What providers send along where there is nothing to say.
 NOTHING: Final[tuple[Any, ...]] = (None, [])
 CONTENTS: Final = ("data", "file_data")
@@ -121,11 +122,7 @@ def _part(piece: Any) -> Part:
             return Part(words(piece))
         case dict() if _is_media(piece) and (described := _describe(piece)):
             return Part(words(described), _media_label(piece), image_of(piece))
-        case {"type": "text" | "input_text" | "output_text", "text": str(text), **more} if not any(
-            more.values()
-        ):
-            return Part(words(text))
-        case {"text": str(text), **more} if not _said(more):  # Gemini's have no type
+        case {"text": str(text)} if _is_plain_text(piece):
             return Part(words(text))
         case {"type": "thinking", "thinking": str(text)}:
             return Part(words(text), _("Thinking"))
@@ -142,6 +139,12 @@ def _part(piece: Any) -> Part:
 
 def _said(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value not in NOTHING}
+
+
+def _is_plain_text(piece: dict[str, Any]) -> bool:
+    """Whether there is nothing to it but its text. (Gemini's have no type.)"""
+    more = {**_said(piece), "text": ""}
+    return more.pop("type", "text") in TEXT_TYPES and more == {"text": ""}
 
 
 def _tool_call(call: Any) -> Part:
