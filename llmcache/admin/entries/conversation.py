@@ -144,7 +144,7 @@ def _said(fields: dict[str, Any]) -> dict[str, Any]:
 def _is_plain_text(piece: dict[str, Any]) -> bool:
     """Whether there is nothing to it but its text. (Gemini's have no type.)"""
     more = {**_said(piece), "text": ""}
-    return more.pop("type", "text") in TEXT_TYPES and more == {"text": ""}
+    return str(more.pop("type", "text")) in TEXT_TYPES and more == {"text": ""}
 
 
 def _tool_call(call: Any) -> Part:
