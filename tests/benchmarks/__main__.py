@@ -14,7 +14,7 @@ import psutil
 from django.db import connections
 
 from project.standin.server import StandIn
-from tests.benchmarks import peers, report  # noqa: F401 - the peers' rows
+from tests.benchmarks import over_http, peers, report  # noqa: F401 - their rows
 from tests.benchmarks.measuring import Measurement, Subject
 from tests.benchmarks.misses import measure
 from tests.benchmarks.question import LARGE, SMALL, Question

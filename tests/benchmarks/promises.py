@@ -105,6 +105,11 @@ PROMISES = (
     Promise(
         "`create`, PostgreSQL, to instructor's DiskCache", times("postgresql", "disk-cache"), 1
     ),
+    Promise(
+        "openai's SDK over HTTP, Redis, to the SDK over a transport in memory",
+        times("sdk-from-redis", "sdk-in-memory"),
+        1.15,
+    ),
     Promise("`create`, SQLite, to instructor's DiskCache", times("sqlite", "disk-cache"), 1),
     Promise(
         "1,000 coroutines from Redis, calls a second, to the best peer's",
