@@ -126,7 +126,11 @@ class BaseRequest(ABC):
             raise NotStorable(refusal)
 
     def again(self) -> Callable[[Lease | None], Any]:
-        copied = self.copied(
+        return self.anew().refresh
+
+    def anew(self) -> Self:
+        """The same call, which is to be asked once more."""
+        return self.copied(
             policy=replace(self.policy, mode=CacheMode.RELOAD),
             call=self.call.once_more(),
             described=None,
@@ -135,7 +139,6 @@ class BaseRequest(ABC):
             begun=False,
             inside=None,
         )
-        return copied.refresh
 
     def refresh(self, lease: Lease | None) -> Any:
         """Ask for a new answer and store it, by the right of `lease`; awaited where `asks` is."""

@@ -13,7 +13,6 @@ from urllib.parse import unquote
 
 from llmcache.codec.answers import StoredAnswer
 from llmcache.exceptions import InvalidArgument
-from llmcache.flow.replay import HTTP
 from llmcache.flow.request import BaseRequest
 from llmcache.flow.steps import NotStorable
 from llmcache.flow.stream_drivers import Recording
@@ -33,12 +32,13 @@ from llmcache.policy import UNSET, Policy, overridden
 from llmcache.providers import pricing
 from llmcache.providers.addresses import address_in_words
 from llmcache.providers.arguments import UNHEARD
-from llmcache.providers.dialects import Dialect, dialect_of, provider_at
+from llmcache.providers.dialects import Dialect, Kind, dialect_of, provider_at
 from llmcache.providers.headers import counted_on_client, in_words
 from llmcache.providers.world import searches, what_looks, why_stateful
 from llmcache.reasons import Reason, ReasonCode
 from llmcache.store.records import Found, describe
 
+MODE: Final = "http"
 # Where a response has the status of an error (RFC 9110, section 15).
 FIRST_ERROR: Final = 400
 # In which attempt of an SDK a request is, counted from 0: those that are made by one generator say.
@@ -107,7 +107,7 @@ class HttpRequest(BaseRequest):
 
     @property
     def mode(self) -> str:
-        return HTTP
+        return MODE
 
     @property
     def is_stream(self) -> bool:
@@ -206,7 +206,7 @@ class HttpRequest(BaseRequest):
         return replace(self, tail=b"", is_left=False, **changes)
 
     def canonical_now(self) -> CanonicalRequest:
-        return self.canonical or _canonical(self)
+        return self.canonical or canonical_of(self)
 
     def why_changed(self) -> Reason | None:
         return None
@@ -226,26 +226,32 @@ class HttpRequest(BaseRequest):
     def bill(self, answer: Any, seconds: float) -> None:
         call = self.call
         self.receipt = call.spent = pricing.receipt(
-            self._usage_of(answer), provider=call.provider, model=call.model, seconds=seconds
+            self._usage_of(answer),
+            provider=call.provider,
+            model=call.model,
+            seconds=seconds,
+            writes=self.dialect is None or self.dialect.kind is Kind.ANSWER,
         )
 
     def _usage_of(self, answer: Whole | Recording | None) -> Any:
         """What an answer says of its tokens: nothing, where a stream was not recorded."""
         if isinstance(answer, Whole):
-            return judgement.read_json(self._decoded(answer)) or {}
+            return judgement.read_json(self.decoded(answer)) or {}
         with suppress(NotStorable):
             return judgement.usage_of(Recorded.of(answer.items()).body) if answer else {}
         return {}
 
-    def encoded(self, answer: Whole) -> StoredAnswer:
+    def encoded(self, answer: Any) -> StoredAnswer:
         if answer.head.status != OK:
             raise NotStorable(ReasonCode.STATUS(status=answer.head.status))
-        content = self._decoded(answer)
+        content = self.decoded(answer)
         told = judgement.judged(self.dialect, self.body, content)
         self.admit(told, told)
-        return answer.stored(content)
+        stored: StoredAnswer = answer.stored(content)
+        return stored
 
-    def _decoded(self, answer: Whole) -> bytes:
+    def decoded(self, answer: Whole) -> bytes:
+        """The body, as it was before it was compressed for its way."""
         library = library_of(self.sent)
         head = answer.head
         response = library.Response(head.status, headers=head.headers, content=answer.body)
@@ -287,7 +293,7 @@ def read_request(door: Door, sent: Any, *, is_async: bool) -> HttpRequest:
     wishes, unknown = _taken_wishes(sent)
     policy = door.policy.changed(**wishes) if wishes else door.policy
     policy = overridden(policy, names_namespace="namespace" in wishes)
-    request = HttpRequest(door, sent, is_async, policy=policy, call=Call(provider=HTTP))
+    request = HttpRequest(door, sent, is_async, policy=policy, call=Call(provider=MODE))
     try:
         request.call.namespace = policy.namespace_name
         path = unquote(sent.url.path)
@@ -301,7 +307,7 @@ def read_request(door: Door, sent: Any, *, is_async: bool) -> HttpRequest:
     except InvalidArgument:
         raise
     except Exception as error:  # noqa: BLE001 - law A: the provider is asked all the same
-        request.refuse_key(error, HTTP)
+        request.refuse_key(error, MODE)
     return request
 
 
@@ -326,7 +332,7 @@ def _give_key(request: HttpRequest, dialect: Dialect, path: str) -> None:
     request.bypass = _why_not_kept(request)
     if request.bypass is None:
         request.endpoint = _endpoint(request)
-        request.canonical = _canonical(request)
+        request.canonical = canonical_of(request)
         call.key = request.canonical.key
         request.door.remember(call.namespace, request.endpoint, request.sent)
 
@@ -399,14 +405,15 @@ def _parts(request: HttpRequest) -> tuple[Any, dict[str, Any]]:
     return conversation["messages"] if alone else conversation, parameters
 
 
-def _canonical(request: HttpRequest) -> CanonicalRequest:
+def canonical_of(request: HttpRequest) -> CanonicalRequest:
+    """The request with this body, in canonical form."""
     call = request.call
     conversation, parameters = _parts(request)
     schemas = request.dialect.schemas & parameters.keys() if request.dialect else frozenset()
     # In a schema, the order of the fields is the one in which the model fills them in.
     ordered = [canonical_context({name: parameters[name]}) for name in sorted(schemas)]
     common = common_parts(
-        call.namespace, call.provider, request.endpoint, call.model, HTTP, NO_SCHEMA
+        call.namespace, call.provider, request.endpoint, call.model, MODE, NO_SCHEMA
     )
     return common.request(
         canonical_part("messages", conversation),

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 from llmcache.flow.drivers import adrive, drive
 from llmcache.flow.fairness import take_turn
 from llmcache.flow.stream_drivers import adrive_stream, drive_stream
+from llmcache.http.embeddings import texts_of
 from llmcache.http.request import Door, HttpRequest, StatusError, library_of, read_request
 from llmcache.http.response import Head, Whole
 from llmcache.http.wishes import HEADER
@@ -32,6 +33,8 @@ class Transport:
             return self.door.inner.handle_request(request)
         asked = read_request(self.door, request, is_async=False)
         try:
+            if texts := texts_of(asked):
+                return _response_of(asked, texts.answer())
             if not asked.is_stream:
                 return _response_of(asked, drive(asked, asked.ask))
             items = drive_stream(asked, asked.ask_stream)
@@ -65,6 +68,8 @@ class AsyncTransport:
         await take_turn()
         asked = read_request(self.door, request, is_async=True)
         try:
+            if texts := texts_of(asked):
+                return _response_of(asked, await texts.aanswer())
             if not asked.is_stream:
                 return _response_of(asked, await adrive(asked, asked.aask))
             items = adrive_stream(asked, asked.aask_stream)

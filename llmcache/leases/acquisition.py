@@ -71,6 +71,10 @@ class Lease:
         """Whether others may wait for the answer."""
         return bool(self.token)
 
+    def may_be_stored(self) -> bool:
+        """Whether an answer may have been stored lately: who has looked before looks again."""
+        return self.place is not places.HOT or places.may_be_stored(self.flight.key)
+
     def settle(self) -> None:
         """The answer is about to be stored: it is not for who begins to wait after this."""
         self.flight.settle()

@@ -41,6 +41,8 @@ MOST: Final = 1 << 53
 UNKNOWN_PROVIDERS: Final = frozenset({"", "unknown", "python", "instructor"})
 
 
+# Where a response tells the tokens (of Cohere's vectors: the last).
+USAGES: Final = ("usage", "usage_metadata", "usageMetadata", "meta")
 # What providers call the numbers of tokens.
 INPUT: Final = (
     *("prompt_tokens", "input_tokens", "inputTokens"),
@@ -72,7 +74,12 @@ class Usage(NamedTuple):
 
 
 def receipt(
-    completion: Any, *, provider: str = "", model: str = "", seconds: float | None = None
+    completion: Any,
+    *,
+    provider: str = "",
+    model: str = "",
+    seconds: float | None = None,
+    writes: bool = True,
 ) -> Receipt:
     """What the answer with this response of the provider took, at today's prices.
 
@@ -81,13 +88,19 @@ def receipt(
         provider: as instructor calls it.
         model: the name that was sent. The one that the response names is tried after it.
         seconds: how long the model took.
+        writes: whether there are tokens that the model has written, as there are none of vectors.
     """
-    usage = _usage(completion)
+    usage = _usage(completion, writes=writes)
     took = None if seconds is None else round(seconds * 1_000_000)
     names = (name for name in (model, read(completion, "model")) if isinstance(name, str))
     models = [name for name in dict.fromkeys(names) if name]
     cost = None if None in usage else _cost(usage, provider, models)
     return Receipt(usage.input_tokens, usage.output_tokens, cost, took)
+
+
+def tokens_in(completion: Any) -> int | None:
+    """The tokens of the input, of a response that holds none that the model has written."""
+    return _usage(completion, writes=False).input_tokens
 
 
 def together(receipts: Iterable[Receipt], seconds: float) -> Receipt:
@@ -112,14 +125,18 @@ def _sum(values: Iterable[int | None]) -> int | None:
     return None if None in known else sum(filter(None, known))
 
 
-def _usage(completion: Any) -> Usage:
-    places = (read(completion, name) for name in ("usage", "usage_metadata", "usageMetadata"))
+def _usage(completion: Any, *, writes: bool) -> Usage:
+    places = (read(completion, name) for name in USAGES)
     usage = next((usage for usage in places if usage is not None), None)
     # Cohere's are one deeper.
     usage = read(usage, "billed_units") or read(usage, "tokens") or usage
     details = read(usage, "prompt_tokens_details") or read(usage, "input_tokens_details")
     within = _count(details, "cached_tokens") or _count(usage, *CACHED) or 0
     tokens_in, tokens_out = _count(usage, *INPUT), _count(usage, *OUTPUT)
+    if not writes and usage is not None:
+        # (all that were used are those of the input: Voyage tells no others)
+        tokens_in = _count(usage, "total_tokens") if tokens_in is None else tokens_in
+        tokens_out = tokens_out or 0
     cached, written = _count(usage, *CACHE_READ) or 0, _count(usage, *CACHE_WRITTEN) or 0
     thoughts = _count(usage, *THOUGHTS) or 0
     return Usage(

@@ -13,7 +13,15 @@ from llmcache.store.lookups import (
     refuse,
 )
 from llmcache.store.records import Draft, Found, Missing
-from llmcache.store.saving import ageneration, asave, copy_of, generation, save
+from llmcache.store.saving import (
+    ageneration,
+    asave,
+    asave_many,
+    copy_of,
+    generation,
+    save,
+    save_many,
+)
 
 __all__ = [
     "Draft",
@@ -23,6 +31,7 @@ __all__ = [
     "alookup",
     "alookup_many",
     "asave",
+    "asave_many",
     "copy_of",
     "generation",
     "lookup",
@@ -31,4 +40,5 @@ __all__ = [
     "peek_before_asking",
     "refuse",
     "save",
+    "save_many",
 ]

@@ -83,14 +83,14 @@ def reporting_all(work: Callable[[], object]) -> None:
         work()
 
 
-def promote_later(key: str) -> None:
-    """The caller, who has the answer, need not wait for its copy.
+def promote_later(*keys: str) -> None:
+    """The caller, who has the answers, need not wait for their copies.
 
-    Nor while it is made: to be called by who has been told that the row is there.
+    Nor while it is made: to be called by who has been told that the rows are there.
     """
     if database.may_put_off():
         with reporting(Tier.DURABLE, "hold rows of"):
-            database.later(partial(promote, [key]), writing=True)
+            database.later(partial(promote, keys), writing=True)
 
 
 @dataclass(slots=True)

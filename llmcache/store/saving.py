@@ -84,6 +84,44 @@ async def asave(draft: Draft, generation: int | None = None) -> Reason | None:
     return troubles[0]
 
 
+def save_many(drafts: list[Draft], generation: int | None) -> list[Reason | None]:
+    """`save` for each, for which the caller waits once."""
+    troubles: list[Reason] = []
+    with failing_safe(Tier.DURABLE, "write", troubles):
+        if transactions.caller_is_the_writer():  # (each is put off)
+            return [save(draft, generation) for draft in drafts]
+        work = partial(_save_each, drafts, generation)
+        refusals = database.run(work, patience=_write_patience(), writing=True)
+        promote_later(
+            *(each.key for each, refusal in zip(drafts, refusals, strict=True) if not refusal)
+        )
+        return refusals
+    return [troubles[0]] * len(drafts)
+
+
+async def asave_many(drafts: list[Draft], generation: int | None) -> list[Reason | None]:
+    """`save_many` for a coroutine."""
+    troubles: list[Reason] = []
+    with failing_safe(Tier.DURABLE, "write", troubles):
+        if await transactions.acaller_is_the_writer():
+            return [await asave(draft, generation) for draft in drafts]
+        work = partial(_save_each, drafts, generation)
+        refusals = await database.arun(work, patience=_write_patience(), writing=True)
+        promote_later(
+            *(each.key for each, refusal in zip(drafts, refusals, strict=True) if not refusal)
+        )
+        return refusals
+    return [troubles[0]] * len(drafts)
+
+
+def _save_each(drafts: list[Draft], generation: int | None) -> list[Reason | None]:
+    most = settings.max_entry_bytes
+    return [
+        ReasonCode.TOO_LARGE() if len(draft.payload) > most else _save(draft, generation)
+        for draft in drafts
+    ]
+
+
 def _write_patience() -> float:
     """For how many seconds a caller waits for a write."""
     return database.WRITE_SECONDS if breakers.is_up(Tier.DURABLE) else CIRCUIT_OPEN_SECONDS

@@ -1,7 +1,8 @@
 """A stand-in for a model that speaks the protocols of all providers whose SDKs are tested.
 
 It answers by the path that it is asked at: for each call another number, with the tokens that it
-has cost. `cut` makes it end each answer for want of room, as each protocol says that.
+has cost; for each text a vector of its own (see `tests.support.vectors`). `cut` makes it end each
+answer for want of room, as each protocol says that.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+from tests.support import vectors
+
 INPUT, OUTPUT = 50, 10
 
 Body = dict[str, Any]
@@ -20,11 +23,17 @@ Events = Iterator[tuple[str, Body | str]]
 
 
 class Model:
-    """The server. `asked` counts the calls."""
+    """The server. `asked` counts the calls, and `bodies` has what they were.
+
+    `change` makes of the bytes of an answer those that are sent; `status` is the one of all.
+    """
 
     def __init__(self) -> None:
         self.asked = 0
         self.cut = False
+        self.bodies: list[Body] = []
+        self.status = 200
+        self.change: Callable[[bytes], bytes] = bytes
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.root = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -50,16 +59,17 @@ def _handler(model: Model) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             model.asked += 1
+            model.bodies.append(body)
             answer = {"name": "Rome", "hills": model.asked}
             said = _said(self.path.partition("?")[0], body, answer, model.cut)
             if isinstance(said, dict):
-                self._send("application/json", json.dumps(said).encode())
+                self._send("application/json", model.change(json.dumps(said).encode()))
             else:
                 self._send("text/event-stream", b"".join(map(_event, said)))
 
         def _send(self, kind: str, content: bytes) -> None:
             with contextlib.suppress(OSError):
-                self.send_response(200)
+                self.send_response(model.status)
                 self.send_header("content-type", kind)
                 self.send_header("content-length", str(len(content)))
                 self.end_headers()
@@ -277,6 +287,11 @@ def responses_stream(body: Body, answer: Body, cut: bool) -> Events:
         yield str(event["type"]), event | {"sequence_number": number}
 
 
+# (of what is never streamed)
+def none(body: Body, answer: Body, cut: bool) -> Events:
+    return iter(())
+
+
 DIALECTS: dict[str, Dialect] = {
     "/responses": (responses, responses_stream),
     "/chat/completions": (chat, chat_stream),
@@ -285,5 +300,10 @@ DIALECTS: dict[str, Dialect] = {
     "/messages": (messages, messages_stream),
     ":generateContent": (gemini, gemini_stream),
     ":streamGenerateContent": (gemini, gemini_stream),
-    "/converse": (converse, lambda body, answer, cut: iter(())),
+    "/converse": (converse, none),
+    "/embeddings": (vectors.openai, none),
+    "/v2/embed": (vectors.cohere, none),
+    ":batchEmbedContents": (vectors.gemini, none),
+    ":embedContent": (vectors.gemini_alone, none),
+    "/rerank": (vectors.ranking, none),
 }

@@ -10,9 +10,18 @@ from functools import lru_cache
 from typing import Final
 
 from llmcache.providers.dialects import anthropic, cohere, google, mistral, openai
-from llmcache.providers.dialects.base import Dialect, Event, Kind, OutOfOrder, events_in
+from llmcache.providers.dialects.base import Batch, Dialect, Event, Kind, OutOfOrder, events_in
 
-__all__ = ["Dialect", "Event", "Kind", "OutOfOrder", "dialect_of", "events_in", "provider_at"]
+__all__ = [
+    "Batch",
+    "Dialect",
+    "Event",
+    "Kind",
+    "OutOfOrder",
+    "dialect_of",
+    "events_in",
+    "provider_at",
+]
 
 # (Mistral's before OpenAI's: its address ends like one of those)
 DIALECTS: Final = (

@@ -32,6 +32,29 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """How many texts are asked for at once, and how their vectors come back.
+
+    `name` is the field of the body that has the texts (or lists of tokens, or objects), `results`
+    that of the response. `split` gives the texts one by one, None where that cannot be; where it
+    `stands_alone`, a single one has no list around it. `cut` is given a response and its text, and
+    has the JSON of what came for each text, in their order; it raises what it may where that is not
+    to be told. `joined` makes the `results` of such pieces.
+    """
+
+    name: str
+    results: str
+    split: Callable[[Body], list[Any] | None]
+    cut: Callable[[Mapping[str, Any], str], list[str]]
+    joined: Callable[[list[str]], str]
+    stands_alone: bool = False
+
+    def body_of_one(self, body: Body, text: Any) -> dict[str, Any]:
+        """The body that asks for one of the texts of `body`."""
+        return {**body, self.name: text if self.stands_alone else [text]}
+
+
+@dataclass(frozen=True, slots=True)
 class Dialect:
     """How one kind of request is written, and how it is answered.
 
@@ -40,7 +63,7 @@ class Dialect:
     those in which the order of fields counts, since a model fills them in in that order.
     `assembled` makes of the events of a stream the answer that would have come without one, and
     raises `OutOfOrder`; `last` is what the last event of a stream that is whole has in it (none:
-    nothing tells it from the others).
+    nothing tells it from the others). `batch`: of embeddings, where they come one by one.
     """
 
     provider: str
@@ -52,6 +75,7 @@ class Dialect:
     last: bytes = b""
     #: Whether the address alone says that a stream is to come.
     streams: bool = False
+    batch: Batch | None = None
 
     def model_of(self, path: str, body: Body) -> str:
         """The model that is asked; empty where nothing names one."""

@@ -6,7 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from llmcache.providers.dialects.base import Dialect, Event, Kind, OutOfOrder
+from llmcache.providers.dialects.base import Batch, Body, Dialect, Event, Kind, OutOfOrder
+from llmcache.providers.dialects.vectors import (
+    check_vector,
+    elements,
+    listed,
+    members,
+    with_members,
+)
 
 # The lists of a message whose items come one after the other, by the event that begins one.
 BEGIN: Final = {
@@ -65,6 +72,32 @@ def _add(whole: dict[str, Any], pieces: Mapping[str, Any]) -> None:
         whole[name] = (whole.get(name) or "") + piece
 
 
+def texts_in(body: Body) -> list[Any] | None:
+    """The texts of a request for embeddings, where it is of nothing else."""
+    texts = body.get("texts")
+    if body.get("images") or body.get("inputs") or not isinstance(texts, list):
+        return None
+    return texts if texts and all(isinstance(each, str) for each in texts) else None
+
+
+def vectors_in(told: Mapping[str, Any], text: str) -> list[str]:
+    """What came for each text: an object with its vector of each type that was asked for."""
+    for vectors in told["embeddings"].values():
+        for vector in vectors:
+            check_vector(vector)
+    written = members(members(text)["embeddings"])
+    by_type = [elements(vectors) for vectors in written.values()]
+    return [
+        with_members(dict(zip(written, vectors, strict=True)))
+        for vectors in zip(*by_type, strict=True)
+    ]
+
+
+def by_type(pieces: list[str]) -> str:
+    vectors = [members(piece) for piece in pieces]
+    return with_members({kind: listed([each[kind] for each in vectors]) for kind in vectors[0]})
+
+
 CHAT: Final = Dialect(
     "cohere",
     re.compile(r"/v2/chat$"),
@@ -72,8 +105,14 @@ CHAT: Final = Dialect(
     assembled=assembled,
     last=b"message-end",
 )
+EMBEDDED: Final = ("texts", "images", "inputs")
+EMBED_V1: Final = Dialect("cohere", re.compile(r"/v1/embed$"), EMBEDDED, Kind.EMBEDDINGS)
 EMBED: Final = Dialect(
-    "cohere", re.compile(r"/v[12]/embed$"), ("texts", "images", "inputs"), Kind.EMBEDDINGS
+    "cohere",
+    re.compile(r"/v2/embed$"),
+    EMBEDDED,
+    Kind.EMBEDDINGS,
+    batch=Batch("texts", "embeddings", texts_in, vectors_in, by_type),
 )
 RERANK: Final = Dialect("cohere", re.compile(r"/rerank$"), ("query", "documents"), Kind.RANKING)
-DIALECTS: Final = (CHAT, EMBED, RERANK)
+DIALECTS: Final = (CHAT, EMBED, EMBED_V1, RERANK)

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from llmcache.providers.dialects.base import Dialect, Event, Kind, OutOfOrder
+from llmcache.providers.dialects.base import Batch, Body, Dialect, Event, Kind, OutOfOrder
+from llmcache.providers.dialects.vectors import check_vector, elements, listed, members
 
 SCHEMAS: Final = frozenset({"tools", "generationConfig", "generation_config"})
 CONVERSATION: Final = ("systemInstruction", "system_instruction", "contents")
@@ -29,20 +30,23 @@ def _add(whole: dict[str, Any], candidate: Mapping[str, Any]) -> None:
     content = candidate.get("content") or {}
     if whole.get("finishReason") and content.get("parts"):
         raise OutOfOrder("a candidate goes on after its end")
-    parts = list((whole.get("content") or {}).get("parts", []))
-    for part in content.get("parts") or ():
-        _add_part(parts, part)
+    parts = (whole.get("content") or {}).get("parts", [])
     whole |= candidate
-    whole["content"] = {**content, "parts": parts}
+    whole["content"] = {**content, "parts": [*parts, *(content.get("parts") or ())]}
 
 
-def _add_part(parts: list[dict[str, Any]], part: Mapping[str, Any]) -> None:
-    """A text goes on with the one before it, where all else in them is the same."""
-    last = parts[-1] if parts else {}
-    if "text" in part and {**last, "text": ""} == {**part, "text": ""} and "text" in last:
-        parts[-1] = {**last, "text": last["text"] + part["text"]}
-    else:
-        parts.append(dict(part))
+def texts_in(body: Body) -> list[Any] | None:
+    """The requests of a batch, each of one text, with what else is asked of it."""
+    requests = body.get("requests")
+    is_batch = isinstance(requests, list) and all(isinstance(each, dict) for each in requests)
+    return requests or None if is_batch else None
+
+
+def vectors_in(told: Mapping[str, Any], text: str) -> list[str]:
+    """What came for each text: the object of its vector."""
+    for embedding in told["embeddings"]:
+        check_vector(embedding["values"])
+    return elements(members(text)["embeddings"])
 
 
 GENERATE: Final = Dialect(
@@ -61,8 +65,15 @@ STREAM: Final = Dialect(
 )
 EMBED: Final = Dialect(
     "google",
-    re.compile(r"/models/(?P<model>[^/:]+):(embedContent|batchEmbedContents)$"),
-    ("content", "requests"),
+    re.compile(r"/models/(?P<model>[^/:]+):embedContent$"),
+    ("content",),
     Kind.EMBEDDINGS,
 )
-DIALECTS: Final = (GENERATE, STREAM, EMBED)
+EMBED_BATCH: Final = Dialect(
+    "google",
+    re.compile(r"/models/(?P<model>[^/:]+):batchEmbedContents$"),
+    ("requests",),
+    Kind.EMBEDDINGS,
+    batch=Batch("requests", "embeddings", texts_in, vectors_in, listed),
+)
+DIALECTS: Final = (GENERATE, STREAM, EMBED, EMBED_BATCH)

@@ -6,11 +6,20 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from llmcache.providers.dialects.base import DONE, Dialect, Event, Kind, OutOfOrder
+from llmcache.providers.dialects.base import DONE, Batch, Body, Dialect, Event, Kind, OutOfOrder
+from llmcache.providers.dialects.vectors import (
+    check_vector,
+    elements,
+    listed,
+    members,
+    with_members,
+)
 
 # Texts that come in pieces.
 TEXTS: Final = frozenset({"content", "refusal", "reasoning", "reasoning_content", "arguments"})
 COMPLETED: Final = "response.completed"
+# How what came for a text begins, wherever it stood.
+FIRST: Final = '{"index":0'
 
 
 def assembled_chat(events: list[Event]) -> dict[str, Any]:
@@ -77,6 +86,45 @@ def assembled_response(events: list[Event]) -> dict[str, Any]:
     return dict(told[-1]["response"])
 
 
+def texts_in(body: Body) -> list[Any] | None:
+    """The texts of a request for embeddings; or its lists of tokens, of which one stands alone."""
+    given = body.get("input")
+    # (by Jina, one text is read in the light of the others)
+    if not given or body.get("late_chunking"):
+        return None
+    if isinstance(given, str) or (isinstance(given, list) and _are_tokens(given)):
+        return [given]
+    if isinstance(given, list) and all(given) and _are_texts(given):
+        return given
+    return None
+
+
+def _are_texts(given: list[Any]) -> bool:
+    is_text = isinstance(given[0], str)
+    return all(isinstance(each, str) if is_text else _are_tokens(each) for each in given)
+
+
+def _are_tokens(given: Any) -> bool:
+    return isinstance(given, list) and all(type(each) is int for each in given)
+
+
+def vectors_in(told: Mapping[str, Any], text: str) -> list[str]:
+    """What came for each text: the object of its vector, with the number 0."""
+    found: dict[int, str] = {}
+    for value, written in zip(told["data"], elements(members(text)["data"]), strict=True):
+        check_vector(value["embedding"])
+        others = {name: each for name, each in members(written).items() if name != "index"}
+        if type(value["index"]) is not int or value["index"] in found:
+            raise OutOfOrder("two vectors have one number")
+        found[value["index"]] = with_members({"index": "0", **others})
+    return [found[number] for number in range(len(found))]
+
+
+def numbered(pieces: list[str]) -> str:
+    ends = (piece.removeprefix(FIRST) for piece in pieces)
+    return listed([f'{{"index":{number}{end}' for number, end in enumerate(ends)])
+
+
 CHAT: Final = Dialect(
     "openai",
     re.compile(r"/chat/completions$"),
@@ -100,5 +148,11 @@ RESPONSES: Final = Dialect(
     assembled=assembled_response,
     last=COMPLETED.encode(),
 )
-EMBEDDINGS: Final = Dialect("openai", re.compile(r"/embeddings$"), ("input",), Kind.EMBEDDINGS)
+EMBEDDINGS: Final = Dialect(
+    "openai",
+    re.compile(r"/embeddings$"),
+    ("input",),
+    Kind.EMBEDDINGS,
+    batch=Batch("input", "data", texts_in, vectors_in, numbered, stands_alone=True),
+)
 DIALECTS: Final = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS)
