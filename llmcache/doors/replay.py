@@ -8,7 +8,7 @@ from llmcache import store
 from llmcache.background import database
 from llmcache.discretion import without_content
 from llmcache.exceptions import LLMCacheError
-from llmcache.flow.replay import NotRebuildable
+from llmcache.flow.replay import HTTP, NotRebuildable
 from llmcache.leases import Ending, Lease, lead, start
 from llmcache.outcomes import Call
 from llmcache.providers.errors import is_the_providers
@@ -28,7 +28,7 @@ def request_of(entry: CacheEntry) -> BaseRequest:
 
     Nobody is asked, and the mode is ``reload``. Raises `NotRebuildable`.
     """
-    if entry.mode == "http":
+    if entry.mode == HTTP:
         from llmcache.http import replay as of_http
 
         return of_http.request_of(entry)

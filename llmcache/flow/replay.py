@@ -7,7 +7,7 @@ client of this process that sends its requests there, and is of the same namespa
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from llmcache.background import database
 from llmcache.codec.envelope import REQUEST, unseal
@@ -16,6 +16,10 @@ from llmcache.policy import CacheMode, Policy
 
 if TYPE_CHECKING:
     from llmcache.models import CacheEntry
+
+
+#: The mode of entries that came over HTTP, as rows have it.
+HTTP: Final = "http"
 
 
 class NotRebuildable(LLMCacheError):
@@ -35,6 +39,13 @@ def described_in(entry: CacheEntry) -> dict[str, Any]:
     if not isinstance(described, dict) or not isinstance(described.get("parameters"), dict):
         raise NotRebuildable("its stored request is not as it was sent")
     return described
+
+
+def body_of(described: dict[str, Any]) -> dict[str, Any]:
+    """The body that was sent over HTTP but for its model, and which of several answers it wants."""
+    messages = described.get("messages")
+    conversation = messages if isinstance(messages, dict) else {"messages": messages}
+    return {**conversation, **described["parameters"]}
 
 
 def policy_of(entry: CacheEntry) -> Policy:

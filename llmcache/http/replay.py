@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from llmcache.flow.replay import NotRebuildable, described_in, policy_of
+from llmcache.flow.replay import NotRebuildable, body_of, described_in, policy_of
 from llmcache.http.embeddings import one_of
 from llmcache.http.request import Door, HttpRequest, library_of, read_request
 from llmcache.keys.request import SAMPLE
@@ -75,10 +75,8 @@ def _rebuilt(entry: CacheEntry, described: dict[str, Any], door: Door, sent: Any
 
 def _body(entry: CacheEntry, described: dict[str, Any], sent: Any) -> tuple[dict[str, Any], int]:
     """The body, and which of several answers is meant."""
-    path, messages = unquote(sent.url.path), described.get("messages")
+    path, body = unquote(sent.url.path), body_of(described)
     dialect = dialect_of(path)
-    conversation = messages if isinstance(messages, dict) else {"messages": messages}
-    body = {**described["parameters"], **conversation}
     sample = body.pop(SAMPLE, 0)
     if dialect is not None and entry.model and not dialect.names_model_in(path):
         body["model"] = entry.model

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from llmcache.codec.answers import StoredAnswer
 from llmcache.exceptions import InvalidArgument
+from llmcache.flow.replay import HTTP
 from llmcache.flow.request import BaseRequest
 from llmcache.flow.steps import NotStorable
 from llmcache.flow.stream_drivers import Recording
@@ -38,7 +39,6 @@ from llmcache.providers.world import searches, what_looks, why_stateful
 from llmcache.reasons import Reason, ReasonCode
 from llmcache.store.records import Found, describe
 
-MODE: Final = "http"
 # Where a response has the status of an error (RFC 9110, section 15).
 FIRST_ERROR: Final = 400
 # In which attempt of an SDK a request is, counted from 0: those that are made by one generator say.
@@ -107,7 +107,7 @@ class HttpRequest(BaseRequest):
 
     @property
     def mode(self) -> str:
-        return MODE
+        return HTTP
 
     @property
     def is_stream(self) -> bool:
@@ -293,7 +293,7 @@ def read_request(door: Door, sent: Any, *, is_async: bool) -> HttpRequest:
     wishes, unknown = _taken_wishes(sent)
     policy = door.policy.changed(**wishes) if wishes else door.policy
     policy = overridden(policy, names_namespace="namespace" in wishes)
-    request = HttpRequest(door, sent, is_async, policy=policy, call=Call(provider=MODE))
+    request = HttpRequest(door, sent, is_async, policy=policy, call=Call(provider=HTTP))
     try:
         request.call.namespace = policy.namespace_name
         path = unquote(sent.url.path)
@@ -307,7 +307,7 @@ def read_request(door: Door, sent: Any, *, is_async: bool) -> HttpRequest:
     except InvalidArgument:
         raise
     except Exception as error:  # noqa: BLE001 - law A: the provider is asked all the same
-        request.refuse_key(error, MODE)
+        request.refuse_key(error, HTTP)
     return request
 
 
@@ -413,7 +413,7 @@ def canonical_of(request: HttpRequest) -> CanonicalRequest:
     # In a schema, the order of the fields is the one in which the model fills them in.
     ordered = [canonical_context({name: parameters[name]}) for name in sorted(schemas)]
     common = common_parts(
-        call.namespace, call.provider, request.endpoint, call.model, MODE, NO_SCHEMA
+        call.namespace, call.provider, request.endpoint, call.model, HTTP, NO_SCHEMA
     )
     return common.request(
         canonical_part("messages", conversation),

@@ -15,14 +15,15 @@ from llmcache.admin.entries.conversation import (
     Image,
     Message,
     Part,
-    read_messages,
     system_message,
 )
+from llmcache.admin.entries.over_http import read_conversation, read_said
 from llmcache.admin.entries.texts import Text, code, code_of, parse, words
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import Dumped
 from llmcache.codec.envelope import ANSWER, REQUEST, unseal
 from llmcache.exceptions import CorruptEntry
+from llmcache.flow.replay import HTTP
 from llmcache.models import CacheEntry
 
 # Why a row cannot be opened: it is damaged, or sealed with a key that the settings do not name.
@@ -83,6 +84,8 @@ class Answer:
     completion: Text | None
     usage: Text | None
     is_list: bool
+    #: Of an answer that came over HTTP: the messages in it. Its JSON is the provider's response.
+    said: list[Message]
 
 
 def open_request(entry: CacheEntry) -> Any:
@@ -117,7 +120,7 @@ def read_question(entry: CacheEntry) -> Question | Unreadable | None:
         system_message(parameters.pop(name)) for name in INSTRUCTIONS if parameters.get(name)
     ]
     return Question(
-        messages=instructions + read_messages(request.pop("messages", None)),
+        messages=instructions + read_conversation(request.pop("messages", None)),
         parameters=_given(parameters or None),
         context=_given(request.pop("context", None)),
         more=_given(request or None),
@@ -129,13 +132,14 @@ def read_answer(entry: CacheEntry) -> Answer | Unreadable:
         stored = open_answer(entry.key, entry.payload)
     except CLOSED as error:
         return Unreadable(str(error))
-    answer = parse(stored.answer)
+    answer, is_http = parse(stored.answer), entry.mode == HTTP
     return Answer(
         outline=_fields(answer) if _size(answer) <= OUTLINE_FIELDS else (),
         json=code_of(stored.answer),
-        completion=_dumped(stored.completion),
+        completion=None if is_http else _dumped(stored.completion),
         usage=_dumped(stored.total_usage),
         is_list=isinstance(answer, list),
+        said=read_said(answer) if is_http else [],
     )
 
 

@@ -39,6 +39,9 @@ TYPES: Final = frozenset(
 
 # Where providers put what is carried: in a part of the part or in itself, under such a name.
 CARRIERS: Final = ("image_url", "source", "input_audio", "file", "inline_data")
+TEXT_TYPES: Final = frozenset({"text", "input_text", "output_text"})
+# What providers send along where there is nothing to say.
+NOTHING: Final[tuple[Any, ...]] = (None, [])
 CONTENTS: Final = ("data", "file_data")
 ADDRESSES: Final = ("url", "image_url", "file_url", "file_id", "source")
 MEDIA_TYPES: Final = ("media_type", "mime_type", "format", "filename")
@@ -103,7 +106,7 @@ def _message(message: Any) -> Message:
     # Gemini calls the content of a message its parts.
     parts = _parts(rest.pop("content", None)) + _parts(rest.pop("parts", None))
     parts += map(_tool_call, _listed(rest.pop("tool_calls", None)))
-    more = {name: value for name, value in rest.items() if value is not None}
+    more = _said(rest)
     if more:
         parts.append(Part(code(more), _("Also sent")))
     return Message(kind, speaker, parts)
@@ -119,9 +122,7 @@ def _part(piece: Any) -> Part:
             return Part(words(piece))
         case dict() if _is_media(piece) and (described := _describe(piece)):
             return Part(words(described), _media_label(piece), image_of(piece))
-        case {"type": "text" | "input_text" | "output_text", "text": str(text), **more} if not more:
-            return Part(words(text))
-        case {"text": str(text), **more} if not more:  # Gemini's have no type
+        case {"text": str(text)} if _is_plain_text(piece):
             return Part(words(text))
         case {"type": "thinking", "thinking": str(text)}:
             return Part(words(text), _("Thinking"))
@@ -134,6 +135,16 @@ def _part(piece: Any) -> Part:
             shown = words(result) if isinstance(result, str) else code(result)
             return Part(shown, _("Result of a tool"))
     return Part(code(piece))
+
+
+def _said(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value not in NOTHING}
+
+
+def _is_plain_text(piece: dict[str, Any]) -> bool:
+    """Whether there is nothing to it but its text. (Gemini's have no type.)"""
+    more = {**_said(piece), "text": ""}
+    return str(more.pop("type", "text")) in TEXT_TYPES and more == {"text": ""}
 
 
 def _tool_call(call: Any) -> Part:

@@ -21,6 +21,7 @@ from llmcache.admin.entries.content import (
 )
 from llmcache.admin.entries.texts import parse
 from llmcache.codec.answers import StoredAnswer
+from llmcache.flow.replay import HTTP, body_of
 from llmcache.keys.request import SAMPLE
 from llmcache.models import CacheEntry
 
@@ -103,7 +104,7 @@ def python_call(entry: CacheEntry) -> str | None:
         return None  # nothing of a row is written as code that whoever pastes it would run
     if entry.provider == "python":
         return _function_call(entry, request["parameters"])
-    return _client_call(entry, request)
+    return (_post if entry.mode == HTTP else _client_call)(entry, request)
 
 
 def _is_name_of_type(written: str) -> bool:
@@ -122,6 +123,20 @@ def _function_call(entry: CacheEntry, parameters: dict[str, Any]) -> str:
         return f"{_imports(entry.model)}\n{call}"
     block = f"with llmcache.override(sample={parameters[SAMPLE]!r}):\n{indent(call, '    ')}"
     return f"{_imports(entry.model)}import llmcache\n\n{block}"
+
+
+def _post(entry: CacheEntry, request: dict[str, Any]) -> str:
+    """Without credentials, and without headers that count: a row has neither."""
+    address = re.split(r"\?\{| headers=", entry.endpoint)[0]
+    body = {"model": entry.model, **body_of(request)} if entry.model else body_of(request)
+    return (
+        f"import httpx\nimport llmcache\n\n"
+        f"client = llmcache.wrap(httpx.Client(), namespace={entry.namespace!r})\n"
+        f"response = client.post(\n"
+        f"    {address!r},\n"
+        f'    headers={{"Authorization": "Bearer ..."}},\n'
+        f"{_arguments({'json': body})})\n"
+    )
 
 
 def _client_call(entry: CacheEntry, request: dict[str, Any]) -> str:

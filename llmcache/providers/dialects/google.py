@@ -30,9 +30,20 @@ def _add(whole: dict[str, Any], candidate: Mapping[str, Any]) -> None:
     content = candidate.get("content") or {}
     if whole.get("finishReason") and content.get("parts"):
         raise OutOfOrder("a candidate goes on after its end")
-    parts = (whole.get("content") or {}).get("parts", [])
+    parts = list((whole.get("content") or {}).get("parts", []))
+    for part in content.get("parts") or ():
+        _add_part(parts, part)
     whole |= candidate
-    whole["content"] = {**content, "parts": [*parts, *(content.get("parts") or ())]}
+    whole["content"] = {**content, "parts": parts}
+
+
+def _add_part(parts: list[dict[str, Any]], part: Mapping[str, Any]) -> None:
+    """A text goes on with the one before it, where all else in them is the same."""
+    last = parts[-1] if parts else {}
+    if "text" in part and {**last, "text": ""} == {**part, "text": ""} and "text" in last:
+        parts[-1] = {**last, "text": last["text"] + part["text"]}
+    else:
+        parts.append(dict(part))
 
 
 def texts_in(body: Body) -> list[Any] | None:
