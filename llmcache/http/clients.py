@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, Unpack, cast
 
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType
+from llmcache.http.door import Door
 from llmcache.http.graft import grafted, is_http_client, put_between
 from llmcache.http.replay import remember
-from llmcache.http.request import Door
 from llmcache.http.transport import AsyncTransport, Transport
 from llmcache.policy import READERS, TTL, Policy, Seconds, read_exclude
 
@@ -141,6 +141,8 @@ def _read(options: HttpOptions) -> Door:
 
 def _over(door: Door, inner: Any, is_shared: bool) -> Any:
     """A transport over `inner`. One that another client has, too, is not closed with it."""
+    if isinstance(inner, Transport | AsyncTransport):
+        inner = inner.door.inner  # (what is wrapped is wrapped anew)
     is_async = hasattr(inner, "handle_async_request")
     is_sync = hasattr(inner, "handle_request")
     if not (is_async or is_sync):

@@ -22,8 +22,9 @@ from llmcache.exceptions import CorruptEntry
 from llmcache.flow.abreast import Abreast
 from llmcache.flow.drivers import adrive, drive
 from llmcache.flow.steps import NotStorable
+from llmcache.http.door import library_of
 from llmcache.http.judgement import read_json
-from llmcache.http.request import DECODED, HttpRequest, canonical_of, library_of
+from llmcache.http.request import DECODED, FIRST_ERROR, HttpRequest
 from llmcache.http.response import OK, Head, Whole
 from llmcache.outcomes import Call
 from llmcache.policy import CacheMode
@@ -87,6 +88,8 @@ class Item(HttpRequest):
 
     def bill(self, answer: Vector, seconds: float) -> None:
         call = self.call
+        if self.status >= FIRST_ERROR:
+            return  # (nobody has answered)
         used = {} if answer.tokens is None else {"usage": {"input_tokens": answer.tokens}}
         self.receipt = call.spent = pricing.receipt(
             used,
@@ -97,6 +100,7 @@ class Item(HttpRequest):
         )
 
     def encoded(self, answer: Vector) -> StoredAnswer:
+        self.check_status()
         reply = answer.reply
         if reply is None or reply.refusal is not None:
             raise NotStorable((reply and reply.refusal) or ReasonCode.NOT_WHOLE(why="no reply"))
@@ -134,7 +138,7 @@ class Texts:
             of=self,
             text=text,
         )
-        item.canonical = canonical_of(item)
+        item.canonical = item.canonical_now()
         item.call.key = item.canonical.key
         return item
 
@@ -194,6 +198,8 @@ class Texts:
         content = b""
         with suppress(Exception):  # (who asked is told that it cannot be decoded)
             content = self._asked.decoded(whole)
+        for item in items:
+            item.status = whole.head.status
         told = read_json(content)
         reply = Reply(whole, self._is_of_all(items), told if isinstance(told, dict) else {})
         asked = self._of_each if reply.is_of_all else items
@@ -208,8 +214,6 @@ class Texts:
 
     def _why_refused(self, reply: Reply, content: bytes, items: list[Item]) -> Reason | None:
         """Why the reply is none of a piece for each of these. Else it has the pieces then."""
-        if reply.whole.head.status != OK:
-            return ReasonCode.STATUS(status=reply.whole.head.status)
         try:
             pieces = self._batch.cut(reply.told, content.decode())
         except Exception as error:  # noqa: BLE001 - it may be of any shape
@@ -249,8 +253,8 @@ class Texts:
         body = with_members(written).encode()
         headers = [pair for pair in head.headers if pair[0].lower() not in DECODED]
         length = ("content-length", str(len(body)))
-        extensions = replies[0].whole.extensions if replies else {}
-        return Whole(Head(head.status, [*headers, length]), body, extensions)
+        new = Head(head.status, [*headers, length], extensions=head.extensions)
+        return Whole(new, body)
 
 
 def texts_of(asked: HttpRequest) -> Texts | None:

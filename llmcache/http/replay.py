@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from llmcache.flow.replay import NotRebuildable, body_of, described_in, policy_of
+from llmcache.http.door import Door, library_of
 from llmcache.http.embeddings import one_of
-from llmcache.http.request import Door, HttpRequest, library_of, read_request
+from llmcache.http.reading import read_request
+from llmcache.http.request import HttpRequest
 from llmcache.keys.request import SAMPLE
 from llmcache.providers.dialects import dialect_of
 

@@ -38,11 +38,15 @@ LAST_MOMENT: Final = 2**32 - 1
 
 @dataclass(slots=True)
 class Head:
-    """The status of a response, and its headers. Of a stored stream: its `chunks`."""
+    """The status of a response, and its headers. Of a stored stream: its `chunks`.
+
+    `extensions` are those of a live response, for who asks it for its connection.
+    """
 
     status: int
     headers: Headers
     chunks: list[tuple[int, int]] = field(default_factory=list)
+    extensions: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         kept = [pair for pair in self.headers if pair[0].lower() not in NOT_KEPT]
@@ -63,14 +67,10 @@ class Head:
 
 @dataclass(slots=True)
 class Whole:
-    """A response that is no stream: its `body` as it came over the network.
-
-    `extensions` are those of a live one.
-    """
+    """A response that is no stream: its `body` as it came over the network."""
 
     head: Head
     body: bytes
-    extensions: dict[str, Any] = field(default_factory=dict)
 
     def stored(self, content: bytes) -> StoredAnswer:
         """For the store; `content` is the body, decoded."""

@@ -8,18 +8,24 @@ from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
 from typing import Any, Final, Self
 
+from llmcache.exceptions import CacheMiss, InvalidArgument
 from llmcache.flow.drivers import adrive, drive
 from llmcache.flow.fairness import take_turn
 from llmcache.flow.stream_drivers import adrive_stream, drive_stream
+from llmcache.http.door import Door, library_of
 from llmcache.http.embeddings import texts_of
-from llmcache.http.request import Door, HttpRequest, StatusError, library_of, read_request
-from llmcache.http.response import Head, Whole
-from llmcache.http.wishes import HEADER
+from llmcache.http.reading import read_request, without_wishes
+from llmcache.http.request import HttpRequest, StatusError
+from llmcache.http.response import Head, Headers, Whole
 from llmcache.outcomes import Call, Outcome, is_inside_one_call
 
 # (RFC 9211)
 STATUS_HEADER: Final = "cache-status"
 FORWARDED: Final = {Outcome.MISS: "uri-miss", Outcome.RELOAD: "request", Outcome.BYPASS: "bypass"}
+# What SDKs that Stainless has made send with each request.
+STAINLESS: Final = "x-stainless-"
+# The status where nothing is stored, and nobody may be asked (RFC 9111, section 5.2.1.7).
+NO_ANSWER: Final = 504
 
 
 class Transport:
@@ -30,8 +36,13 @@ class Transport:
 
     def handle_request(self, request: Any) -> Any:
         if not _is_ours(request):
-            return self.door.inner.handle_request(request)
-        asked = read_request(self.door, request, is_async=False)
+            return self.door.inner.handle_request(without_wishes(request))
+        try:
+            return self._answered(read_request(self.door, request, is_async=False))
+        except (CacheMiss, InvalidArgument) as error:
+            return _raised(request, error)
+
+    def _answered(self, asked: HttpRequest) -> Any:
         try:
             if texts := texts_of(asked):
                 return _response_of(asked, texts.answer())
@@ -64,9 +75,14 @@ class AsyncTransport:
 
     async def handle_async_request(self, request: Any) -> Any:
         if not _is_ours(request) or not _has_loop():
-            return await self.door.inner.handle_async_request(request)
+            return await self.door.inner.handle_async_request(without_wishes(request))
         await take_turn()
-        asked = read_request(self.door, request, is_async=True)
+        try:
+            return await self._answered(read_request(self.door, request, is_async=True))
+        except (CacheMiss, InvalidArgument) as error:
+            return _raised(request, error)
+
+    async def _answered(self, asked: HttpRequest) -> Any:
         try:
             if texts := texts_of(asked):
                 return _response_of(asked, await texts.aanswer())
@@ -93,10 +109,7 @@ class AsyncTransport:
 
 def _is_ours(request: Any) -> bool:
     """Whether it is for a model to answer, and nobody keeps the answer who has asked for it."""
-    if request.method == "POST" and not is_inside_one_call():
-        return True
-    request.headers.pop(HEADER, None)
-    return False
+    return request.method == "POST" and not is_inside_one_call()
 
 
 def _has_loop() -> bool:
@@ -108,20 +121,59 @@ def _has_loop() -> bool:
     return True
 
 
-def _response_of(asked: HttpRequest, answer: Whole) -> Any:
-    library, head = library_of(asked.sent), answer.head
-    headers = [*head.headers, (STATUS_HEADER, _cache_status(asked.call))]
+def _raised(request: Any, error: Exception) -> Any:
+    """Raise `error`; where the SDK would take it for a broken connection, its response does.
+
+    SDKs that Stainless has made ask again after whatever an HTTP client raises, and then raise an
+    error of their own. What comes of asking a response for its status, they let through.
+    """
+    if not any(name.startswith(STAINLESS) for name in request.headers):
+        raise error
+    response = _raising_class(library_of(request))(NO_ANSWER, content=b"")
+    response.error = error
+    return response
+
+
+@lru_cache
+def _raising_class(library: Any) -> Any:
+    class Raising(library.Response):  # type: ignore[misc]
+        error: Exception
+
+        def raise_for_status(self) -> Any:
+            raise self.error
+
+        @property
+        def is_success(self) -> bool:
+            raise self.error
+
+    return Raising
+
+
+def _response_of(asked: HttpRequest, answer: Any) -> Any:
+    library = library_of(asked.sent)
+    if not isinstance(answer, Whole):
+        answer.headers = library.Headers(_headers_of(asked, answer.headers.multi_items()))
+        return answer
     stream = library.ByteStream(answer.body)
-    return library.Response(
-        head.status, headers=headers, stream=stream, extensions=answer.extensions
-    )
+    return _response(asked, answer.head, stream)
 
 
 def _streaming(asked: HttpRequest, head: Head, items: Any) -> Any:
-    library = library_of(asked.sent)
-    headers = [*head.headers, (STATUS_HEADER, _cache_status(asked.call))]
-    stream = _stream_classes(library)[asked.is_async](asked, head, items)
-    return library.Response(head.status, headers=headers, stream=stream)
+    classes = _stream_classes(library_of(asked.sent))
+    return _response(asked, head, classes[asked.is_async](asked, head, items))
+
+
+def _response(asked: HttpRequest, head: Head, stream: Any) -> Any:
+    return library_of(asked.sent).Response(
+        head.status,
+        headers=_headers_of(asked, head.headers),
+        stream=stream,
+        extensions=head.extensions,
+    )
+
+
+def _headers_of(asked: HttpRequest, headers: Headers) -> Headers:
+    return [*headers, (STATUS_HEADER, _cache_status(asked.call))]
 
 
 def _cache_status(call: Call) -> str:
@@ -143,7 +195,8 @@ def _stream_classes(library: Any) -> tuple[type, type]:
 
         def __iter__(self) -> Iterator[bytes]:
             for number, chunk in enumerate(self._items):
-                time.sleep(self._pace.seconds_until(number))
+                if seconds := self._pace.seconds_until(number):
+                    time.sleep(seconds)
                 yield chunk
 
         def close(self) -> None:
@@ -160,7 +213,8 @@ def _stream_classes(library: Any) -> tuple[type, type]:
         async def __aiter__(self) -> AsyncIterator[bytes]:
             number = 0
             async for chunk in self._items:
-                await asyncio.sleep(self._pace.seconds_until(number))
+                if seconds := self._pace.seconds_until(number):
+                    await asyncio.sleep(seconds)
                 number += 1
                 yield chunk
 

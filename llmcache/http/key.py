@@ -1,0 +1,102 @@
+"""What of a request counts in its key: address, headers that choose the answer, body."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from llmcache.flow.replay import HTTP
+from llmcache.http.door import Door, library_of
+from llmcache.keys.request import (
+    SAMPLE,
+    CanonicalRequest,
+    canonical_context,
+    canonical_parameters,
+    canonical_part,
+    common_parts,
+)
+from llmcache.outcomes import Call
+from llmcache.providers.addresses import address_in_words
+from llmcache.providers.arguments import UNHEARD
+from llmcache.providers.dialects import Dialect
+from llmcache.providers.headers import counted_on_client, in_words
+
+# The parts of the key that such a request does not have.
+NO_SCHEMA: Final = canonical_part("schema", None)
+NO_CONTEXT: Final = canonical_context(None)
+NOT_STRICT: Final = canonical_part("strict", None)
+
+
+def read_body(sent: Any) -> dict[str, Any]:
+    """The JSON object that is sent; empty where it is none, or has a name twice."""
+    if isinstance(sent.stream, library_of(sent).ByteStream):
+        sent.read()  # (which is at hand: the client has only not looked, after a redirect)
+    try:
+        body = json.loads(sent.content, object_pairs_hook=_each_once)
+    except (ValueError, RecursionError):
+        return {}
+    except Exception as error:
+        # (`RequestNotRead` of httpx and of httpx2: a body that is made as it is sent)
+        if type(error).__name__ != "RequestNotRead":
+            raise
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands there twice")
+    return found
+
+
+def endpoint_of(sent: Any, door: Door) -> str:
+    """The address, and the headers that choose the answer, as they may be kept and shown."""
+    return address_in_words(str(sent.url)) + in_words(_headers(sent, door))
+
+
+def _headers(sent: Any, door: Door) -> dict[str, str]:
+    host = sent.url.netloc.decode("ascii")
+    pairs = [
+        (name, value)
+        for name, value in sent.headers.multi_items()
+        if name not in door.exclude and (name, value) != ("host", host)
+    ]
+    if door.own_headers is None:
+        return counted_on_client([pairs])
+    names = {name.lower() for name in door.own_headers}
+    of_client = [pair for pair in pairs if pair[0] in names]
+    return counted_on_client([of_client], [pair for pair in pairs if pair[0] not in names])
+
+
+def parts_of(
+    dialect: Dialect | None, body: Mapping[str, Any], door: Door, sample: int
+) -> tuple[Any, dict[str, Any]]:
+    """What of the body is the conversation, and the parameters."""
+    names = dialect.conversation if dialect else ()
+    conversation = {name: body[name] for name in names if name in body}
+    not_counted = {*names, "model", *UNHEARD, *door.exclude}
+    parameters = {name: value for name, value in body.items() if name not in not_counted}
+    if sample:
+        parameters[SAMPLE] = sample
+    # (a list of messages, where it stands alone, as the other ways in have it)
+    alone = conversation.keys() == {"messages"}
+    return conversation["messages"] if alone else conversation, parameters
+
+
+def canonical(
+    call: Call, endpoint: str, dialect: Dialect | None, parts: tuple[Any, dict[str, Any]]
+) -> CanonicalRequest:
+    """The request that has these parts. Raises `UncacheableRequest` where they have no form."""
+    conversation, parameters = parts
+    schemas = dialect.schemas & parameters.keys() if dialect else frozenset()
+    # In a schema, the order of the fields is the one in which the model fills them in.
+    ordered = [canonical_context({name: parameters[name]}) for name in sorted(schemas)]
+    common = common_parts(call.namespace, call.provider, endpoint, call.model, HTTP, NO_SCHEMA)
+    return common.request(
+        canonical_part("messages", conversation),
+        canonical_parameters(parameters) + b"".join(ordered),
+        NO_CONTEXT,
+        NOT_STRICT,
+    )
