@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, Final
 
 from llmcache.flow.replay import HTTP
@@ -33,7 +34,12 @@ def read_body(sent: Any) -> dict[str, Any]:
     if isinstance(sent.stream, library_of(sent).ByteStream):
         sent.read()  # (which is at hand: the client has only not looked, after a redirect)
     try:
-        body = json.loads(sent.content, object_pairs_hook=_each_once)
+        body = json.loads(
+            sent.content,
+            object_pairs_hook=_each_once,
+            parse_float=_finite,
+            parse_constant=_finite,
+        )
     except (ValueError, RecursionError):
         return {}
     except Exception as error:
@@ -49,6 +55,13 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a name stands there twice")
     return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError("no number of JSON, or one of many that would read the same")
+    return number
 
 
 def endpoint_of(sent: Any, door: Door) -> str:

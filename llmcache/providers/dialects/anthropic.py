@@ -79,9 +79,10 @@ READERS: Final[dict[str, Callable[[dict[str, Any], Mapping[str, Any]], None]]] =
     "content_block_stop": _close,
 }
 
+# (OpenAI's threads have messages, too)
 MESSAGES: Final = Dialect(
     "anthropic",
-    re.compile(r"/messages$"),
+    re.compile(r"^(?!.*/threads/).*/messages$"),
     ("system", "messages"),
     schemas=frozenset({"tools", "output_config", "output_format"}),
     assembled=assembled,
