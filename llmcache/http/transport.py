@@ -78,11 +78,11 @@ class AsyncTransport:
             return await self.door.inner.handle_async_request(without_wishes(request))
         await take_turn()
         try:
-            return await self._answered(read_request(self.door, request, is_async=True))
+            return await self._aanswered(read_request(self.door, request, is_async=True))
         except (CacheMiss, InvalidArgument) as error:
             return _raised(request, error)
 
-    async def _answered(self, asked: HttpRequest) -> Any:
+    async def _aanswered(self, asked: HttpRequest) -> Any:
         try:
             if texts := texts_of(asked):
                 return _response_of(asked, await texts.aanswer())
