@@ -57,6 +57,8 @@ class HttpRequest(BaseRequest):
     body: Mapping[str, Any] = field(default_factory=dict)
     #: With which status it was answered; 0: not yet.
     status: int = 0
+    #: The provider's response, where it is a stream.
+    live: Any = None
     #: The end of the stream so far.
     tail: bytes = b""
     #: When its head came (`time.perf_counter`).
@@ -155,7 +157,7 @@ class HttpRequest(BaseRequest):
         return answer
 
     def _head(self, response: Any) -> Head:
-        self.headed = time.perf_counter()
+        self.live, self.headed = response, time.perf_counter()
         head = self._head_of(response)
         # (the chunks are handed on decoded)
         head.headers = [pair for pair in head.headers if pair[0].lower() not in DECODED]
@@ -173,7 +175,7 @@ class HttpRequest(BaseRequest):
 
     def copied(self, **changes: Any) -> HttpRequest:
         # (the body is bytes, which nobody changes)
-        return replace(self, status=0, tail=b"", is_left=False, **changes)
+        return replace(self, status=0, live=None, tail=b"", is_left=False, **changes)
 
     def canonical_now(self) -> CanonicalRequest:
         if self.canonical is not None:

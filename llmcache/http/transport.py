@@ -201,6 +201,9 @@ def _stream_classes(library: Any) -> tuple[type, type]:
 
         def close(self) -> None:
             self._asked.is_left = True
+            if self._items.gi_running:  # (another thread reads it, and finds it closed)
+                self._asked.live.close()
+                return
             if self._asked.is_whole_by_now():
                 for _ in self._items:  # (it is stored then)
                     pass
@@ -220,6 +223,9 @@ def _stream_classes(library: Any) -> tuple[type, type]:
 
         async def aclose(self) -> None:
             self._asked.is_left = True
+            if self._items.ag_running:
+                await self._asked.live.aclose()
+                return
             if self._asked.is_whole_by_now():
                 async for _ in self._items:
                     pass
