@@ -8,6 +8,9 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # example site.
 UNIT   := not (slow or postgres or mariadb or redis or rabbitmq or browser)
 
+# What has environments of its own (`make frameworks`).
+ELSEWHERE := --ignore tests/frameworks --ignore tests/llamaindex
+
 # Pins for everything, the machine's own index settings left out of the files.
 COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet \
 	--strip-extras --no-emit-options --annotation-style=line $(UPGRADE)
@@ -16,7 +19,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint unit matrix docs bench faults worker services requirements clean
+.PHONY: help install demo test check lint unit matrix frameworks docs bench faults worker services requirements clean
 .SILENT:
 
 help: ## say what there is
@@ -36,7 +39,7 @@ demo: install ## run the example site, on SQLite and an offline stand-in for the
 	$(BIN)/python manage.py demo
 
 test: lint ## every check and every test
-	$(BIN)/python -m pytest $(RERUNS) --numprocesses 3 --dist loadfile --ignore tests/faults
+	$(BIN)/python -m pytest $(RERUNS) --numprocesses 3 --dist loadfile $(ELSEWHERE) --ignore tests/faults
 	$(BIN)/python -m pytest $(RERUNS) tests/faults
 
 check: lint unit ## what to run before each commit: lint, types, layers, migrations, unit tests
@@ -50,10 +53,13 @@ lint: install
 	$(BIN)/python -W error manage.py check --fail-level WARNING
 
 unit: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "$(UNIT)" --ignore tests/project
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "$(UNIT)" $(ELSEWHERE) --ignore tests/project
 
 matrix: ## run the unit tests on Python 3.11, 3.12 and 3.13 with Django 5.2, 6.0 and 6.1
-	.ci/matrix $(RERUNS) --numprocesses 2 --dist loadfile -m "$(UNIT)" --ignore tests/project
+	.ci/matrix $(RERUNS) --numprocesses 2 --dist loadfile -m "$(UNIT)" $(ELSEWHERE) --ignore tests/project
+
+frameworks: install ## run llmcache inside LangChain, pydantic-ai, openai-agents, LlamaIndex, ...
+	.ci/frameworks
 
 docs: install ## build the site from docs/ into build/site; a warning is an error
 	$(PIP) install -r requirements-docs.txt
@@ -82,6 +88,12 @@ requirements: install ## pin what pyproject.toml asks for; UPGRADE=--upgrade tak
 	$(COMPILE) --constraint requirements.txt -o requirements-mariadb.txt requirements-mariadb.in
 	$(COMPILE) --constraint requirements.txt -o requirements-bench.txt requirements-bench.in
 	$(COMPILE) --constraint requirements.txt -o requirements-docs.txt requirements-docs.in
+	# (what frameworks do not go with is theirs to choose)
+	mkdir -p build
+	grep -Ev '^(anthropic|websockets)==' requirements.txt >build/frameworks.txt
+	$(COMPILE) --constraint build/frameworks.txt -o requirements-frameworks.txt requirements-frameworks.in
+	grep -v '^openai==' requirements.txt >build/llamaindex.txt
+	$(COMPILE) --constraint build/llamaindex.txt -o requirements-llamaindex.txt requirements-llamaindex.in
 
 clean: ## remove caches, builds and the example site's data
-	rm -rf .matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist var
+	rm -rf .matrix .frameworks .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist var

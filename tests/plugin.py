@@ -10,6 +10,7 @@ import os
 import random
 import re
 import signal
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -51,6 +52,21 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
             server = server_class().start()
             running.append(server)
             os.environ[variable] = server.url
+
+
+def leave_out_without(*libraries: str) -> list[str]:
+    """The files that a conftest is to ignore: all tests beside it, where one of these is missing.
+
+    Such tests have an environment of their own, and in CI nobody asks for them in another one.
+    """
+    missing = [name for name in libraries if not find_spec(name)]
+    if not missing:
+        return []
+    reason = f"{', '.join(missing)} (`make frameworks` has them)"
+    if os.environ.get("CI"):
+        raise pytest.UsageError(f"in CI nothing is left out: {reason}")
+    left_out.append(reason)
+    return ["test_*.py"]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -66,6 +66,11 @@ def start_rows(rows: list[Row], llmcache_settings: dict[str, Any], root: str) ->
     return _start(ask_rows, rows=rows, llmcache_settings=llmcache_settings, root=root)
 
 
+def start_recipes(names: list[str], llmcache_settings: dict[str, Any], root: str) -> Connection:
+    """Start a process that asks by recipes for frameworks; `receive` what came back."""
+    return _start(ask_recipes, names=names, llmcache_settings=llmcache_settings, root=root)
+
+
 def start_counted(order: dict[str, Any]) -> Connection:
     """Start a process that calls in many ways, and logs each call; `receive` nothing."""
     return _start(call_and_log, **order)
@@ -132,6 +137,15 @@ def ask_rows(*, rows: list[Row], llmcache_settings: dict[str, Any], root: str) -
         for row in rows:
             ask(row, make_client(row, root))
     return [str(call.outcome) for call in calls]
+
+
+def ask_recipes(*, names: list[str], llmcache_settings: dict[str, Any], root: str) -> list[Any]:
+    set_up(llmcache_settings)
+    from tests.support.frameworks import RECIPES
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [RECIPES[name].ask(root) for name in names]
 
 
 def call_and_log(

@@ -2,7 +2,8 @@
 
 It answers by the path that it is asked at: for each call another number, with the tokens that it
 has cost; for each text a vector of its own (see `tests.support.vectors`). `cut` makes it end each
-answer for want of room, as each protocol says that.
+answer for want of room, as each protocol says that. Where there are tools it calls the first of
+them; with `steps`, only until so many results have come back.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Model:
         self.bodies: list[Body] = []
         self.status = 200
         self.change: Callable[[bytes], bytes] = bytes
+        self.steps: int | None = None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.root = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -60,6 +62,8 @@ def _handler(model: Model) -> type[BaseHTTPRequestHandler]:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             model.asked += 1
             model.bodies.append(body)
+            if model.steps is not None and _results(body) >= model.steps:
+                body = body | {"tools": None}
             answer = {"name": "Rome", "hills": model.asked}
             said = _said(self.path.partition("?")[0], body, answer, model.cut)
             if isinstance(said, dict):
@@ -90,6 +94,23 @@ def _said(path: str, body: Body, answer: Body, cut: bool) -> Body | Events:
     return streamed(body, answer, cut) if is_stream else whole(body, answer, cut)
 
 
+def _results(body: Body) -> int:
+    """How many results of tools are in the conversation."""
+    said = body.get("messages") or body.get("input")
+    items = [item for item in said if isinstance(item, dict)] if isinstance(said, list) else []
+    blocks = [item["content"] for item in items if isinstance(item.get("content"), list)]
+    items += [block for content in blocks for block in content if isinstance(block, dict)]
+    marks = [(item.get("role"), item.get("type")) for item in items]
+    return sum(role == "tool" or kind in RESULTS for role, kind in marks)
+
+
+RESULTS = {"function_call_output", "tool_result"}
+
+
+def _call_id(answer: Body) -> str:
+    return f"c{answer['hills']:08}"  # (of nine characters, as Mistral wants it)
+
+
 def _pieces(answer: Body) -> list[str]:
     # What instructor asks for as a stream is one object, or a list of them under "tasks".
     text = json.dumps(answer)
@@ -113,7 +134,7 @@ def chat(body: Body, answer: Body, cut: bool) -> Body:
     message: Body = {"role": "assistant", "content": text}
     if tools := body.get("tools"):
         function = {"name": tools[0]["function"]["name"], "arguments": text}
-        call = {"id": "c1abcdefg", "type": "function", "function": function}
+        call = {"id": _call_id(answer), "type": "function", "function": function}
         message = {"role": "assistant", "content": None, "tool_calls": [call]}
     finish = "length" if cut else "tool_calls" if tools else "stop"
     message |= {"refusal": None, "annotations": []}
@@ -130,7 +151,7 @@ def chat_stream(body: Body, answer: Body, cut: bool) -> Events:
         delta: Body = {"role": "assistant", "content": piece}
         if tools:
             function = {"name": tools[0]["function"]["name"], "arguments": piece}
-            call = {"index": 0, "id": "c1abcdefg", "type": "function", "function": function}
+            call = {"index": 0, "id": _call_id(answer), "type": "function", "function": function}
             delta = {"role": "assistant", "content": None, "tool_calls": [call]}
             if index:
                 del function["name"], call["id"]
@@ -153,7 +174,12 @@ def _completion(kind: str, body: Body, choice: Body) -> Body:
 def messages(body: Body, answer: Body, cut: bool) -> Body:
     text: Body = {"type": "text", "text": json.dumps(answer)}
     if tools := body.get("tools"):
-        text = {"type": "tool_use", "id": "t1", "name": tools[0]["name"], "input": answer}
+        text = {
+            "type": "tool_use",
+            "id": _call_id(answer),
+            "name": tools[0]["name"],
+            "input": answer,
+        }
     finish = "max_tokens" if cut else "tool_use" if tools else "end_turn"
     return _message(body, [text]) | {"stop_reason": finish}
 
@@ -162,7 +188,7 @@ def messages_stream(body: Body, answer: Body, cut: bool) -> Events:
     tools = body.get("tools")
     block: Body = {"type": "text", "text": ""}
     if tools:
-        block = {"type": "tool_use", "id": "t1", "name": tools[0]["name"], "input": {}}
+        block = {"type": "tool_use", "id": _call_id(answer), "name": tools[0]["name"], "input": {}}
     events: list[Body] = [{"type": "message_start", "message": _message(body, [])}]
     events += [{"type": "content_block_start", "index": 0, "content_block": block}]
     for piece in _pieces(_wanted(body, answer)):
@@ -257,31 +283,45 @@ def converse(body: Body, answer: Body, cut: bool) -> Body:
     return made | {"usage": usage}
 
 
-Dialect = tuple[Callable[[Body, Body, bool], Body], Callable[[Body, Body, bool], Events]]
-# By the end of the path, the longer ones first.
 # OpenAI's responses
 
 
 def responses(body: Body, answer: Body, cut: bool) -> Body:
-    content = {"type": "output_text", "text": json.dumps(answer), "annotations": []}
     status = "incomplete" if cut else "completed"
-    item = {"type": "message", "id": "m1", "role": "assistant", "status": status}
     usage: Body = {"input_tokens": INPUT, "output_tokens": OUTPUT, "total_tokens": INPUT + OUTPUT}
     usage["input_tokens_details"] = {"cached_tokens": 0}
     usage["output_tokens_details"] = {"reasoning_tokens": 0}
     said: Body = {"id": "r1", "object": "response", "created_at": 1, "model": body["model"]}
     said |= {"status": status, "usage": usage, "error": None, "parallel_tool_calls": True}
     said |= {"incomplete_details": {"reason": "max_output_tokens"} if cut else None}
-    return said | {"output": [item | {"content": [content]}], "tool_choice": "auto", "tools": []}
+    item = _item_of_response(body, answer) | {"status": status}
+    return said | {"output": [item], "tool_choice": "auto", "tools": []}
+
+
+def _item_of_response(body: Body, answer: Body) -> Body:
+    text = json.dumps(answer)
+    if tools := body.get("tools"):
+        call = {"type": "function_call", "id": "f1", "call_id": _call_id(answer)}
+        return call | {"name": tools[0]["name"], "arguments": text}
+    content = {"type": "output_text", "text": text, "annotations": []}
+    return {"type": "message", "id": "m1", "role": "assistant", "content": [content]}
 
 
 def responses_stream(body: Body, answer: Body, cut: bool) -> Events:
     whole = responses(body, answer, cut)
+    [item] = whole["output"]
     begun: Body = whole | {"status": "in_progress", "output": [], "incomplete_details": None}
-    place: Body = {"item_id": "m1", "output_index": 0, "content_index": 0, "logprobs": []}
-    kind = {"type": "response.output_text.delta"}
-    deltas: list[Body] = [place | kind | {"delta": piece} for piece in _pieces(answer)]
-    events: list[Body] = [{"type": "response.created", "response": begun}, *deltas]
+    place: Body = {"item_id": item["id"], "output_index": 0}
+    events: list[Body] = [{"type": "response.created", "response": begun}]
+    if item["type"] == "message":
+        kind = "response.output_text.delta"
+        place |= {"content_index": 0, "logprobs": []}
+    else:
+        kind = "response.function_call_arguments.delta"
+        opened = item | {"arguments": "", "status": "in_progress"}
+        events.append({"type": "response.output_item.added", "output_index": 0, "item": opened})
+    events += [place | {"type": kind, "delta": piece} for piece in _pieces(answer)]
+    events.append({"type": "response.output_item.done", "output_index": 0, "item": item})
     events.append({"type": f"response.{whole['status']}", "response": whole})
     for number, event in enumerate(events):
         yield str(event["type"]), event | {"sequence_number": number}
@@ -292,6 +332,8 @@ def none(body: Body, answer: Body, cut: bool) -> Events:
     return iter(())
 
 
+Dialect = tuple[Callable[[Body, Body, bool], Body], Callable[[Body, Body, bool], Events]]
+# By the end of the path, the longer ones first.
 DIALECTS: dict[str, Dialect] = {
     "/responses": (responses, responses_stream),
     "/chat/completions": (chat, chat_stream),

@@ -1,0 +1,48 @@
+"""Each recipe, asked twice: the model is asked once, and the same comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import llmcache
+from tests.support import child
+from tests.support.dialects import Model
+from tests.support.frameworks import BESIDE_EACH_OTHER, RECIPES, STEPS
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.filterwarnings("ignore"),  # of the frameworks, about what is theirs
+]
+
+NAMES = list(BESIDE_EACH_OTHER)
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    with Model() as model:
+        model.steps = STEPS
+        yield model
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_answered_is_not_asked_again(model: Model, name: str) -> None:
+    recipe = RECIPES[name]
+    with llmcache.capture() as calls:
+        live = recipe.ask(model.root)
+        assert model.asked == recipe.calls
+        stored = recipe.ask(model.root)
+    assert model.asked == recipe.calls, calls
+    assert stored == live
+    outcomes = [call.outcome for call in calls]
+    assert outcomes == ["miss"] * recipe.calls + ["hit"] * recipe.calls
+
+
+def test_nor_in_another_process(model: Model, settings: Any) -> None:
+    live = [RECIPES[name].ask(model.root) for name in NAMES]
+    asked = model.asked
+    stored = child.receive(child.start_recipes(NAMES, settings.LLMCACHE, model.root))
+    assert dict(zip(NAMES, stored, strict=True)) == dict(zip(NAMES, live, strict=True))
+    assert model.asked == asked
