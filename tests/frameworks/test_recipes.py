@@ -30,14 +30,13 @@ def model() -> Iterator[Model]:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_was_answered_is_not_asked_again(model: Model, name: str) -> None:
     recipe = RECIPES[name]
+    live = recipe.ask(model.root)
+    assert model.asked == recipe.calls
     with llmcache.capture() as calls:
-        live = recipe.ask(model.root)
-        assert model.asked == recipe.calls
         stored = recipe.ask(model.root)
     assert model.asked == recipe.calls, calls
     assert stored == live
-    outcomes = [call.outcome for call in calls]
-    assert outcomes == ["miss"] * recipe.calls + ["hit"] * recipe.calls
+    assert {call.outcome for call in calls} == {"hit"}
 
 
 def test_nor_in_another_process(model: Model, settings: Any) -> None:
