@@ -66,30 +66,34 @@ class Aside:
     @property
     def policy(self) -> Policy:
         """What holds for a call that is made now."""
-        return overridden(self._policy)
+        return self._policy_of()
 
-    def get(self, text: str) -> Any | None:
+    def get(self, text: str, namespace: str | Unset = UNSET) -> Any | None:
         """What was stored under `text`; None: a miss, or trouble.
+
+        `namespace`: where the call has named it, which nobody overrides.
 
         Raises `InvalidArgument` where ``LLMCACHE["REQUIRE_NAMESPACE"]`` asks for a namespace.
         """
         started = time.perf_counter()
         with self._failing_safe(READING, started):
-            key = self._key(text)
-            found = store.lookup(key) if self.policy.mode.reads else Missing()
+            policy = self._policy_of(namespace=namespace)
+            key = self._key(text, policy)
+            found = store.lookup(key) if policy.mode.reads else Missing()
             if isinstance(found, Found):
-                return self._hit(key, found, started)
+                return self._hit(key, policy, found, started)
             self._note_asking(key, store.generation())
         return None
 
-    async def aget(self, text: str) -> Any | None:
+    async def aget(self, text: str, namespace: str | Unset = UNSET) -> Any | None:
         """`get` for a coroutine."""
         started = time.perf_counter()
         with self._failing_safe(READING, started):
-            key = self._key(text)
-            found = await store.alookup(key) if self.policy.mode.reads else Missing()
+            policy = self._policy_of(namespace=namespace)
+            key = self._key(text, policy)
+            found = await store.alookup(key) if policy.mode.reads else Missing()
             if isinstance(found, Found):
-                return self._hit(key, found, started)
+                return self._hit(key, policy, found, started)
             self._note_asking(key, await store.ageneration())
         return None
 
@@ -119,9 +123,14 @@ class Aside:
                     await ainvalidate(keys=[call.key])
                 self._record_miss(call, draft, refusal, started)
 
-    def _key(self, text: str) -> str:
+    def _policy_of(self, **told: Any) -> Policy:
+        """What holds for a call that tells this."""
+        names_namespace = told.get("namespace", UNSET) is not UNSET
+        return overridden(self._policy.changed(**told), names_namespace=names_namespace)
+
+    def _key(self, text: str, policy: Policy) -> str:
         # Of our own: an entry of one library is never taken for one of another, or of a client.
-        policy, kind = self.policy, self._form.kind.encode()
+        kind = self._form.kind.encode()
         namespace = policy.namespace_name.encode()
         sample = b" %d" % policy.sample if policy.sample else b""
         content = b"llmcache %b%b %d:%b%b" % (
@@ -139,10 +148,10 @@ class Aside:
             self._asking.clear()  # (most of them failed; the others go by the clock)
         self._asking[key] = generation, time.perf_counter()
 
-    def _hit(self, key: str, found: Found, started: float) -> Any:
+    def _hit(self, key: str, policy: Policy, found: Found, started: float) -> Any:
         stored = StoredAnswer.unpack(found.body)
         value = self._form.decode(stored)
-        call = self._call(key, self._form.completion(stored))
+        call = self._call(key, policy, self._form.completion(stored))
         call.outcome, call.tier, call.receipt = Outcome.HIT, found.tier, stored.receipt
         call.created, call.expires = found.created, found.expires
         ledger.record(call, started)
@@ -155,20 +164,21 @@ class Aside:
         ttl: float | Unset | None,
         *,
         described: Callable[[], bytes | None] = lambda: None,
+        namespace: str | Unset = UNSET,
     ) -> tuple[Call, Draft, tuple[int | None, float], Reason | None] | None:
         """What is to be stored, and why it may not be; None where that is asked for.
 
         `described` gives the request as people read it.
         """
-        policy = overridden(self._policy.changed(ttl=ttl))
+        policy = self._policy_of(ttl=ttl, namespace=namespace)
         if policy.ttl_seconds == 0 or policy.mode is CacheMode.NO_STORE:
             return None
-        key = self._key(text)
+        key = self._key(text, policy)
         generation, started = self._asking.pop(key, (None, time.perf_counter()))
         encoded = self._form.encode(value)
         stored = encoded or StoredAnswer(b"null")
         completion = self._form.completion(stored)
-        call = self._call(key, completion)
+        call = self._call(key, policy, completion)
         seconds = time.perf_counter() - started
         took = receipt(completion, provider=call.provider, seconds=seconds)
         call.spent = took
@@ -194,11 +204,11 @@ class Aside:
             call.spoils = refusal.code is not ReasonCode.TOO_LARGE
         ledger.record(call, started)
 
-    def _call(self, key: str, completion: dict[str, Any]) -> Call:
+    def _call(self, key: str, policy: Policy, completion: dict[str, Any]) -> Call:
         model = completion.get("model")
         return Call(
             key=key,
-            namespace=self.policy.namespace_name,
+            namespace=policy.namespace_name,
             provider=self._form.provider,
             model=model if isinstance(model, str) else "",
         )

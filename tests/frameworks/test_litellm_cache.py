@@ -1,0 +1,104 @@
+"""`LLMCache` for LiteLLM: a question is paid for once, and what differs is another question."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import litellm
+import pytest
+
+import llmcache
+from llmcache.contrib.litellm import LLMCache
+from llmcache.store.rows import tier as durable
+from tests.support.dialects import INPUT, Model
+from tests.support.waiting import wait_until
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.filterwarnings("ignore"),  # of LiteLLM, about what is its own
+]
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    with Model() as model:
+        yield model
+
+
+@pytest.fixture(autouse=True)
+def _cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(litellm, "cache", LLMCache(namespace="support", tags=["city"]))
+    monkeypatch.setattr(litellm, "client_session", None)
+    monkeypatch.setattr(litellm, "aclient_session", None)
+
+
+def asked(model: Model, **more: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": "Which city?"}]
+    told = {"model": "openai/m", "api_base": f"{model.root}/v1", "api_key": "k"}
+    return {**told, "messages": messages, **more}
+
+
+def stored(number: int) -> None:
+    """LiteLLM stores behind its callers."""
+    wait_until(lambda: durable.entries().count() == number)
+
+
+def test_a_question_is_paid_for_once(model: Model) -> None:
+    live = litellm.completion(**asked(model))
+    stored(1)
+    again = litellm.completion(**asked(model, api_key="rotated", timeout=9))
+    assert model.asked == 1
+    assert again.choices == live.choices
+    assert again.usage == live.usage
+    row = durable.entries().get()
+    assert (row.namespace, row.provider, row.input_tokens) == ("support", "litellm", INPUT)
+    assert llmcache.invalidate(tags=["city"]).entries == 1
+
+
+def test_by_coroutines(model: Model) -> None:
+    async def ask() -> Any:
+        answer = await litellm.acompletion(**asked(model))
+        await asyncio.sleep(0)
+        return answer
+
+    live = asyncio.run(ask())
+    if not durable.entries().exists():  # (its task may have ended with the event loop)
+        live = litellm.completion(**asked(model))
+    stored(1)
+    before = model.asked
+    assert asyncio.run(ask()).choices == live.choices
+    assert model.asked == before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"extra_body": {"a": 1}}, {"temperature": 0.5}, {"extra_headers": {"openai-beta": "x"}}],
+    ids=str,
+)
+def test_another_question_is_asked(model: Model, other: dict[str, Any]) -> None:
+    litellm.completion(**asked(model))
+    stored(1)
+    litellm.completion(**asked(model, **other))
+    assert model.asked == 2
+
+
+def test_another_endpoint_is_another_question(model: Model) -> None:
+    litellm.completion(**asked(model))
+    stored(1)
+    with Model() as other:
+        litellm.completion(**asked(other))
+        assert other.asked == 1
+
+
+def test_namespaces_do_not_see_each_other(model: Model) -> None:
+    for number, namespace in enumerate(["a", "b", "a"]):
+        with llmcache.override(namespace=namespace):
+            litellm.completion(**asked(model))
+        stored(min(number + 1, 2))
+    assert model.asked == 2
+
+
+def test_what_has_no_canonical_form_has_no_key(model: Model) -> None:
+    assert litellm.cache.get_cache_key(**asked(model, extra_body={"a": object()})) is None
