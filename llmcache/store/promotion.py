@@ -83,7 +83,7 @@ def reporting_all(work: Callable[[], object]) -> None:
         work()
 
 
-def promote_later(*keys: str) -> None:
+def promote_later(keys: Collection[str]) -> None:
     """The caller, who has the answers, need not wait for their copies.
 
     Nor while it is made: to be called by who has been told that the rows are there.
