@@ -152,10 +152,14 @@ class Abreast:
         """The right to ask for each alone, or what another one has stored meanwhile."""
         keys, found = [step.key for step in steps], dict[str, Found | Missing]()
         if self.lease is None and not steps[0].alone:
-            missing = Missing(looked=self.looked)
-            arguments = _key_of_all(keys), settings.wait_seconds, None, missing
-            self.lease = yield Work(acquire, aacquire, arguments)
-            if self.lease is None or (yield _in_a_thread(self.lease.may_be_stored)):
+            is_one, missing = len(keys) == 1, Missing(looked=self.looked)
+            refused = steps[0].refused if is_one else None
+            arguments = _key_of_all(keys), settings.wait_seconds, refused, missing
+            had = yield Work(acquire, aacquire, arguments)
+            self.lease = had if isinstance(had, Lease) else None
+            if isinstance(had, Found):  # (of all, nothing is stored under one key)
+                found = {keys[0]: had}
+            elif had is None or (not is_one and (yield _in_a_thread(had.may_be_stored))):
                 found = yield from _look_up(keys)
         generation = self.lease.generation if self.lease else None
         if generation is None:
