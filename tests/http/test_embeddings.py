@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from random import Random
 from typing import Any
 
 import pytest
@@ -21,19 +18,13 @@ from redis import Redis
 
 import llmcache
 from llmcache.background import database
-from llmcache.codec.answers import StoredAnswer
-from llmcache.codec.envelope import ANSWER, seal
 from llmcache.doors.replay import ask_again
 from llmcache.flow.replay import described_in
 from llmcache.outcomes import NO_RECEIPT
-from llmcache.providers.dialects import cohere as of_cohere
-from llmcache.providers.dialects import google, openai
-from llmcache.providers.dialects import vectors as pieces
 from llmcache.store.rows import tier as durable
-from tests.support import vectors
-from tests.support.backends import OWN, Backend, backend_parameters, use, without_table
+from tests.support.backends import OWN, Backend, backend_parameters, use
 from tests.support.dialects import Model
-from tests.support.embedders import EMBEDDERS, Embedder
+from tests.support.embedders import EMBEDDERS, Embedder, Post, asked, outcomes_of, vectors_in
 from tests.support.http import Sdk, cohere
 from tests.support.servers import RedisServer, require
 from tests.support.vectors import numbers
@@ -44,20 +35,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # of the SDKs, about what is theirs
 ]
 
+
 backends = pytest.mark.parametrize(
     "backend", backend_parameters(["default"], [None, "redis"]), indirect=True
 )
-
-
-@pytest.fixture
-def dialects() -> Iterator[Model]:
-    with Model() as model:
-        yield model
-
-
-@pytest.fixture(params=["sync", "async"])
-def is_async(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param == "async")
 
 
 @pytest.fixture
@@ -67,53 +48,9 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-Post = Callable[..., Any]
-
-
-@pytest.fixture
-def post(dialects: Model, is_async: bool) -> Iterator[Post]:
-    """Posts texts to the address of OpenAI's embeddings; what else is said is of the body."""
-    url = f"{dialects.root}/v1/embeddings"
-
-    def sent(texts: Any, wishes: Any, body: Any) -> dict[str, Any]:
-        headers = {} if wishes is None else llmcache.headers(**wishes)
-        return {"json": {"model": "m", "input": texts} | body, "headers": headers}
-
-    async def asked(request: Any) -> Any:
-        async with llmcache.async_http_client() as client:
-            said = await client.post(url, **request)
-            # (what is refreshed behind the caller)
-            await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
-            return said
-
-    with llmcache.http_client() as client:
-
-        def post(texts: Any, *, wishes: Any = None, **body: Any) -> Any:
-            request = sent(texts, wishes, body)
-            return asyncio.run(asked(request)) if is_async else client.post(url, **request)
-
-        yield post
-
-
 @pytest.fixture(params=EMBEDDERS)
 def sdk(request: pytest.FixtureRequest) -> Embedder:
     return EMBEDDERS[request.param]
-
-
-def vectors_in(response: Any) -> list[Any]:
-    data = response.json()["data"]
-    assert [each["index"] for each in data] == list(range(len(data)))
-    return [each["embedding"] for each in data]
-
-
-def said_of(calls: list[Any]) -> list[str]:
-    return [str(call.outcome) for call in calls]
-
-
-def asked(model: Model) -> list[Any]:
-    """The texts that the model was asked for each time."""
-    names = ("input", "texts", "requests")
-    return [next(body[name] for name in names if name in body) for body in model.bodies]
 
 
 @backends
@@ -128,7 +65,7 @@ def test_each_text_is_paid_for_once(
         said = sdk.embedded(llmcache.wrap(wrapped), batches, is_async=is_async)
     assert [vectors for vectors, _ in said] == [[one, two], [three, two, three, one], live]
     assert [told for _, told in said] == [None if tokens is None else told for told in (6, 5, 0)]
-    assert said_of(calls) == ["miss"] * 2 + ["miss", "hit", "hit"] + ["hit"] * 3
+    assert outcomes_of(calls) == ["miss"] * 2 + ["miss", "hit", "hit"] + ["hit"] * 3
     assert [len(texts) for texts in asked(dialects)] == [3, 2, 1]
 
 
@@ -207,75 +144,6 @@ def test_numbers_come_back_as_they_were_written(dialects: Model, post: Post) -> 
     assert dialects.asked == 1
 
 
-BROKEN: dict[str, Callable[[Any], object]] = {
-    "a vector too few": lambda said: said["data"].pop(),
-    "a vector too many": lambda said: said["data"].append(said["data"][0] | {"index": 2}),
-    "no vectors": lambda said: said.pop("data"),
-    "no number": lambda said: said["data"][0].pop("index"),
-    "a number twice": lambda said: said["data"][0].update(index=1),
-    "another number": lambda said: said["data"][0].update(index=7),
-    "a number that is none": lambda said: said["data"][0].update(index=False),
-    "words": lambda said: said["data"][0].update(embedding=["one", "two"]),
-    "nothing": lambda said: said["data"][0].update(embedding=[]),
-    "null": lambda said: said["data"][0].update(embedding=None),
-    "truth": lambda said: said["data"][0].update(embedding=[True, False]),
-    "no base64": lambda said: said["data"][0].update(embedding="a word"),
-    "an error inside": lambda said: said.update(error={"message": "overloaded"}),
-}
-
-
-def broken(how: str) -> Callable[[bytes], bytes]:
-    def change(content: bytes) -> bytes:
-        said = json.loads(content)
-        BROKEN[how](said)
-        return json.dumps(said).encode()
-
-    return change
-
-
-@pytest.mark.parametrize("how", BROKEN)
-def test_what_is_no_vector_for_each_text_is_handed_on_and_not_kept(
-    dialects: Model, post: Post, how: str
-) -> None:
-    dialects.change = broken(how)
-    with llmcache.capture() as calls:
-        said = post(["a", "b"])
-    expected = json.dumps(vectors.openai({"model": "m", "input": ["a", "b"]}, {}, cut=False))
-    assert said.content == broken(how)(expected.encode())
-    assert [call.stored for call in calls] == [False, False]
-    assert calls[0].reason
-    dialects.change = bytes
-    assert vectors_in(post(["a", "b"])) == [numbers("a"), numbers("b")]
-    assert dialects.asked == 2
-
-
-def test_what_is_no_vector_for_some_is_asked_for_as_a_whole(dialects: Model, post: Post) -> None:
-    post(["a"])
-
-    def change(content: bytes) -> bytes:
-        return content if b'"index": 2' in content else broken("words")(content)
-
-    dialects.change = change
-    with llmcache.capture() as calls:
-        said = post(["a", "b", "c"])
-    assert vectors_in(said) == [numbers(text) for text in "abc"]
-    assert asked(dialects) == [["a"], ["b", "c"], ["a", "b", "c"]]
-    assert said_of(calls) == ["hit", "miss", "miss", "bypass"]
-
-
-@pytest.mark.parametrize("status", [400, 429, 500])
-def test_an_error_is_handed_on_and_not_kept(dialects: Model, post: Post, status: int) -> None:
-    post(["a"])
-    dialects.status = status
-    with llmcache.capture() as calls:
-        said = post(["a", "b"])
-    assert said.status_code == status
-    assert said_of(calls) == ["hit", "miss"]
-    dialects.status = 200
-    assert vectors_in(post(["a", "b"])) == [numbers("a"), numbers("b")]
-    assert asked(dialects) == [["a"], ["b"], ["b"]]
-
-
 def test_it_is_asked_as_the_modes_say(dialects: Model, post: Post) -> None:
     post(["a", "b"], wishes={"mode": "no-store"})
     with pytest.raises(llmcache.CacheMiss):
@@ -293,7 +161,7 @@ def test_a_namespace_is_a_namespace(dialects: Model, post: Post) -> None:
     post(["a", "b"])
     with llmcache.override(namespace="another"), llmcache.capture() as calls:
         post(["a", "b"])
-    assert said_of(calls) == ["miss", "miss"]
+    assert outcomes_of(calls) == ["miss", "miss"]
     assert {call.namespace for call in calls} == {"another"}
 
 
@@ -320,39 +188,19 @@ def test_what_is_stale_is_refreshed_behind_the_caller_by_one_request(
         assert vectors_in(post(["b", "d", "a"], wishes=STALE | {"ttl": 60})) == [
             numbers(text) for text in "bda"
         ]
-    answered = [outcome for outcome in said_of(calls) if outcome != "reload"]
+    answered = [outcome for outcome in outcomes_of(calls) if outcome != "reload"]
     assert answered == ["stale", "miss", "stale"]
     wait_until(lambda: dialects.asked == 3)
     database.finish()
     assert sorted(asked(dialects)[1:]) == [["b", "a"], ["d"]]
-    wait_until(lambda: _outcomes(post, ["a", "b"]) == ["hit", "hit"])
+    wait_until(lambda: forced(post, ["a", "b"]) == ["hit", "hit"])
     assert dialects.asked == 3
 
 
-def _outcomes(post: Post, texts: list[str]) -> list[str]:
+def forced(post: Post, texts: list[str]) -> list[str]:
     with llmcache.capture() as calls:
         post(texts, wishes={"mode": "force-cache"})
-    return said_of(calls)
-
-
-@pytest.mark.parametrize("fails", ["status", "connection"])
-def test_what_is_stale_serves_where_the_provider_fails(dialects: Model, fails: str) -> None:
-    with llmcache.http_client(retries=0, stale_if_error=60, ttl=0.01) as client:
-
-        def post(*texts: str) -> Any:
-            said = {"model": "m", "input": texts}
-            return client.post(f"{dialects.root}/v1/embeddings", json=said)
-
-        post("a", "b")
-        time.sleep(0.05)
-        dialects.status = 503
-        if fails == "connection":
-            dialects.__exit__()
-        with llmcache.capture() as calls:
-            assert vectors_in(post("b", "a")) == [numbers("b"), numbers("a")]
-        assert said_of(calls) == ["stale", "stale"]
-        if fails == "status":  # (there is no stale one of "c")
-            assert post("a", "c").status_code == 503
+    return outcomes_of(calls)
 
 
 def test_many_who_ask_the_same_ask_once(dialects: Model, post: Post) -> None:
@@ -371,38 +219,6 @@ def test_many_who_ask_the_same_ask_once(dialects: Model, post: Post) -> None:
         answering.set()
         assert [vectors_in(each.result()) for each in coming] == [list(map(numbers, texts))] * 8
     assert dialects.asked == 1
-
-
-def test_texts_that_are_read_together_are_one_answer(dialects: Model, post: Post) -> None:
-    with llmcache.capture() as calls:
-        for texts in (["a", "b"], ["a", "b"], ["b", "a"]):
-            post(texts, late_chunking=True)
-    assert said_of(calls) == ["miss", "hit", "miss"]
-
-
-def test_a_signed_body_is_sent_as_it_is(dialects: Model) -> None:
-    signed = {"content-digest": "sha-256=:abc:"}
-    with llmcache.http_client() as client:
-        for texts in (["a"], ["b", "a", "c", "b"], ["c", "b"]):
-            said = {"model": "m", "input": texts}
-            came = client.post(f"{dialects.root}/v1/embeddings", json=said, headers=signed)
-            assert vectors_in(came) == list(map(numbers, texts))
-    assert asked(dialects) == [["a"], ["b", "a", "c", "b"]]
-
-
-def test_no_failure_of_the_store_reaches_the_caller(dialects: Model, post: Post) -> None:
-    post(["a"])
-    with without_table():
-        assert vectors_in(post(["a", "b"])) == [numbers("a"), numbers("b")]
-
-
-def test_a_bad_entry_is_asked_for_anew(dialects: Model, post: Post) -> None:
-    with llmcache.capture() as calls:
-        post(["a", "b"])
-    payload = seal(ANSWER, calls[0].key, StoredAnswer(b"{}").pack(), created=1.0, expires=None)
-    durable.entries().filter(key=calls[0].key).update(payload=payload)
-    assert vectors_in(post(["a", "b"])) == [numbers("a"), numbers("b")]
-    assert asked(dialects) == [["a", "b"], ["a"]]
 
 
 @pytest.mark.parametrize("is_async", [False])
@@ -435,52 +251,7 @@ def test_a_ranking_is_kept_as_a_whole(dialects: Model, is_async: bool) -> None:
     with llmcache.capture() as calls:
         live, stored = sdk.answers(client, ["Which city?"] * 2, is_async=is_async)
     assert stored == live
-    assert said_of(calls) == ["miss", "hit"]
-
-
-NAMES = st.text(max_size=5)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | NAMES,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
-)
-
-
-@given(st.dictionaries(NAMES, JSON), st.lists(JSON), st.sampled_from([None, 1, "\t \r\n"]))
-def test_pieces_are_found_where_json_has_them(members: Any, elements: Any, indent: Any) -> None:
-    found = pieces.members(json.dumps(members, indent=indent))
-    assert {name: json.loads(text) for name, text in found.items()} == members
-    found_too = pieces.elements(json.dumps(elements, indent=indent))
-    assert [json.loads(text) for text in found_too] == elements
-
-
-WAYS: dict[str, Any] = {
-    "openai": (openai.EMBEDDINGS, vectors.openai, {"model": "m"}),
-    "openai, base64": (
-        openai.EMBEDDINGS,
-        vectors.openai,
-        {"model": "m", "encoding_format": "base64"},
-    ),
-    "cohere": (of_cohere.EMBED, vectors.cohere, {"embedding_types": ["int8", "base64", "float"]}),
-    "google": (google.EMBED_BATCH, vectors.gemini, {}),
-}
-TEXTS = st.lists(st.text(min_size=1), min_size=1, max_size=5)
-
-
-@given(st.sampled_from(list(WAYS)), TEXTS, st.randoms(use_true_random=False))
-def test_what_was_cut_is_joined_as_it_came(way: str, texts: list[str], random: Random) -> None:
-    dialect, answered, body = WAYS[way]
-    batch = dialect.batch
-    assert batch is not None
-
-    def said(texts: list[str]) -> Any:
-        given = [{"content": {"parts": [{"text": each}]}} for each in texts]
-        return answered(body | {batch.name: given if way == "google" else texts}, {}, cut=False)
-
-    told = said(texts)
-    pieces = batch.cut(told, json.dumps(told))
-    chosen = [random.randrange(len(texts)) for _ in range(4)]
-    joined = json.loads(batch.joined([pieces[number] for number in chosen]))
-    assert joined == said([texts[number] for number in chosen])[batch.results]
+    assert outcomes_of(calls) == ["miss", "hit"]
 
 
 @settings_of_hypothesis(

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.support import http
+from tests.support.dialects import Model
 
 Vectors = list[Any]
+#: Posts texts, and what else is said of the body; `wishes` are what is asked of the cache.
+Post = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -83,3 +86,19 @@ EMBEDDERS = {
         lambda said: None,
     ),
 }
+
+
+def vectors_in(response: Any) -> list[Any]:
+    data = response.json()["data"]
+    assert [each["index"] for each in data] == list(range(len(data)))
+    return [each["embedding"] for each in data]
+
+
+def outcomes_of(calls: list[Any]) -> list[str]:
+    return [str(call.outcome) for call in calls]
+
+
+def asked(model: Model) -> list[Any]:
+    """The texts that the model was asked for each time."""
+    names = ("input", "texts", "requests")
+    return [next(body[name] for name in names if name in body) for body in model.bodies]
