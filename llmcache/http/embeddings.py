@@ -8,16 +8,18 @@ without the tokens: who is served it has used none.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any, Final
 
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import Dumped
+from llmcache.discretion import without_content
 from llmcache.exceptions import CorruptEntry
 from llmcache.flow.abreast import Abreast
 from llmcache.flow.drivers import adrive, drive
@@ -33,6 +35,8 @@ from llmcache.providers.dialects import Batch, OutOfOrder
 from llmcache.providers.dialects.vectors import with_members
 from llmcache.reasons import Reason, ReasonCode
 from llmcache.store.records import Found
+
+logger = logging.getLogger("llmcache")
 
 # The kind of what is stored beside a vector.
 REST: Final = "llmcache:rest"
@@ -186,10 +190,10 @@ class Texts:
         return self._is_signed or len(items) == len(self._texts)
 
     def _past_the_cache(self) -> HttpRequest:
-        """The request as it was given: what came for a part of it cannot be joined with others."""
+        """The request as it was given: what came for a part of it is no part of an answer."""
         asked, call = self._asked, self._asked.call
         asked.call = Call(namespace=call.namespace, provider=call.provider, model=call.model)
-        asked.bypass = ReasonCode.NOT_WHOLE(why="what came for some of the texts has no vectors")
+        asked.bypass = ReasonCode.NOT_WHOLE(why="vectors for some of the texts cannot be joined")
         return asked
 
     def _replied(self, items: list[Item], whole: Whole, started: float) -> list[Vector]:
@@ -233,7 +237,7 @@ class Texts:
         return rest
 
     def _joined(self, vectors: list[Vector]) -> Whole | None:
-        """The response with all vectors; None where one came that cannot be joined with others."""
+        """What the texts are answered with; None where vectors cannot be put into one response."""
         self._asked.call = _call_of([item.call for item in self.items])
         replies = [each.reply for each in vectors if each.reply is not None]
         for reply in replies:
@@ -242,19 +246,24 @@ class Texts:
                 return reply.whole
         if any(reply.refusal for reply in replies):
             return None
+        try:
+            return self._with_all(vectors, replies[0] if replies else None)
+        except Exception as error:  # noqa: BLE001 - law A: they may be of different kinds
+            logger.warning("llmcache: vectors cannot be joined: %s", without_content(error))
+            return None
+
+    def _with_all(self, vectors: list[Vector], reply: Reply | None) -> Whole:
+        """The response with all vectors; what else it says is what `reply` does, the live one."""
         of_keys = dict(zip((item.call.key for item in self.items), vectors, strict=True))
         pieces = [of_keys[item.call.key].piece for item in self._of_each]
-        if replies:
-            head, told = replies[0].whole.head, replies[0].told
-        else:
-            head, told = Head.from_json(vectors[0].head), json.loads(vectors[0].rest)
+        head = reply.whole.head if reply else Head.from_json(vectors[0].head)
+        told = reply.told if reply else json.loads(vectors[0].rest)
         written = {n: json.dumps(value) for n, value in self._rest_of(told, self._texts).items()}
         written[self._batch.results] = self._batch.joined(pieces)
         body = with_members(written).encode()
         headers = [pair for pair in head.headers if pair[0].lower() not in DECODED]
         length = ("content-length", str(len(body)))
-        new = Head(head.status, [*headers, length], extensions=head.extensions)
-        return Whole(new, body)
+        return Whole(replace(head, headers=[*headers, length]), body)
 
 
 def texts_of(asked: HttpRequest) -> Texts | None:

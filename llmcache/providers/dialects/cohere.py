@@ -95,6 +95,8 @@ def vectors_in(told: Mapping[str, Any], text: str) -> list[str]:
 
 def by_type(pieces: list[str]) -> str:
     vectors = [members(piece) for piece in pieces]
+    if any(each.keys() != vectors[0].keys() for each in vectors):
+        raise OutOfOrder("the vectors are of different types")
     return with_members({kind: listed([each[kind] for each in vectors]) for kind in vectors[0]})
 
 
