@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 import llmcache
+from llmcache.background import database
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.envelope import ANSWER, seal
+from llmcache.reasons import ReasonCode
 from llmcache.store.rows import tier as durable
 from tests.support import vectors
-from tests.support.backends import without_table
+from tests.support.backends import Undo, hold_the_write_lock, without_table
 from tests.support.dialects import Model
 from tests.support.embedders import Post, asked, outcomes_of, vectors_in
 from tests.support.vectors import numbers
+from tests.support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -144,3 +151,89 @@ def test_a_bad_entry_is_asked_for_anew(dialects: Model, post: Post) -> None:
     durable.entries().filter(key=calls[0].key).update(payload=payload)
     assert vectors_in(post(["a", "b"])) == [numbers("a"), numbers("b")]
     assert asked(dialects) == [["a", "b"], ["a"]]
+
+
+def test_vectors_of_different_types_are_not_put_together(dialects: Model) -> None:
+    def embed(*texts: str) -> Any:
+        said = client.post(f"{dialects.root}/v2/embed", json={"model": "m", "texts": texts})
+        return said.json()
+
+    with llmcache.http_client() as client:
+        embed("a")
+        dialects.change = lambda content: content.replace(b'"float"', b'"int8"')
+        with llmcache.capture() as calls:
+            said = embed("a", "b")
+    assert said["embeddings"] == {"int8": [numbers("a"), numbers("b")]}
+    assert said["texts"] == ["a", "b"]
+    assert outcomes_of(calls) == ["hit", "miss", "bypass"]
+
+
+def test_a_text_that_is_too_large_is_not_kept_and_the_others_are(
+    settings: Any, dialects: Model, post: Post
+) -> None:
+    with llmcache.capture() as calls:
+        post(["a"])
+    settings.LLMCACHE = {"MAX_ENTRY_BYTES": calls[0].size + 30}
+    dialects.change = lambda content: content.replace(b"[", b"[" + b" " * 50, 3).replace(
+        b"[" + b" " * 50, b"[", 2
+    )
+    with llmcache.capture() as calls:
+        assert vectors_in(post(["b", "c"])) == [numbers("b"), numbers("c")]
+    assert [(call.stored, call.reason_code) for call in calls] == [
+        (True, None),
+        (False, ReasonCode.TOO_LARGE),
+    ]
+
+
+@pytest.mark.parametrize("is_async", [False])
+def test_in_a_transaction_of_the_caller_nothing_is_lost(dialects: Model, post: Post) -> None:
+    with suppress(Undo), transaction.atomic():
+        hold_the_write_lock()
+        post(["a", "b"])
+        post(["b", "a"])
+        raise Undo
+    database.finish()
+    post(["a", "b"])
+    assert asked(dialects) == [["a", "b"]]
+
+
+def test_what_is_invalidated_meanwhile_is_not_kept(dialects: Model, post: Post) -> None:
+    def change(content: bytes) -> bytes:
+        llmcache.invalidate(everything=True)
+        return content
+
+    dialects.change = change
+    with llmcache.capture() as calls:
+        post(["a", "b"])
+    assert [call.reason_code for call in calls] == [ReasonCode.INVALIDATED] * 2
+    assert durable.entries().count() == 0
+
+
+def test_who_is_cancelled_leaves_the_question_to_others(dialects: Model) -> None:
+    answering = threading.Event()
+
+    def change(content: bytes) -> bytes:
+        answering.wait(10)
+        return content
+
+    async def embed(client: Any) -> Any:
+        said = {"model": "m", "input": ["a", "b"]}
+        return await client.post(f"{dialects.root}/v1/embeddings", json=said)
+
+    async def cancelled() -> Any:
+        dialects.change = change
+        async with llmcache.async_http_client() as client:
+            first = asyncio.ensure_future(embed(client))
+            await asyncio.to_thread(wait_until, lambda: dialects.asked)
+            second = asyncio.ensure_future(embed(client))
+            await asyncio.sleep(0.3)
+            first.cancel()
+            with suppress(asyncio.CancelledError):
+                await first
+            answering.set()
+            return await second
+
+    with llmcache.capture() as calls:
+        assert vectors_in(asyncio.run(cancelled())) == [numbers("a"), numbers("b")]
+    assert dialects.asked == 2
+    assert [call.stored for call in calls] == [False, False, True, True]
