@@ -217,8 +217,9 @@ def _side_by_side(flows: list[Flow], carry_out: Callable[[list[int], list[Step]]
 def _look_up(
     keys: list[str], *, stale: bool = False
 ) -> Generator[Work, Any, dict[str, Found | Missing]]:
-    look_up = partial(store.lookup_many, stale=keys if stale else ())
-    alook_up = partial(store.alookup_many, stale=keys if stale else ())
+    wanted = frozenset(keys if stale else ())
+    look_up = partial(store.lookup_many, stale=wanted)
+    alook_up = partial(store.alookup_many, stale=wanted)
     found: dict[str, Found | Missing] = yield Work(look_up, alook_up, (keys,))
     return found
 
