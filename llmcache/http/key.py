@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from math import isfinite
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ from llmcache.providers.arguments import UNHEARD
 from llmcache.providers.dialects import Dialect
 from llmcache.providers.headers import counted_on_client, in_words
 
+# So many addresses are remembered in words, and so many parts that requests have in common.
+MOST_KNOWN: Final = 1000
 # The parts of the key that such a request does not have.
 NO_SCHEMA: Final = canonical_part("schema", None)
 NO_CONTEXT: Final = canonical_context(None)
@@ -66,7 +69,10 @@ def _finite(text: str) -> float:
 
 def endpoint_of(sent: Any, door: Door) -> str:
     """The address, and the headers that choose the answer, as they may be kept and shown."""
-    return address_in_words(str(sent.url)) + in_words(_headers(sent, door))
+    return _address(str(sent.url)) + in_words(_headers(sent, door))
+
+
+_address: Final = lru_cache(maxsize=MOST_KNOWN)(address_in_words)
 
 
 def _headers(sent: Any, door: Door) -> dict[str, str]:
@@ -106,10 +112,13 @@ def canonical(
     schemas = dialect.schemas & parameters.keys() if dialect else frozenset()
     # In a schema, the order of the fields is the one in which the model fills them in.
     ordered = [canonical_context({name: parameters[name]}) for name in sorted(schemas)]
-    common = common_parts(call.namespace, call.provider, endpoint, call.model, HTTP, NO_SCHEMA)
+    common = _common(call.namespace, call.provider, endpoint, call.model, HTTP, NO_SCHEMA)
     return common.request(
         canonical_part("messages", conversation),
         canonical_parameters(parameters) + b"".join(ordered),
         NO_CONTEXT,
         NOT_STRICT,
     )
+
+
+_common: Final = lru_cache(maxsize=MOST_KNOWN)(common_parts)
