@@ -227,7 +227,7 @@ class ReasonCode(StrEnum):
     STATUS = (
         "status",
         "the provider answered with the status {status}",
-        _("Look at the provider’s status, and at your limits there."),
+        _("Look at the answer: with the status of an error, it is never stored."),
     )
     NOT_WHOLE = (
         "not-whole",

@@ -26,6 +26,13 @@ SERVERS: dict[str, type[servers.Server]] = {
     "LLMCACHE_TEST_REDIS": servers.RedisServer,
 }
 
+# For LangChain's tracing, that of openai-agents, and LiteLLM's map of prices.
+OFFLINE = {
+    "LANGSMITH_TRACING": "false",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "OPENAI_AGENTS_DISABLE_TRACING": "1",
+}
+
 IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 
 running: list[servers.Server] = []
@@ -58,7 +65,9 @@ def leave_out_without(*libraries: str) -> list[str]:
     """The files that a conftest is to ignore: all tests beside it, where one of these is missing.
 
     Such tests have an environment of their own, and in CI nobody asks for them in another one.
+    What these libraries would tell or ask over the network, they do not.
     """
+    os.environ.update(OFFLINE)
     missing = [name for name in libraries if not find_spec(name)]
     if not missing:
         return []

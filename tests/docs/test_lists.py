@@ -23,6 +23,7 @@ from llmcache.tasks.on_celery import expire_entries
 from tests.support.pages import (
     COMMANDS,
     MANUAL,
+    OF_FRAMEWORKS,
     PAGES,
     PROSE,
     commands,
@@ -150,7 +151,8 @@ def test_the_environment_of_the_example_site() -> None:
 
 def test_the_reference_has_each_public_name() -> None:
     page = (ROOT / "docs" / "reference" / "api.md").read_text()
-    named = {path.rpartition(".")[2] for path in re.findall(r"^::: (\S+)$", page, re.MULTILINE)}
+    paths = re.findall(r"^::: (?!llmcache\.contrib\.)(\S+)$", page, re.MULTILINE)
+    named = {path.rpartition(".")[2] for path in paths}
     assert named | set(first_column("Errors")) == set(llmcache.__all__)
 
 
@@ -167,7 +169,9 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page", [*PAGES, *OF_FRAMEWORKS], ids=lambda page: str(page.relative_to(ROOT))
+)
 def test_the_links(page: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", prose(page.read_text())):
         if "://" not in target:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import llmcache
-from tests.support import child
+from tests.support import child, framework_pages
 from tests.support.dialects import Model
 from tests.support.frameworks import OF_LLAMAINDEX, RECIPES, STEPS
 
@@ -45,3 +45,8 @@ def test_nor_in_another_process(model: Model, settings: Any) -> None:
     stored = child.receive(child.start_recipes(NAMES, settings.LLMCACHE, model.root))
     assert dict(zip(NAMES, stored, strict=True)) == dict(zip(NAMES, live, strict=True))
     assert model.asked == asked
+
+
+@pytest.mark.parametrize("page", ["llamaindex"])
+def test_the_page(model: Model, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    framework_pages.run(page, model, monkeypatch)

@@ -21,6 +21,8 @@ PAGES = [
         for page in (ROOT / "docs" / part).glob("*.md")
     ),
 ]
+# (their examples are run in environments of their own: see `framework_pages`)
+OF_FRAMEWORKS = sorted((ROOT / "docs" / "how-to" / "frameworks").glob("*.md"))
 MANUAL = "\n".join(page.read_text() for page in PAGES)
 
 FIRST_CALL = "The first call"
@@ -49,7 +51,7 @@ class Block:
         return named and named[1]
 
 
-def _blocks(page: Path) -> Iterator[Block]:
+def blocks_of(page: Path) -> Iterator[Block]:
     heading, start = "", 0
     language: str | None = None
     code: list[str] = []
@@ -67,7 +69,7 @@ def _blocks(page: Path) -> Iterator[Block]:
     assert language is None, f"a block is not closed in {page}"
 
 
-BLOCKS = [block for page in PAGES for block in _blocks(page)]
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 SHELL = [block for block in BLOCKS if block.language == "sh"]
 
