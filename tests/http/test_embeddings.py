@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -18,6 +19,8 @@ from redis import Redis
 
 import llmcache
 from llmcache.background import database
+from llmcache.codec.answers import StoredAnswer
+from llmcache.codec.envelope import ANSWER, unseal
 from llmcache.doors.replay import ask_again
 from llmcache.flow.replay import described_in
 from llmcache.outcomes import NO_RECEIPT
@@ -115,6 +118,17 @@ def test_a_single_text_and_the_same_in_a_batch_are_one_entry(
     assert vectors[first != "alone"] == [numbers("a")]
     assert len({call.key for call in calls}) == 2
     assert asked(dialects) == (["a", ["b"]] if first == "alone" else [["b", "a"]])
+
+
+def test_a_response_tells_the_texts_of_its_call_and_an_entry_no_others(dialects: Model) -> None:
+    with llmcache.http_client() as client:
+        for texts in (["a", "b"], ["c", "b"], ["b", "a"]):
+            said = client.post(f"{dialects.root}/v2/embed", json={"model": "m", "texts": texts})
+            assert said.json()["texts"] == texts
+    for entry in durable.entries():
+        stored = StoredAnswer.unpack(unseal(ANSWER, entry.key, bytes(entry.payload)).body)
+        assert stored.completion is not None
+        assert json.loads(stored.completion.data)["texts"] == []
 
 
 def test_a_list_of_tokens_is_one_text(dialects: Model, post: Post) -> None:

@@ -28,6 +28,9 @@ def _spoken(name: str, value: Any) -> list[Message]:
         return [system_message(inner)]
     if name in MESSAGES:
         return read_messages(value)
+    if name == "requests":  # (of Gemini's vectors)
+        contents = [each for request in _objects({name: value}, name) for each in _content(request)]
+        return read_messages([{"role": "user", **each} for each in contents])
     if name == "input" and isinstance(value, list):  # (of OpenAI's Responses, or texts to embed)
         return read_messages([_item(each) for each in value])
     return read_messages([{"role": "user", "content": value}])
@@ -54,6 +57,10 @@ def _said(answer: dict[str, Any]) -> Iterator[Any]:
 def _objects(answer: dict[str, Any], name: str) -> list[dict[str, Any]]:
     listed = answer.get(name)
     return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+
+
+def _content(request: dict[str, Any]) -> list[dict[str, Any]]:
+    return _objects({"content": [request.get("content")]}, "content")
 
 
 def _item(item: Any) -> Any:

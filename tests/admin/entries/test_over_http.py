@@ -13,6 +13,7 @@ from llmcache.admin.entries.over_http import read_conversation, read_said
 from llmcache.store.rows import tier as durable
 from tests.support.admin import page_of, text_of
 from tests.support.dialects import Model
+from tests.support.embedders import EMBEDDERS
 from tests.support.http import SDKS
 
 pytestmark = [
@@ -52,6 +53,20 @@ def test_question_and_answer_are_shown(
     page = text_of(admin_client.get(page_of(entry)))
     assert "Which city?" in page
     assert "llmcache.wrap(httpx.Client()" in page
+
+
+@pytest.mark.parametrize("name", EMBEDDERS)
+def test_the_page_of_a_vector_shows_its_text(dialects: Model, name: str, admin_client: Any) -> None:
+    sdk = EMBEDDERS[name]
+    client = llmcache.wrap(sdk.make(dialects.root, False))
+    sdk.embedded(client, [["Which city?", "Which river?"]], is_async=False)
+    for entry in durable.entries().order_by("pk"):
+        question = read_question(entry)
+        assert isinstance(question, Question)
+        [(kind, text)] = spoken(question.messages)
+        assert kind == "user"
+        assert text in {"Which city?", "Which river?"}
+        assert text in text_of(admin_client.get(page_of(entry)))
 
 
 def test_the_call_on_the_page_has_the_key_of_the_entry(dialects: Model) -> None:
