@@ -217,7 +217,8 @@ def forced(post: Post, texts: list[str]) -> list[str]:
     return outcomes_of(calls)
 
 
-def test_many_who_ask_the_same_ask_once(dialects: Model, post: Post) -> None:
+@backends
+def test_many_who_ask_the_same_ask_once(backend: Backend, dialects: Model, post: Post) -> None:
     texts = ["a", "b", "c"]
     answering = threading.Event()
 
