@@ -178,7 +178,8 @@ def _endings(completion: Any) -> list[Any]:
 def _endings_of_response(response: Any) -> list[Any]:
     """OpenAI's: its status and those of its items, as of a message that was cut short."""
     items = _listed(read(response, "output"))
-    statuses = [read(response, "status"), *filter(None, (read(item, "status") for item in items))]
+    told = [read(item, "status") for item in items]
+    statuses = [read(response, "status"), *(status for status in told if status is not None)]
     reason = read(read(response, "incomplete_details"), "reason")
     words = ["stop" if _word(status) == COMPLETED else status for status in statuses]
     return [reason, *words] if reason else words

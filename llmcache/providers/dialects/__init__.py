@@ -11,6 +11,7 @@ from typing import Final
 
 from llmcache.providers.dialects import anthropic, cohere, google, mistral, openai
 from llmcache.providers.dialects.base import Batch, Dialect, Event, Kind, OutOfOrder, events_in
+from llmcache.providers.dialects.shapes import fits
 
 __all__ = [
     "Batch",
@@ -20,6 +21,7 @@ __all__ = [
     "OutOfOrder",
     "dialect_of",
     "events_in",
+    "fits",
     "provider_at",
 ]
 

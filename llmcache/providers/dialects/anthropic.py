@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from llmcache.providers.dialects.base import Dialect, Event, OutOfOrder
+from llmcache.providers.dialects.shapes import ByType, Filled
 
 # What a piece of a block adds to, by its type.
 PIECES: Final = {
@@ -40,7 +42,7 @@ def _read(message: dict[str, Any], data: Mapping[str, Any], open_at: int) -> int
     """Put one event into the message. Returns the number of the block that is open; -1: none."""
     content, kind = message["content"], data.get("type")
     if kind == "content_block_start":
-        if open_at >= 0 or data.get("index") != len(content):
+        if open_at >= 0 or message.get("stop_reason") or data.get("index") != len(content):
             raise OutOfOrder("a block begins before its turn")
         content.append(dict(data["content_block"]))
         return len(content) - 1
@@ -71,7 +73,7 @@ def _add(block: dict[str, Any], data: Mapping[str, Any]) -> None:
 
 def _close(block: dict[str, Any], data: Mapping[str, Any]) -> None:
     if "partial_json" in block:
-        block["input"] = block.pop("partial_json")
+        block["input"] = json.loads(block.pop("partial_json") or "{}")
 
 
 READERS: Final[dict[str, Callable[[dict[str, Any], Mapping[str, Any]], None]]] = {
@@ -79,12 +81,19 @@ READERS: Final[dict[str, Callable[[dict[str, Any], Mapping[str, Any]], None]]] =
     "content_block_stop": _close,
 }
 
+BLOCK: Final = ByType(
+    text={"text": str},
+    thinking={"thinking": str},
+    tool_use={"id": str, "name": str, "input": dict},
+)
+
 # (OpenAI's threads have messages, too)
 MESSAGES: Final = Dialect(
     "anthropic",
     re.compile(r"^(?!.*/threads/).*/messages$"),
     ("system", "messages"),
     schemas=frozenset({"tools", "output_config", "output_format"}),
+    shape={"content": Filled([BLOCK])},
     assembled=assembled,
     last=b"message_stop",
 )

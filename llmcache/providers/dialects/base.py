@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
@@ -61,9 +61,10 @@ class Dialect:
     `provider` is whose words these are, and `path` what the path of the address ends with, the
     model in it where it stands there. `conversation` names the fields that people read, `schemas`
     those in which the order of fields counts, since a model fills them in in that order.
-    `assembled` makes of the events of a stream the answer that would have come without one, and
-    raises `OutOfOrder`; `last` is what the last event of a stream that is whole has in it (none:
-    nothing tells it from the others). `batch`: of embeddings, where they come one by one.
+    `shape` is what an answer looks like (see `shapes`). `assembled` makes of the events of a stream
+    the answer that would have come without one, and raises `OutOfOrder`; `last` is what the last
+    event of a stream that is whole has in it (none: nothing tells it from the others). `batch`: of
+    embeddings, where they come one by one.
     """
 
     provider: str
@@ -71,6 +72,7 @@ class Dialect:
     conversation: tuple[str, ...]
     kind: Kind = Kind.ANSWER
     schemas: frozenset[str] = frozenset({"tools", "response_format"})
+    shape: Any = field(default_factory=dict, compare=False)
     assembled: Callable[[list[Event]], dict[str, Any]] | None = None
     last: bytes = b""
     #: Whether the address alone says that a stream is to come.
@@ -117,7 +119,8 @@ def events_in(stream: bytes) -> list[Event]:
 
 def _dispatched(text: str) -> Iterator[tuple[str, str]]:
     name, data = "", list[str]()
-    for line in [*LINE_END.split(text.removeprefix("\ufeff")), ""]:
+    # (an event that no empty line ends is none)
+    for line in LINE_END.split(text.removeprefix("\ufeff"))[:-1]:
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if not line:

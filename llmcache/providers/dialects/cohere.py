@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from llmcache.providers.dialects.base import Batch, Body, Dialect, Event, Kind, OutOfOrder
+from llmcache.providers.dialects.shapes import AnyOf, ByType, Filled
 from llmcache.providers.dialects.vectors import (
     check_vector,
     elements,
@@ -100,10 +101,14 @@ def by_type(pieces: list[str]) -> str:
     return with_members({kind: listed([each[kind] for each in vectors]) for kind in vectors[0]})
 
 
+CALL: Final = {"function": {"name": str, "arguments": str}}
+CONTENT: Final = ByType(text={"text": str}, thinking={"thinking": str})
+MESSAGE: Final = AnyOf(content=Filled([CONTENT]), tool_calls=Filled([CALL]))
 CHAT: Final = Dialect(
     "cohere",
     re.compile(r"/v2/chat$"),
     ("messages", "documents"),
+    shape={"message": MESSAGE},
     assembled=assembled,
     last=b"message-end",
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from llmcache.providers.dialects.base import Batch, Body, Dialect, Event, Kind, OutOfOrder
+from llmcache.providers.dialects.shapes import AnyOf, Filled
 from llmcache.providers.dialects.vectors import check_vector, elements, listed, members
 
 SCHEMAS: Final = frozenset({"tools", "generationConfig", "generation_config"})
@@ -60,17 +61,45 @@ def vectors_in(told: Mapping[str, Any], text: str) -> list[str]:
     return elements(members(text)["embeddings"])
 
 
+CALL: Final = {"name": str, "args?": dict}
+PART: Final = AnyOf(
+    text=str,
+    functionCall=CALL,
+    inlineData=dict,
+    fileData=dict,
+    executableCode=dict,
+    codeExecutionResult=dict,
+    thoughtSignature=str,
+)
+COUNTS: Final = {
+    "promptTokenCount?": int,
+    "candidatesTokenCount?": int,
+    "totalTokenCount?": int,
+    "thoughtsTokenCount?": int,
+    "cachedContentTokenCount?": int,
+}
+CONTENT: Final = {"parts": Filled([PART]), "role?": str}
+# (its SDK refuses the whole response for any of these that is of another type)
+ANSWER: Final = {
+    "candidates": Filled([{"content": CONTENT, "index?": int}]),
+    "usageMetadata?": COUNTS,
+    "modelVersion?": str,
+    "responseId?": str,
+}
+
 GENERATE: Final = Dialect(
     "google",
     re.compile(r"/models/(?P<model>[^/:]+):generateContent$"),
     CONVERSATION,
     schemas=SCHEMAS,
+    shape=ANSWER,
 )
 STREAM: Final = Dialect(
     "google",
     re.compile(r"/models/(?P<model>[^/:]+):streamGenerateContent$"),
     CONVERSATION,
     schemas=SCHEMAS,
+    shape=ANSWER,
     assembled=assembled,
     streams=True,
 )

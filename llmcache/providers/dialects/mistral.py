@@ -6,12 +6,13 @@ import re
 from typing import Final
 
 from llmcache.providers.dialects.base import Dialect
-from llmcache.providers.dialects.openai import assembled_chat
+from llmcache.providers.dialects.openai import CHAT, assembled_chat
 
 FIM: Final = Dialect(
     "mistral",
     re.compile(r"/fim/completions$"),
     ("prompt", "suffix"),
+    shape=CHAT.shape,
     assembled=assembled_chat,
     last=b"[DONE]",
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from llmcache.providers.dialects.base import DONE, Batch, Body, Dialect, Event, Kind, OutOfOrder
+from llmcache.providers.dialects.shapes import AnyOf, ByType, Filled
 from llmcache.providers.dialects.vectors import (
     check_vector,
     elements,
@@ -17,6 +18,7 @@ from llmcache.providers.dialects.vectors import (
 
 # Texts that come in pieces.
 TEXTS: Final = frozenset({"content", "refusal", "reasoning", "reasoning_content", "arguments"})
+CREATED: Final = "response.created"
 COMPLETED: Final = "response.completed"
 # How what came for a text begins, wherever it stood.
 FIRST: Final = '{"index":0'
@@ -79,8 +81,11 @@ def assembled_response(events: list[Event]) -> dict[str, Any]:
     if not told or not all(isinstance(data, Mapping) for data in told):
         raise OutOfOrder("there are no events of a response")
     numbers = [data["sequence_number"] for data in told if "sequence_number" in data]
-    if numbers != sorted(numbers):
+    if numbers and numbers != list(range(numbers[0], numbers[0] + len(told))):
         raise OutOfOrder("the events are not in the order of their numbers")
+    kinds = [data.get("type") for data in told]
+    if kinds[0] != CREATED or kinds.count(COMPLETED) != 1 or "error" in kinds:
+        raise OutOfOrder("the events are none of one response")
     if told[-1].get("type") != COMPLETED or not isinstance(told[-1].get("response"), Mapping):
         raise OutOfOrder("the stream has no end")
     return dict(told[-1]["response"])
@@ -125,10 +130,30 @@ def numbered(pieces: list[str]) -> str:
     return listed([f'{{"index":{number}{end}' for number, end in enumerate(ends)])
 
 
+TEXT: Final = {"choices": Filled([{"text": str}])}
+CALLED: Final = {"name": str, "arguments": str}
+# (a custom tool has an input of its own)
+CALLS: Final = Filled([AnyOf(function=CALLED, custom={"name": str, "input": str})])
+MESSAGE: Final = AnyOf(
+    content=(str, Filled([dict])),
+    tool_calls=CALLS,
+    function_call=CALLED,
+    audio=dict,
+    refusal=str,
+    reasoning=str,
+    reasoning_content=str,
+)
+ITEM: Final = ByType(
+    message={"content": [ByType(output_text={"text": str})]},
+    function_call=CALLED,
+    custom_tool_call={"name": str, "input": str},
+)
+
 CHAT: Final = Dialect(
     "openai",
     re.compile(r"/chat/completions$"),
     ("messages",),
+    shape={"choices": Filled([{"message": MESSAGE}])},
     schemas=frozenset({"tools", "functions", "response_format", "guided_json", "extra_body"}),
     assembled=assembled_chat,
     last=b"[DONE]",
@@ -137,6 +162,7 @@ COMPLETIONS: Final = Dialect(
     "openai",
     re.compile(r"(?<!/chat)/completions$"),
     ("prompt", "suffix"),
+    shape=TEXT,
     assembled=assembled_chat,
     last=b"[DONE]",
 )
@@ -145,6 +171,7 @@ RESPONSES: Final = Dialect(
     re.compile(r"/responses$"),
     ("instructions", "input"),
     schemas=frozenset({"tools", "text"}),
+    shape={"output": Filled([ITEM])},
     assembled=assembled_response,
     last=COMPLETED.encode(),
 )
