@@ -49,6 +49,7 @@ def broken_contracts(copy: Path) -> list[str]:
         ("flow", "import instructor.core", "Only client and adapter import instructor"),
         ("management.commands.ask", "import instructor", "Only client and adapter"),
         ("expiry", "from celery import shared_task", "Only tasks imports Celery"),
+        ("adapter", "import litellm", "Only contrib imports LangChain and LiteLLM"),
         ("conf", "import project.settings", "neither the example site"),
     ],
 )
