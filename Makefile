@@ -59,7 +59,7 @@ matrix: ## run the unit tests on Python 3.11, 3.12 and 3.13 with Django 5.2, 6.0
 	.ci/matrix $(RERUNS) --numprocesses 2 --dist loadfile -m "$(UNIT)" $(ELSEWHERE) --ignore tests/project
 
 frameworks: install ## run llmcache inside LangChain, pydantic-ai, openai-agents, LlamaIndex, ...
-	.ci/frameworks
+	.ci/frameworks $(RERUNS)
 
 docs: install ## build the site from docs/ into build/site; a warning is an error
 	$(PIP) install -r requirements-docs.txt
