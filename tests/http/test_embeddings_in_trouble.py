@@ -35,6 +35,7 @@ pytestmark = [
 BROKEN: dict[str, Callable[[Any], object]] = {
     "a vector too few": lambda said: said["data"].pop(),
     "a vector too many": lambda said: said["data"].append(said["data"][0] | {"index": 2}),
+    "one of them twice": lambda said: said["data"].append(said["data"][0]),
     "no vectors": lambda said: said.pop("data"),
     "no number": lambda said: said["data"][0].pop("index"),
     "a number twice": lambda said: said["data"][0].update(index=1),
