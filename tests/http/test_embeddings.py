@@ -22,6 +22,7 @@ from llmcache.background import database
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.envelope import ANSWER, unseal
 from llmcache.doors.replay import ask_again
+from llmcache.flow import abreast
 from llmcache.flow.replay import described_in
 from llmcache.outcomes import NO_RECEIPT
 from llmcache.store.rows import tier as durable
@@ -217,6 +218,26 @@ def forced(post: Post, texts: list[str]) -> list[str]:
     with llmcache.capture() as calls:
         post(texts, wishes={"mode": "force-cache"})
     return outcomes_of(calls)
+
+
+@pytest.mark.parametrize("is_async", [False])
+@pytest.mark.parametrize("missing", [["b"], ["b", "c"]])
+def test_what_another_one_has_stored_meanwhile_is_not_asked_for(
+    dialects: Model, post: Post, monkeypatch: Any, missing: list[str]
+) -> None:
+    post(["a"])
+    acquire = abreast.acquire
+
+    def acquire_late(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        post(missing)
+        return acquire(*arguments)
+
+    monkeypatch.setattr(abreast, "acquire", acquire_late)
+    with llmcache.capture() as calls:
+        assert vectors_in(post(["a", *missing])) == list(map(numbers, ["a", *missing]))
+    assert asked(dialects) == [["a"], missing]
+    assert outcomes_of(calls[-len(missing) :]) == ["hit"] * len(missing)
 
 
 @backends
