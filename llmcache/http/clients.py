@@ -141,8 +141,6 @@ def _read(options: HttpOptions) -> Door:
 
 def _over(door: Door, inner: Any, is_shared: bool) -> Any:
     """A transport over `inner`. One that another client has, too, is not closed with it."""
-    if isinstance(inner, Transport | AsyncTransport):
-        inner = inner.door.inner  # (what is wrapped is wrapped anew)
     is_async = hasattr(inner, "handle_async_request")
     is_sync = hasattr(inner, "handle_request")
     if not (is_async or is_sync):
