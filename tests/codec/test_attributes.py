@@ -207,7 +207,7 @@ def litellms_completion(**kwargs: Any) -> Any:
     response = ModelResponse(**chat(kwargs, {"title": "Fire"}, False))
     response._hidden_params = HIDDEN | SECRETS
     response._response_headers = {"set-cookie": "hunter2"}
-    response._response_ms = 12.5  # type: ignore[attr-defined]
+    response._response_ms = 12.5
     return response
 
 

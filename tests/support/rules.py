@@ -48,7 +48,7 @@ class FakeRequest:
         self.bypass = bypass
         self.restored, self.drafted, self.before = restored, draft, before
         self.billed, self.bills = billed, list[Any]()
-        self.asks_alone = self.begun = False
+        self.asks_alone = self.begun = self.is_one_call = False
         self.inside: Inside | None = None
         self.done: list[Any] = []
 
