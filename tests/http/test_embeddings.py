@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from redis import Redis
 
 import llmcache
+from llmcache import leases
 from llmcache.background import database
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.envelope import ANSWER, unseal
@@ -226,7 +227,7 @@ def test_what_another_one_has_stored_meanwhile_is_not_asked_for(
     dialects: Model, post: Post, monkeypatch: Any, missing: list[str]
 ) -> None:
     post(["a"])
-    acquire = abreast.acquire
+    acquire = leases.acquire
 
     def acquire_late(*arguments: Any) -> Any:
         monkeypatch.undo()
