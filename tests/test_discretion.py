@@ -20,6 +20,7 @@ from pydantic import BaseModel, field_validator, model_serializer
 
 import llmcache
 from llmcache import signals
+from llmcache.aside import Aside
 from llmcache.breakers import Use
 from llmcache.conf import settings as llmcache_settings
 from llmcache.discretion import without_content
@@ -233,7 +234,7 @@ class TestALogHoldsNoContent:
         def fail(*args: Any, **kwargs: Any) -> Any:
             raise ValueError(CANARY)
 
-        monkeypatch.setattr(llmcache.DjangoCache, "_key", fail)
+        monkeypatch.setattr(Aside, "_key", fail)
         cache = llmcache.DjangoCache()
         assert cache.get("k") is None
         cache.set("k", CANARY)

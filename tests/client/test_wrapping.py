@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import anthropic
+import boto3  # type: ignore[import-untyped]
 import instructor
 import openai
 import pytest
@@ -339,10 +340,24 @@ def test_a_function_without_a_name_needs_an_endpoint(model: StandIn) -> None:
     assert "endpoint=" in calls[0].reason
 
 
-@pytest.mark.parametrize("thing", [None, object(), openai.OpenAI(api_key="k")], ids=str)
-def test_wrap_takes_clients_of_instructor_only(thing: Any) -> None:
+@pytest.mark.parametrize("thing", [None, object(), boto3.Session()], ids=str)
+def test_wrap_takes_nothing_without_a_client_inside(thing: Any) -> None:
     with pytest.raises(llmcache.InvalidArgument, match="instructor"):
         llmcache.wrap(thing)
+
+
+@pytest.mark.parametrize("argument", [{"retries": 2}, {"replay": "paced"}], ids=str)
+def test_what_is_for_sdks_is_refused_of_a_client_of_instructor(
+    model: StandIn, argument: Any
+) -> None:
+    with pytest.raises(llmcache.InvalidArgument, match="clients of SDKs"):
+        llmcache.wrap(make_plain_client(model), **argument)
+
+
+@pytest.mark.parametrize("argument", [{"model": "m"}, {"endpoint": "here"}], ids=str)
+def test_what_is_for_clients_of_instructor_is_refused_of_an_sdk(argument: Any) -> None:
+    with pytest.raises(llmcache.InvalidArgument, match="clients of instructor"):
+        llmcache.wrap(openai.OpenAI(api_key="k"), **argument)
 
 
 def test_instructors_own_cache_beside_ours_is_refused(model: StandIn) -> None:

@@ -108,7 +108,7 @@ RESULTS = {"function_call_output", "tool_result"}
 
 
 def _call_id(answer: Body) -> str:
-    return f"c{answer['hills']:08}"  # (of nine characters, as Mistral wants it)
+    return f"c{answer.get('hills', 0):08}"  # (of nine characters, as Mistral wants it)
 
 
 def _pieces(answer: Body) -> list[str]:
