@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,17 +15,6 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.filterwarnings("ignore"),  # of the SDKs, about what is theirs
 ]
-
-
-@pytest.fixture
-def dialects() -> Iterator[Model]:
-    with Model() as model:
-        yield model
-
-
-@pytest.fixture(params=["sync", "async"])
-def is_async(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param == "async")
 
 
 @pytest.fixture(params=SDKS)
