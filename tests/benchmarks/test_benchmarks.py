@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import (
+    over_http,  # noqa: F401 - its rows
     peers,  # noqa: F401 - the peers' rows
     report,
 )

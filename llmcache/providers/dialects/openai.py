@@ -20,6 +20,7 @@ from llmcache.providers.dialects.vectors import (
 TEXTS: Final = frozenset({"content", "refusal", "reasoning", "reasoning_content", "arguments"})
 CREATED: Final = "response.created"
 COMPLETED: Final = "response.completed"
+ITEM_DONE: Final = "response.output_item.done"
 # How what came for a text begins, wherever it stood.
 FIRST: Final = '{"index":0'
 
@@ -88,7 +89,14 @@ def assembled_response(events: list[Event]) -> dict[str, Any]:
         raise OutOfOrder("the events are none of one response")
     if told[-1].get("type") != COMPLETED or not isinstance(told[-1].get("response"), Mapping):
         raise OutOfOrder("the stream has no end")
-    return dict(told[-1]["response"])
+    response = dict(told[-1]["response"])
+    for data in told:
+        if (
+            data.get("type") == ITEM_DONE
+            and data["item"] != response["output"][data["output_index"]]
+        ):
+            raise OutOfOrder("an item is another one in the end")
+    return response
 
 
 def texts_in(body: Body) -> list[Any] | None:
