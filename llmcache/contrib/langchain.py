@@ -71,12 +71,12 @@ class LLMCache(BaseCache):
 
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Any]) -> None:
         """Store answers. Never raises."""
-        described = partial(_described, prompt, llm_string)
+        described = partial(_described, prompt)
         self._aside.set(_text(prompt, llm_string), return_val, described=described)
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Any]) -> None:
         """`update` for a coroutine."""
-        described = partial(_described, prompt, llm_string)
+        described = partial(_described, prompt)
         await self._aside.aset(_text(prompt, llm_string), return_val, described=described)
 
     def clear(self, **kwargs: Any) -> None:
@@ -92,14 +92,14 @@ def _text(prompt: str, llm_string: str) -> str:
     return json.dumps([prompt, llm_string])
 
 
-def _described(prompt: str, llm_string: str) -> bytes | None:
+def _described(prompt: str) -> bytes | None:
     """The prompt as people read it, whose messages LangChain has as JSON."""
     said: Any = prompt
     with suppress(ValueError, LookupError, TypeError):
         told = [message["kwargs"] for message in json.loads(prompt)]
         said = [{"role": each["type"], "content": each["content"]} for each in told]
-    parameters = {"llm": llm_string}
-    return describe({"messages": said, "parameters": parameters, "context": None, "strict": None})
+    # (without what LangChain says of the model: it may have headers and addresses in it)
+    return describe({"messages": said, "parameters": {}, "context": None, "strict": None})
 
 
 def _encode(answers: Sequence[Any]) -> StoredAnswer | None:

@@ -26,7 +26,7 @@ from llmcache.client.call.endpoints import Endpoint
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.equality import same
 from llmcache.discretion import without_content
-from llmcache.keys.request import canonical_parameters, digest
+from llmcache.keys.request import canonical_context, canonical_parameters, digest
 from llmcache.policy import TTL, UNSET, Policy, Unset
 from llmcache.providers.arguments import UNHEARD
 from llmcache.resilience.failsafe import ends_the_task
@@ -44,6 +44,7 @@ NOT_COUNTED: Final = frozenset(
     }
 )
 OWN: Final = "litellm_"
+SCHEMAS: Final = frozenset({"functions", "response_format", "tools"})
 
 
 class LLMCache(Cache):
@@ -119,7 +120,11 @@ def _digest(asked: Mapping[str, Any]) -> str:
         for name, value in asked.items()
         if not (name in NOT_COUNTED or name in UNHEARD or name.startswith(OWN) or value is None)
     }
-    return digest(canonical_parameters({**counted, "endpoint of litellm": endpoint})).hex()
+    # (a model fills a schema in in the order of its fields)
+    schemas = sorted(SCHEMAS & counted.keys())
+    ordered = [canonical_context({name: counted[name]}) for name in schemas]
+    form = canonical_parameters({**counted, "endpoint of litellm": endpoint})
+    return digest(form + b"".join(ordered)).hex()
 
 
 def _namespace(key: str) -> str:

@@ -105,7 +105,7 @@ def wrap_sdk(client: Client, **options: Unpack[HttpOptions]) -> Client:
     if door.retries is None:
         door = replace(door, retries=getattr(client, "max_retries", None))
     if not is_http_client(client):
-        door = replace(door, owner=client, own_headers=getattr(client, "_custom_headers", None))
+        door = replace(door, owner=client)
     twin = grafted(client, partial(_over, door))
     if twin is None:
         raise InvalidArgumentType(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,26 +17,28 @@ class Door:
     """The way in through one transport.
 
     `inner` is the transport that asks. `retries`: how often the SDK tries again, so that a stale
-    answer is served where it would give up; None: it is not known, and none is. `own_headers` are
-    those that all requests of the client have; None: they are not known apart, and all of a request
-    count like them. `is_paced`: streams are replayed at the pace at which they came.
+    answer is served where it would give up; None: it is not known, and none is. `is_paced`: streams
+    are replayed at the pace at which they came.
     """
 
     inner: Any
     policy: Policy
     exclude: frozenset[str] = frozenset()
     retries: int | None = None
-    own_headers: Mapping[str, Any] | None = None
     is_paced: bool = False
     # The client of an SDK that owns the connections, and is to live as long.
     owner: Any = field(default=None, repr=False)
-    # What was asked last, by namespace and endpoint: with credentials, and kept nowhere else.
+    # What was asked last, by namespace and endpoint, but for its body: its headers have
+    # credentials, which are kept nowhere else.
     seen: dict[tuple[str, str], Any] = field(default_factory=dict, init=False, repr=False)
 
     def remember(self, namespace: str, endpoint: str, sent: Any) -> None:
         if len(self.seen) >= MOST_SEEN:
             self.seen.clear()
-        self.seen[namespace, endpoint] = sent
+        seen = object.__new__(type(sent))
+        told = {name: getattr(sent, name) for name in ("method", "url", "headers", "extensions")}
+        vars(seen).update(told)
+        self.seen[namespace, endpoint] = seen
 
 
 def library_of(request: Any) -> Any:

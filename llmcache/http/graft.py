@@ -20,6 +20,8 @@ Client = TypeVar("Client")
 Over = Callable[[Any, bool], Any]
 
 LIBRARIES: Final = ("httpx", "httpx2")
+# The package of what every class comes from.
+OF_ALL: Final = "builtins"
 
 
 def is_http_client(value: Any) -> bool:
@@ -52,7 +54,8 @@ def put_between(http: Any, over: Over, *, is_shared: bool) -> Any:
 class _Graft:
     def __init__(self, client: Any, over: Over) -> None:
         self._over = over
-        self._package = type(client).__module__.partition(".")[0]
+        modules = [cls.__module__ for cls in type(client).__mro__]
+        self._packages = {module.partition(".")[0] for module in modules} - {OF_ALL}
         self._copies: dict[int, Any] = {}
         #: All that may lead to an HTTP client, each with what it holds.
         self._held: dict[int, tuple[Any, list[Any]]] = {}
@@ -104,7 +107,7 @@ class _Graft:
         if is_http_client(value):
             return True
         module = value.__module__ if isinstance(value, FunctionType) else type(value).__module__
-        of_sdk = (module or "").partition(".")[0] == self._package
+        of_sdk = (module or "").partition(".")[0] in self._packages
         return of_sdk and hasattr(value, "__dict__") and not isinstance(value, type | BaseModel)
 
     def _one_step_off(self) -> Iterator[int]:
@@ -123,7 +126,10 @@ def _held_by(value: Any) -> Iterator[Any]:
 
 
 def _closed_over(function: FunctionType) -> list[Any]:
-    return [cell.cell_contents for cell in function.__closure__ or ()]
+    try:
+        return [cell.cell_contents for cell in function.__closure__ or ()]
+    except ValueError:  # (of a variable that has no value yet)
+        return []
 
 
 def _prefer_httpx(copy: Any) -> None:

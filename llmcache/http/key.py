@@ -69,7 +69,10 @@ def _finite(text: str) -> float:
 
 def endpoint_of(sent: Any, door: Door) -> str:
     """The address, and the headers that choose the answer, as they may be kept and shown."""
-    return _address(str(sent.url)) + in_words(_headers(sent, door))
+    # (servers on sockets of one machine share an address)
+    socket = getattr(getattr(door.inner, "_pool", None), "_uds", None)
+    place = f" uds={socket}" if socket else ""
+    return _address(str(sent.url)) + place + in_words(_headers(sent, door))
 
 
 _address: Final = lru_cache(maxsize=MOST_KNOWN)(address_in_words)
@@ -82,11 +85,8 @@ def _headers(sent: Any, door: Door) -> dict[str, str]:
         for name, value in sent.headers.multi_items()
         if name not in door.exclude and (name, value) != ("host", host)
     ]
-    if door.own_headers is None:
-        return counted_on_client([pairs])
-    names = {name.lower() for name in door.own_headers}
-    of_client = [pair for pair in pairs if pair[0] in names]
-    return counted_on_client([of_client], [pair for pair in pairs if pair[0] not in names])
+    # (which of them a client gives to each request, nobody can tell here: all count like those)
+    return counted_on_client([pairs])
 
 
 def parts_of(
@@ -95,7 +95,9 @@ def parts_of(
     """What of the body is the conversation, and the parameters."""
     names = dialect.conversation if dialect else ()
     conversation = {name: body[name] for name in names if name in body}
-    not_counted = {*names, "model", *UNHEARD, *door.exclude}
+    not_counted = {*names, *UNHEARD, *door.exclude}
+    if isinstance(body.get("model"), str):  # (which is a part of its own)
+        not_counted.add("model")
     parameters = {name: value for name, value in body.items() if name not in not_counted}
     if sample:
         parameters[SAMPLE] = sample

@@ -88,4 +88,5 @@ def _give_key(request: HttpRequest) -> None:
     request.endpoint = endpoint_of(request.sent, request.door)
     request.canonical = request.canonical_now()
     request.call.key = request.canonical.key
-    request.door.remember(request.call.namespace, request.endpoint, request.sent)
+    if not request.is_async:  # (whose connections belong to an event loop)
+        request.door.remember(request.call.namespace, request.endpoint, request.sent)

@@ -20,6 +20,7 @@ from llmcache.http.key import canonical, parts_of
 from llmcache.http.response import OK, Head, Recorded, Whole, item_of, restored_stream
 from llmcache.keys.request import CanonicalRequest
 from llmcache.providers import pricing
+from llmcache.providers.addresses import without_secrets
 from llmcache.providers.dialects import Dialect, Kind
 from llmcache.reasons import Reason, ReasonCode
 from llmcache.store.records import Found, describe
@@ -30,8 +31,8 @@ FIRST_ERROR: Final = 400
 ATTEMPT: Final = "x-stainless-retry-count"
 # What tells how the bytes of a stream were coded on their way.
 DECODED: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
-# So many bytes of a stream's end are remembered, to tell whether it was whole when it was left.
-TAIL: Final = 400
+# So many bytes of a stream's end are remembered: what tells its end may come in two chunks.
+TAIL: Final = 32
 
 
 class StatusError(Exception):
@@ -59,8 +60,9 @@ class HttpRequest(BaseRequest):
     status: int = 0
     #: The provider's response, where it is a stream.
     live: Any = None
-    #: The end of the stream so far.
+    #: The end of the stream so far, and whether it has told that it is the end.
     tail: bytes = b""
+    has_ended: bool = False
     #: When its head came (`time.perf_counter`).
     headed: float = 0.0
     #: Whether the caller has left the stream.
@@ -168,14 +170,10 @@ class HttpRequest(BaseRequest):
         headers = list(response.headers.multi_items())
         return Head(self.status, headers, extensions=response.extensions)
 
-    def is_whole_by_now(self) -> bool:
-        """Whether the stream has told its end."""
-        last = self.dialect.last if self.dialect else b""
-        return bool(last) and last in self.tail
-
     def copied(self, **changes: Any) -> HttpRequest:
         # (the body is bytes, which nobody changes)
-        return replace(self, status=0, live=None, tail=b"", is_left=False, **changes)
+        anew = {"status": 0, "live": None, "tail": b"", "has_ended": False, "is_left": False}
+        return replace(self, **anew | changes)
 
     def canonical_now(self) -> CanonicalRequest:
         if self.canonical is not None:
@@ -193,7 +191,7 @@ class HttpRequest(BaseRequest):
 
     def describe(self) -> bytes | None:
         conversation, parameters = self._parts()
-        told = {"messages": conversation, "parameters": parameters}
+        told = {"messages": conversation, "parameters": without_secrets(parameters)}
         return describe({**told, "context": None, "strict": None})
 
     def restore(self, found: Found) -> Any:
@@ -245,7 +243,9 @@ class HttpRequest(BaseRequest):
         if isinstance(item, Head):
             self.check_status()
             return item.to_json()
-        self.tail = (self.tail + item)[-TAIL:]
+        seen, last = self.tail + item, self.dialect.last if self.dialect else b""
+        self.has_ended = self.has_ended or (bool(last) and last in seen)
+        self.tail = seen[-TAIL:]
         return item_of(item, time.perf_counter() - self.headed)
 
     def recorded(self, recording: Recording) -> StoredAnswer:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import Dumped
 from llmcache.exceptions import CorruptEntry
+from llmcache.providers.headers import is_credential
 
 Headers = list[tuple[str, str]]
 
@@ -49,7 +50,11 @@ class Head:
     extensions: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
-        kept = [pair for pair in self.headers if pair[0].lower() not in NOT_KEPT]
+        kept = [
+            pair
+            for pair in self.headers
+            if pair[0].lower() not in NOT_KEPT and not is_credential(pair[0])
+        ]
         told = {"status": self.status, "headers": kept, "chunks": self.chunks}
         return json.dumps(told).encode()
 

@@ -204,7 +204,7 @@ def _stream_classes(library: Any) -> tuple[type, type]:
             if self._items.gi_running:  # (another thread reads it, and finds it closed)
                 self._asked.live.close()
                 return
-            if self._asked.is_whole_by_now():
+            if self._asked.has_ended:
                 for _ in self._items:  # (it is stored then)
                     pass
             self._items.close()
@@ -226,7 +226,7 @@ def _stream_classes(library: Any) -> tuple[type, type]:
             if self._items.ag_running:
                 await self._asked.live.aclose()
                 return
-            if self._asked.is_whole_by_now():
+            if self._asked.has_ended:
                 async for _ in self._items:
                     pass
             await self._items.aclose()

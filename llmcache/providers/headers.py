@@ -85,10 +85,14 @@ OPTIONS_OF_TRANSPORT: Final = {
 }
 
 
-def counted_on_client(places: Iterable[Any], of_call: Any = None) -> Headers:
-    """Those that count of the headers in these places of an SDK's client, and `of_call`."""
-    on_client = [(headers, True) for headers in places if headers]
-    return _counted({}, [*on_client, (of_call, False)] if of_call else on_client)
+def counted_on_client(places: Iterable[Any]) -> Headers:
+    """Those that count of the headers in these places of an SDK's client."""
+    return _counted({}, [(headers, True) for headers in places if headers])
+
+
+def is_credential(name: str) -> bool:
+    """Whether a header, or a field, with this name says who asks, or with which right."""
+    return CREDENTIALS.search(name.lower().replace("_", "-")) is not None
 
 
 def counted_of_call(
@@ -126,7 +130,7 @@ def without_credentials(query: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in query.items()
-        if name not in KEYS_IN_QUERIES and not CREDENTIALS.search(name.lower().replace("_", "-"))
+        if name not in KEYS_IN_QUERIES and not is_credential(name)
     }
 
 
