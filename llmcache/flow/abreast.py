@@ -154,7 +154,7 @@ class Abreast:
         if self.lease is None and not steps[0].alone:
             is_one, missing = len(keys) == 1, Missing(looked=self.looked)
             refused = steps[0].refused if is_one else None
-            arguments = _key_of_all(keys), settings.wait_seconds, refused, missing
+            arguments = _key_of_all(keys), self.requests[0].wait_seconds, refused, missing
             had = yield Work(acquire, aacquire, arguments)
             self.lease = had if isinstance(had, Lease) else None
             if isinstance(had, Found):  # (of all, nothing is stored under one key)

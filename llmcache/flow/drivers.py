@@ -11,7 +11,6 @@ from typing import Any
 
 from llmcache import signals, store, trampoline
 from llmcache.background import transactions
-from llmcache.conf import settings
 from llmcache.flow.revalidation import arefresh_soon, refresh_soon
 from llmcache.flow.rules import answer, refreshed
 from llmcache.flow.steps import (
@@ -150,7 +149,7 @@ def carry_out(request: Request, ask: Callable[[], Any], shared: Shared | None, s
             return known or store.lookup(step.key, stale=step.stale)
         case Acquire():
             if not step.alone:
-                had = acquire(step.key, settings.wait_seconds, step.refused, step.missing)
+                had = acquire(step.key, request.wait_seconds, step.refused, step.missing)
                 if had is not None:
                     return had
             generation = _generation_of(step)
@@ -179,7 +178,7 @@ async def acarry_out(
             return known or await store.alookup(step.key, stale=step.stale)
         case Acquire():
             if not step.alone:
-                had = await aacquire(step.key, settings.wait_seconds, step.refused, step.missing)
+                had = await aacquire(step.key, request.wait_seconds, step.refused, step.missing)
                 if had is not None:
                     return had
             generation = _generation_of(step)

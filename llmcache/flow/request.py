@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import NotReproducible
+from llmcache.conf import settings
 from llmcache.discretion import without_content
 from llmcache.exceptions import UncacheableRequest
 from llmcache.explanation.comparison import Subject
@@ -103,6 +104,10 @@ class BaseRequest(ABC):
     @property
     def tags(self) -> frozenset[str]:
         return self.policy.tags
+
+    @property
+    def wait_seconds(self) -> float:
+        return settings.wait_seconds
 
     @property
     def is_one_call(self) -> bool:

@@ -38,6 +38,10 @@ class Request(Protocol):
     inside: Inside | None
 
     @property
+    def wait_seconds(self) -> float:
+        """How long it waits for another call that asks the same, at most."""
+
+    @property
     def is_one_call(self) -> bool:
         """Whether one model is asked for it, and for nothing else."""
 

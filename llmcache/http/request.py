@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from llmcache.codec.answers import StoredAnswer
+from llmcache.conf import settings
 from llmcache.flow.replay import HTTP
 from llmcache.flow.request import BaseRequest
 from llmcache.flow.steps import NotRestorable, NotStorable
@@ -71,6 +72,12 @@ class HttpRequest(BaseRequest):
     @property
     def mode(self) -> str:
         return HTTP
+
+    @property
+    def wait_seconds(self) -> float:
+        """As long as it would wait for the provider, where that is less."""
+        read = self.sent.extensions.get("timeout", {}).get("read")
+        return settings.wait_seconds if read is None else min(settings.wait_seconds, read)
 
     @property
     def is_one_call(self) -> bool:

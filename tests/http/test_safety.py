@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import httpx2
 import openai
 import pytest
+from django.db import connections
 
 import llmcache
 from llmcache.store.rows import tier as durable
@@ -152,3 +154,32 @@ def test_no_body_is_kept_for_asking_again(model: StandIn) -> None:
     assert not hasattr(seen, "_content")
     assert not hasattr(seen, "stream")
     assert seen.headers["authorization"] == "Bearer k"
+
+
+def test_who_waits_for_another_one_waits_no_longer_than_for_the_provider(model: StandIn) -> None:
+    """In line, it is as patient as its own time-out; then it asks for itself."""
+    began, goes_on = threading.Event(), threading.Event()
+
+    def answered(request: Any) -> Any:
+        began.set()
+        assert goes_on.wait(60)
+        return httpx2.Response(503)
+
+    door = llmcache.http_transport(httpx2.MockTransport(answered))
+    slow = threading.Thread(target=post, args=(model, door))
+    slow.start()
+    assert began.wait(60)
+    client = llmcache.wrap(sdk(model, default_headers=CLOSE, timeout=0.2))
+    with llmcache.capture() as calls:
+        chat(client)
+    assert [call.outcome for call in calls] == ["miss"]
+    assert not goes_on.is_set()
+    goes_on.set()
+    slow.join()
+
+
+def post(model: StandIn, transport: Any) -> None:
+    with httpx2.Client(transport=transport) as http:
+        body = {"messages": MESSAGES, "model": "gpt-4.1-mini"}
+        http.post(f"{model.url}/chat/completions", json=body)
+    connections.close_all()

@@ -49,6 +49,7 @@ class FakeRequest:
         self.restored, self.drafted, self.before = restored, draft, before
         self.billed, self.bills = billed, list[Any]()
         self.asks_alone = self.begun = self.is_one_call = False
+        self.wait_seconds = 120.0
         self.inside: Inside | None = None
         self.done: list[Any] = []
 
