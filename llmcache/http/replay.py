@@ -8,13 +8,13 @@ then is known as long. A request counts as rebuilt only when it has the key of t
 from __future__ import annotations
 
 import json
-import threading
 import weakref
 from contextvars import Context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
+from llmcache.background import forks
 from llmcache.flow.replay import NotRebuildable, body_of, described_in, policy_of
 from llmcache.http.door import Door, library_of
 from llmcache.http.embeddings import one_of
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 OF_THE_BODY: Final = frozenset({"content-length", "transfer-encoding", "host"})
 
 _doors: Final[weakref.WeakSet[Door]] = weakref.WeakSet()
-_lock: Final = threading.Lock()
+_lock: Final = forks.lock()
 
 
 def remember(door: Door) -> None:

@@ -7,10 +7,10 @@ before anything is sent; where there is none, a provider learns nothing from it.
 from __future__ import annotations
 
 import secrets
-import threading
 from collections.abc import Iterable
 from typing import Any, Final
 
+from llmcache.background import forks
 from llmcache.policy import READERS, TTL, UNSET, ModeName, Seconds, Unset
 
 HEADER: Final = "x-llmcache"
@@ -19,7 +19,7 @@ MOST_WISHES: Final = 10_000
 
 Wishes = tuple[tuple[str, Any], ...]
 
-_lock: Final = threading.Lock()
+_lock: Final = forks.lock()
 _tokens: Final[dict[Wishes, str]] = {}
 _wishes: Final[dict[str, Wishes]] = {}
 

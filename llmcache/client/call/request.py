@@ -31,6 +31,7 @@ from llmcache.keys.request import (
 from llmcache.outcomes import Call
 from llmcache.policy import UNSET, CacheMode, overridden
 from llmcache.providers import pricing
+from llmcache.providers.addresses import without_secrets
 from llmcache.providers.headers import without_headers
 from llmcache.providers.world import searches, what_looks, why_stateful
 from llmcache.reasons import Reason, ReasonCode
@@ -253,7 +254,7 @@ class ClientRequest(BaseRequest):
         return describe(
             {
                 "messages": arguments.get("messages"),
-                "parameters": self.parameters(),
+                "parameters": without_secrets(self.parameters()),
                 "context": arguments.get("context"),
                 "strict": arguments.get("strict"),
             }
