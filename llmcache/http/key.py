@@ -8,6 +8,7 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any, Final
 
+from llmcache.conf import settings
 from llmcache.flow.replay import HTTP
 from llmcache.http.door import Door, library_of
 from llmcache.keys.request import (
@@ -22,7 +23,7 @@ from llmcache.outcomes import Call
 from llmcache.providers.addresses import address_in_words
 from llmcache.providers.arguments import UNHEARD
 from llmcache.providers.dialects import Dialect
-from llmcache.providers.headers import counted_on_client, in_words
+from llmcache.providers.headers import counted_on_client, counts_on_client, in_words
 
 # So many addresses are remembered in words, and so many parts that requests have in common.
 MOST_KNOWN: Final = 1000
@@ -79,14 +80,22 @@ _address: Final = lru_cache(maxsize=MOST_KNOWN)(address_in_words)
 
 
 def _headers(sent: Any, door: Door) -> dict[str, str]:
-    host = sent.url.netloc.decode("ascii")
-    pairs = [
-        (name, value)
-        for name, value in sent.headers.multi_items()
-        if name not in door.exclude and (name, value) != ("host", host)
-    ]
+    host, encoding = sent.url.netloc, sent.headers.encoding
     # (which of them a client gives to each request, nobody can tell here: all count like those)
+    pairs = [
+        (name, value.decode(encoding))
+        for raw_name, value in sent.headers.raw
+        if (name := _counted_name(raw_name, door.exclude, settings.key_headers))
+        and (name, value) != ("host", host)
+    ]
     return counted_on_client([pairs])
+
+
+@lru_cache(maxsize=MOST_KNOWN)
+def _counted_name(raw_name: bytes, exclude: frozenset[str], named: frozenset[str]) -> str:
+    """The name of a header that counts; empty for one that does not, as for nearly all."""
+    name = raw_name.decode("latin-1").lower()
+    return name if name not in exclude and (name in named or counts_on_client(name)) else ""
 
 
 def parts_of(

@@ -90,6 +90,11 @@ def counted_on_client(places: Iterable[Any]) -> Headers:
     return _counted({}, [(headers, True) for headers in places if headers])
 
 
+def counts_on_client(name: str) -> bool:
+    """Whether a header of that name, in lower case, counts where `KEY_HEADERS` does not name it."""
+    return _counts(name, True)
+
+
 def is_credential(name: str) -> bool:
     """Whether a header, or a field, with this name says who asks, or with which right."""
     return CREDENTIALS.search(name.lower().replace("_", "-")) is not None
