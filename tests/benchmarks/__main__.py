@@ -39,7 +39,7 @@ def main() -> None:
             present, replace(bench, question=LARGE), max(1, options.rounds // 4), options.calls
         )
         found = {*bench.urls} >= {PostgreSQLServer, RedisServer}
-        misses = measure(bench, max(1, options.rounds // 4)) if found else None
+        misses = measure(bench, max(1, options.rounds // 4)) if found else []
         results = report.results(small, large, absent, misses, memory)
         print(results)
         if options.output:

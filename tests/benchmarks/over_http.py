@@ -20,6 +20,7 @@ def _sdk(bench: Bench, **options: Any) -> openai.OpenAI:
 
 
 def _asking(bench: Bench, client: Any) -> Ask:
+    """The question, by `client`; asked for text."""
     model = MODEL.partition("/")[2]
     create: Callable[..., Any] = client.chat.completions.create
     return partial(create, model=model, messages=bench.question.messages)
@@ -40,3 +41,14 @@ def sdk_in_memory(bench: Bench) -> Ask:
 @row("llmcache: openai's SDK over HTTP, Redis", RedisServer, tier="hot", CACHE="redis")
 def sdk_from_redis(bench: Bench) -> Ask:
     return _asking(bench, llmcache.wrap(_sdk(bench)))
+
+
+@row("llmcache: openai's SDK over HTTP, Redis, async", RedisServer, tier="hot", CACHE="redis")
+def sdk_from_redis_async(bench: Bench) -> Ask:
+    client = openai.AsyncOpenAI(base_url=bench.standin.url, api_key="any")
+    ask = _asking(bench, llmcache.wrap(client))
+
+    async def ask_on_the_loop() -> Any:
+        return await ask()
+
+    return ask_on_the_loop

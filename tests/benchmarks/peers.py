@@ -175,3 +175,17 @@ def _dspy(bench: Bench) -> Any:
 def _dspy_question(bench: Bench) -> dict[str, Any]:
     question = bench.question
     return {"messages": question.messages, "response_format": question.response_model}
+
+
+# LiteLLM
+
+
+@row("LiteLLM: its cache in the process, async", "litellm")
+def litellm_async(bench: Bench) -> Ask:
+    import litellm
+
+    litellm.cache = litellm.Cache()
+    messages = bench.question.messages
+    return partial(
+        litellm.acompletion, MODEL, messages, api_base=bench.standin.url, api_key="any", caching=True
+    )

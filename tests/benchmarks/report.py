@@ -102,15 +102,16 @@ def results(
     small: Sequence[Subject],
     large: Sequence[Subject],
     absent: Sequence[Row],
-    misses: Misses | None,
+    misses: Sequence[Misses],
     memory: float,
 ) -> str:
     """Everything that was measured, in Markdown."""
     parts = [table(small), missing(absent), "## What is promised", markdown(lines(small, misses))]
-    if misses is not None:
+    if misses:
+        first, *_ = misses
         parts.append(
-            f"A call of the stand-in past any cache takes {median(misses.bare):.1f} ms, a miss "
-            f"{median(misses.missed):.1f} ms."
+            f"A call of the stand-in past any cache takes {median(first.bare):.1f} ms, a miss "
+            f"{median(first.missed):.1f} ms."
         )
     parts += [f"With all of these rows at work, the process holds {memory:,.0f} MiB."]
     parts += ["## A large question", table(large)]
@@ -264,8 +265,7 @@ A miss is compared with the same call past any cache, in turns, each with a ques
 What is done behind the caller (the lease, the hot copy) is waited for between two calls, and not
 counted.
 instructor's caches are given a namespace, without which no two clients share an answer. DSPy's
-caches are asked for text, which nobody validates. LiteLLM's are not measured: since 1.110 they
-want the packages of its proxy.
+caches are asked for text, which nobody validates, and so are LiteLLM's and the SDK of OpenAI.
 
 ## What stands in the way
 

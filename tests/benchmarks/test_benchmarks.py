@@ -90,8 +90,8 @@ class TestPromises:
         everything = [subject(row.prepare, [[1000]]) for row in ROWS]
         for each in everything:
             each.per_second, each.stills = {1000: [1.0]}, [1.0]
-        figures = lines(everything, None)
-        assert len(figures) == len(PROMISES) + 1
+        figures = lines(everything, [])
+        assert len(figures) == len(PROMISES) + 1  # (and the heading)
         assert not [line for line in figures if line[1] == "–"]
 
     def test_a_bound_is_kept_or_not(self) -> None:
@@ -107,8 +107,9 @@ class TestPromises:
         assert Promise("x", times("one", "none"), 1).line(named)[1] == "–"
 
     def test_what_a_miss_adds_is_the_median_of_the_rounds(self) -> None:
-        misses = Misses(bare=[1.0, 2.0, 3.0], missed=[2.0, 5.0, 5.0])
+        misses = Misses("late", 1, bare=[1.0, 2.0, 3.0], missed=[2.0, 5.0, 5.0])
         assert misses.adds == 2.0
+        assert lines([], [misses])[-1] == ["late", "2.00 ms", "≤ 1 ms", "**no**"]
 
 
 def test_names_of_rows_are_unique() -> None:
