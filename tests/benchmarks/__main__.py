@@ -35,8 +35,9 @@ def main() -> None:
     load = report.load()
     with benches(present, SMALL) as bench:
         small, memory = measured(present, bench, options.rounds, options.calls)
+        rows = [row for row in present if not row.only_small]
         large, _ = measured(
-            present, replace(bench, question=LARGE), max(1, options.rounds // 4), options.calls
+            rows, replace(bench, question=LARGE), max(1, options.rounds // 4), options.calls
         )
         found = {*bench.urls} >= {PostgreSQLServer, RedisServer}
         misses = measure(bench, max(1, options.rounds // 4)) if found else []

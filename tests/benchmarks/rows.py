@@ -55,7 +55,7 @@ class Row:
     """A line of the table.
 
     `tier` is the tier of llmcache that has to answer, None where llmcache has no part in it;
-    `settings` is `LLMCACHE` while the row runs.
+    `settings` is `LLMCACHE` while the row runs; `only_small`: the large question is not asked.
     """
 
     title: str
@@ -63,6 +63,7 @@ class Row:
     needs: tuple[Need, ...]
     tier: str | None
     settings: dict[str, Any]
+    only_small: bool = False
 
     @property
     def name(self) -> str:
@@ -78,14 +79,18 @@ ROWS: list[Row] = []
 
 
 def row(
-    title: str, *needs: Need, tier: str | None = None, **settings: Any
+    title: str,
+    *needs: Need,
+    tier: str | None = None,
+    only_small: bool = False,
+    **settings: Any,
 ) -> Callable[[Callable[[Bench], Ask]], Callable[[Bench], Ask]]:
     """Make a line of the table of a function."""
 
     def register(prepare: Callable[[Bench], Ask]) -> Callable[[Bench], Ask]:
         # A namespace for each: no row is answered with what another has stored.
         own = {"NAMESPACE": prepare.__name__, **settings}
-        ROWS.append(Row(title, prepare, needs, tier, own))
+        ROWS.append(Row(title, prepare, needs, tier, own, only_small))
         return prepare
 
     return register

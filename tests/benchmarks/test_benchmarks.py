@@ -30,7 +30,7 @@ SERVERLESS = [
     if all(isinstance(need, str) for need in row.needs)
     and row.lacking() is None
     # (large libraries, which only `make bench` installs)
-    and not {*row.needs} & {"dspy", "langchain_openai"}
+    and not {*row.needs} & {"dspy", "fastapi", "langchain_openai"}
 ]
 
 
