@@ -238,7 +238,9 @@ class Texts:
 
     def _joined(self, vectors: list[Vector]) -> Whole | None:
         """What the texts are answered with; None where vectors cannot be put into one response."""
-        self._asked.call = _call_of([item.call for item in self.items])
+        calls = [item.call for item in self.items]
+        self._asked.call = _call_of(calls)
+        self._asked.is_partly_stored = len({call.tier is None for call in calls}) > 1
         replies = [each.reply for each in vectors if each.reply is not None]
         for reply in replies:
             # (an error, too, is handed on as it came)

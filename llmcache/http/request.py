@@ -68,6 +68,8 @@ class HttpRequest(BaseRequest):
     headed: float = 0.0
     #: Whether the caller has left the stream.
     is_left: bool = False
+    #: Whether the store had a part of what is asked for, and not all.
+    is_partly_stored: bool = False
 
     @property
     def mode(self) -> str:

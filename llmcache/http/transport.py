@@ -17,10 +17,11 @@ from llmcache.http.embeddings import texts_of
 from llmcache.http.reading import read_request, without_wishes
 from llmcache.http.request import HttpRequest, StatusError
 from llmcache.http.response import Head, Headers, Whole
-from llmcache.outcomes import Call, Outcome, is_inside_one_call
+from llmcache.outcomes import Outcome, is_inside_one_call
 
-# (RFC 9211)
+# (RFC 9211, section 2.2)
 STATUS_HEADER: Final = "cache-status"
+PARTIAL: Final = "partial"
 FORWARDED: Final = {Outcome.MISS: "uri-miss", Outcome.RELOAD: "request", Outcome.BYPASS: "bypass"}
 # What SDKs that Stainless has made send with each request.
 STAINLESS: Final = "x-stainless-"
@@ -173,12 +174,13 @@ def _response(asked: HttpRequest, head: Head, stream: Any) -> Any:
 
 
 def _headers_of(asked: HttpRequest, headers: Headers) -> Headers:
-    return [*headers, (STATUS_HEADER, _cache_status(asked.call))]
+    return [*headers, (STATUS_HEADER, _cache_status(asked))]
 
 
-def _cache_status(call: Call) -> str:
+def _cache_status(asked: HttpRequest) -> str:
     """How the call was answered, in the words of RFC 9211; without its key."""
-    forwarded = FORWARDED.get(call.outcome)
+    call = asked.call
+    forwarded = PARTIAL if asked.is_partly_stored else FORWARDED.get(call.outcome)
     if forwarded is not None:
         return f"llmcache; fwd={forwarded}{'; stored' if call.stored else ''}"
     ttl = "" if call.expires is None else f"; ttl={round(call.expires - time.time())}"

@@ -175,6 +175,19 @@ def test_it_is_asked_as_the_modes_say(dialects: Model, post: Post) -> None:
     assert asked(dialects) == [["a", "a"], ["a", "b"], ["a"], ["a", "b"]]
 
 
+def test_the_status_of_a_list_that_is_partly_stored_says_so(dialects: Model, post: Post) -> None:
+    def status_of(*texts: str, **wishes: Any) -> str:
+        return str(post(texts, wishes={"ttl": None} | wishes).headers["cache-status"])
+
+    assert status_of("a", "b") == "llmcache; fwd=uri-miss; stored"
+    assert status_of("a", "c", "b") == "llmcache; fwd=partial; stored"
+    assert status_of("a", "c", "b") == "llmcache; hit"
+    assert status_of("a", "d", ttl=0) == "llmcache; fwd=partial"
+    assert status_of("a", "d", mode="reload") == "llmcache; fwd=request; stored"
+    dialects.status = 429
+    assert status_of("a", "e") == "llmcache; fwd=partial"
+
+
 def test_a_namespace_is_a_namespace(dialects: Model, post: Post) -> None:
     post(["a", "b"])
     with llmcache.override(namespace="another"), llmcache.capture() as calls:
