@@ -73,8 +73,32 @@ def _or_none(name: str) -> Any:
         return None
 
 
+@register("security", deploy=True)
+def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """What is no error, and should not be so where the prompts are those of other people."""
+    if _or_none("encryption_keys") != ():
+        return []
+    return [
+        CheckWarning(
+            "LLMCACHE['ENCRYPTION_KEYS'] is empty: prompts and answers are stored in the clear, "
+            "and whoever can write to Redis or to the rows can read them all, and put in answers "
+            "of their own, which would be served.",
+            hint="Make a key as llmcache's docs/how-to/security.md says.",
+            id="llmcache.W006",
+        )
+    ]
+
+
 def _encryption() -> Iterator[CheckMessage]:
-    if _or_none("encryption_keys") and find_spec("cryptography") is None:
+    keys = _or_none("encryption_keys") or ()
+    if len(set(keys)) < len(keys) or any(len(set(key)) == 1 for key in keys):
+        yield Error(
+            "LLMCACHE['ENCRYPTION_KEYS'] has a key twice, or one of which all bytes are the same: "
+            "anybody could guess it.",
+            hint="Make a key as llmcache's docs/how-to/security.md says.",
+            id="llmcache.E009",
+        )
+    if keys and find_spec("cryptography") is None:
         yield Error(
             "LLMCACHE['ENCRYPTION_KEYS'] needs the library cryptography, which is not installed: "
             "nothing would be stored.",

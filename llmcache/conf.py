@@ -126,7 +126,7 @@ def _queue(value: Any) -> str:
 
 
 def _requests(value: Any) -> str | Redactor:
-    return str(value) if value in ("full", "digest") else _function(value)
+    return str(value) if value in ("full", "redacted", "digest") else _function(value)
 
 
 def _words(value: Any) -> frozenset[str]:
@@ -214,8 +214,10 @@ class Settings:
     wait_seconds = entry(120, _LENGTH, _seconds())
     #: Larger answers are returned, not stored.
     max_entry_bytes = entry(1024 * 1024, _BYTES, _count)
-    #: ``"full"``, ``"digest"`` (no prompt at rest), or the function that the path names.
-    store_requests = entry("full", '"full", "digest" or the dotted path to a function', _requests)
+    #: ``"full"``, ``"redacted"``, ``"digest"`` (no prompt at rest), or the function of the path.
+    store_requests = entry(
+        "full", '"full", "redacted", "digest" or the dotted path to a function', _requests
+    )
     #: The team's own rule over answer and completion; None: there is none.
     admit: entry[Admit | None] = entry(None, _A_FUNCTION, _or_none(_function))
     #: Words of a gateway for an answer that is whole, in lower case, besides the known ones.

@@ -25,6 +25,7 @@ DUMMY = "django.core.cache.backends.dummy.DummyCache"
 DATABASE = "django.core.cache.backends.db.DatabaseCache"
 BYTES = "llmcache.serializers.BytesSerializer"
 SECRET = "c2VjcmV0IHNlY3JldCBzZWNyZXQ="
+SECRET_KEY = "c2VjcmV0IHNlY3JldCBzZQ=="
 
 
 class OwnSerializer(BytesSerializer):
@@ -100,6 +101,25 @@ class TestSettings:
 
     def test_e002_for_each_entry_that_is_off(self) -> None:
         assert ids(LLMCACHE={"CACHE": None, "TTL": "1", "HOT_TTL": 0}) == ["llmcache.E002"] * 2
+
+    @pytest.mark.parametrize("keys", [["A" * 43 + "="], [SECRET_KEY, SECRET_KEY]])
+    def test_e009_an_encryption_key_that_is_none(self, keys: list[str]) -> None:
+        [message] = found(LLMCACHE={"CACHE": None, "ENCRYPTION_KEYS": keys})
+        assert message.id == "llmcache.E009"
+        assert message.hint
+        assert SECRET_KEY not in f"{message.msg}{message.hint}"
+
+    @pytest.mark.parametrize(("keys", "expected"), [([], ["llmcache.W006"]), ([SECRET_KEY], [])])
+    def test_w006_a_deployment_without_encryption(
+        self, keys: list[str], expected: list[str]
+    ) -> None:
+        with override_settings(LLMCACHE={"CACHE": None, "ENCRYPTION_KEYS": keys}):
+            deployed = run_checks(tags=["security"], include_deployment_checks=True)
+            not_deployed = run_checks(tags=["security"])
+        messages = [each for each in deployed if (each.id or "").startswith("llmcache")]
+        assert [each.id for each in messages] == expected
+        assert all("whoever can write to Redis" in each.msg and each.hint for each in messages)
+        assert not [each for each in not_deployed if (each.id or "").startswith("llmcache")]
 
     def test_no_encryption_key_is_shown(self) -> None:
         [message] = found(LLMCACHE={"CACHE": None, "ENCRYPTION_KEYS": [SECRET]})
@@ -310,7 +330,7 @@ def test_they_are_part_of_manage_py_check(settings: Any) -> None:
 class TestEncryption:
     def test_the_library_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("llmcache.checks.find_spec", lambda name: None)
-        [message] = found(LLMCACHE={"CACHE": None, "ENCRYPTION_KEYS": ["A" * 43 + "="]})
+        [message] = found(LLMCACHE={"CACHE": None, "ENCRYPTION_KEYS": [SECRET_KEY]})
         assert message.id == "llmcache.E006"
         assert "encryption" in str(message.hint)
 
@@ -319,7 +339,7 @@ class TestEncryption:
         assert ids() == []
 
     def test_the_library_is_there(self) -> None:
-        assert ids(LLMCACHE={"CACHE": None, "ENCRYPTION_KEYS": ["A" * 43 + "="]}) == []
+        assert ids(LLMCACHE={"CACHE": None, "ENCRYPTION_KEYS": [SECRET_KEY]}) == []
 
 
 class OwnMiddleware(NamespaceMiddleware):

@@ -93,7 +93,7 @@ GOOD: list[tuple[str, Any, Any]] = [
     *[("tasks", "celery", "celery"), ("tasks", "django", "django"), ("tasks", None, None)],
     *[("max_entry_bytes", 0, 0), ("max_entry_bytes", 10**12, 10**12)],
     *[("compress_above", 0, 0), ("compress_above", 5, 5)],
-    *[("store_requests", "full", "full"), ("store_requests", "digest", "digest")],
+    *[("store_requests", word, word) for word in ("full", "redacted", "digest")],
     ("store_requests", f"{__name__}.redact", redact),
     ("encryption_keys", [KEY], (bytes(range(32)),)),
     ("encryption_keys", (KEY.encode(),), (bytes(range(32)),)),

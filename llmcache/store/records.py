@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic_core import to_json
 
 from llmcache.codec.envelope import ANSWER, REQUEST, seal
+from llmcache.codec.redaction import redacted
 from llmcache.conf import settings
 from llmcache.outcomes import Tier
 from llmcache.policy import UNSET, Policy
@@ -113,7 +114,8 @@ def describe(request: dict[str, Any]) -> bytes | None:
     if wish == "digest":
         return None
     readable = _to_json(request)
-    return _to_json(wish(json.loads(readable))) if callable(wish) else readable
+    redactor = redacted if wish == "redacted" else wish
+    return _to_json(redactor(json.loads(readable))) if callable(redactor) else readable
 
 
 def make_draft(

@@ -142,13 +142,19 @@ def shout(request: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("setting", "stored"),
-    [("full", b"printer"), ("digest", None), (f"{__name__}.shout", b"REDACTED")],
+    [
+        ("full", b"printer"),
+        ("redacted", b"Call [phone]"),
+        ("digest", None),
+        (f"{__name__}.shout", b"REDACTED"),
+    ],
 )
 def test_store_requests(client: Any, settings: Any, setting: str, stored: bytes | None) -> None:
     from llmcache.codec.envelope import REQUEST, unseal
 
     settings.LLMCACHE = {"CACHE": None, "STORE_REQUESTS": setting}
-    client.create(**CALL)
+    asked = "The printer is on fire. Call +49 30 1234567."
+    client.create(**CALL | {"messages": [{"role": "user", "content": asked}]})
     row: Any = durable.entries().get()
     if stored is None:
         assert row.request is None

@@ -50,7 +50,7 @@ def _provider(model: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", model.url)
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Connection: close")
-    monkeypatch.setenv("LLMCACHE_ENCRYPTION_KEYS", "A" * 43 + "=")
+    monkeypatch.setenv("LLMCACHE_ENCRYPTION_KEYS", "c2VjcmV0IHNlY3JldCBzZQ==")
 
 
 @pytest.fixture
