@@ -7,7 +7,6 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final
 
-from django.apps import apps
 from django.db import connections, transaction
 from django.utils import timezone
 
@@ -98,7 +97,7 @@ def _remove_all(model: str, **criteria: Any) -> None:
 
 def _remove_some(model: str, criteria: dict[str, Any]) -> int:
     alias = transactions.database_alias()
-    rows = apps.get_model("llmcache", model).objects.using(alias)
+    rows = transactions.rows(model)
     can_skip = connections[alias].features.has_select_for_update_skip_locked
     with transaction.atomic(using=alias):
         doomed = rows.filter(**criteria).order_by("pk")

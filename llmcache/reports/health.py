@@ -12,7 +12,7 @@ from django.utils import timezone
 from llmcache.background import transactions
 from llmcache.breakers import State, Use, breakers
 from llmcache.conf import settings
-from llmcache.models import Lease, Outage, PendingEviction, TaskRun
+from llmcache.models import Outage, TaskRun
 from llmcache.outcomes import Tier
 from llmcache.reports import stored
 from llmcache.resilience import outages
@@ -122,19 +122,15 @@ def check(tier: Tier, use: Callable[[], object]) -> TierHealth:
 
 
 def held_leases() -> Any:
-    leases = Lease.objects.using(transactions.database_alias())
+    leases = transactions.rows("Lease")
     return leases.filter(expires_at__gt=timezone.now()).exclude(token="")
-
-
-def pending_evictions() -> Any:
-    return PendingEviction.objects.using(transactions.database_alias())
 
 
 def read_counts() -> dict[str, int]:
     return stored.count_at_most(
         {
             task_runs.EXPIRE_ENTRIES: durable.entries().outlived(),
-            task_runs.FINISH_EVICTIONS: pending_evictions(),
+            task_runs.FINISH_EVICTIONS: transactions.rows("PendingEviction"),
             task_runs.ROLL_UP_USAGE: rollup.hours(rollup.first_day_of_hours()),
             "outages": outages.current().order_by(),
             "leases": held_leases(),

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from django.apps import apps
 from django.utils import timezone
 
 from llmcache.background import database, transactions
@@ -50,25 +49,27 @@ def record(tier: Tier, use: Use, since: datetime, error: Exception) -> None:
 def forget(tier: Tier) -> None:
     """This process has `tier` again, in one use; in the other, it may say so once more."""
     if tier is Tier.HOT:
-        _write(lambda: _rows().filter(process=process(), tier=tier).delete())
+        _write(lambda: transactions.rows("Outage").filter(process=process(), tier=tier).delete())
 
 
 def current() -> QuerySet[Outage]:
     """The outages of processes that are still there, the longest first."""
-    rows: QuerySet[Outage] = _rows().filter(seen_at__gt=timezone.now() - GONE_AFTER)
+    rows: QuerySet[Outage] = transactions.rows("Outage").filter(
+        seen_at__gt=timezone.now() - GONE_AFTER
+    )
     return rows.order_by("since", "pk")
 
 
 def sweep() -> None:
     """Remove the rows of processes that are gone."""
-    _rows().filter(seen_at__lte=timezone.now() - GONE_AFTER).delete()
+    transactions.rows("Outage").filter(seen_at__lte=timezone.now() - GONE_AFTER).delete()
 
 
 def _record(tier: Tier, since: datetime, error: str) -> None:
     sweep()
     # (this may have had to wait)
     if not is_up(tier):
-        _rows().update_or_create(
+        transactions.rows("Outage").update_or_create(
             process=process(),
             tier=str(tier),
             defaults={"since": since, "seen_at": timezone.now(), "error": error},
@@ -78,10 +79,6 @@ def _record(tier: Tier, since: datetime, error: str) -> None:
 def _write(work: Callable[[], object]) -> None:
     with suppress(Exception):
         database.run(work)
-
-
-def _rows() -> Any:
-    return apps.get_model("llmcache", "Outage").objects.using(transactions.database_alias())
 
 
 def _forget_at_exit() -> None:

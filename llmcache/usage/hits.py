@@ -16,7 +16,6 @@ from functools import partial
 from itertools import chain
 from typing import Any, Final
 
-from django.apps import apps
 from django.db import connections
 from django.utils import timezone
 
@@ -24,6 +23,7 @@ from llmcache.background import transactions
 from llmcache.background.database import persistently
 from llmcache.outcomes import Tier
 from llmcache.resilience.failsafe import failing_safe
+from llmcache.store.rows import tier as durable
 from llmcache.store.rows.upsert import statement
 from llmcache.usage.buffer import Flusher
 
@@ -80,7 +80,7 @@ def _forget_some(before: date) -> int:
 
 
 def _days() -> Any:
-    return _model("HitDay").objects.using(transactions.database_alias())
+    return transactions.rows("HitDay")
 
 
 def _write(is_same_database: bool) -> bool:
@@ -117,7 +117,7 @@ def _add(counts: Mapping[str, int]) -> None:
 
 
 def _at_once(alias: str, keys: list[str], hits: list[int]) -> Iterator[Statement]:
-    entries = connections[alias].ops.quote_name(_model("CacheEntry")._meta.db_table)
+    entries = connections[alias].ops.quote_name(durable.entries().model._meta.db_table)
     yield (
         "WITH served AS (SELECT entry.id, counted.hits "  # noqa: S608 - no input
         "FROM unnest(%s::text[], %s::bigint[]) AS counted(key, hits) "
@@ -134,7 +134,7 @@ def _at_once(alias: str, keys: list[str], hits: list[int]) -> Iterator[Statement
 def _by_cases(alias: str, keys: list[str], hits: list[int]) -> Iterator[Statement]:
     connection = connections[alias]
     quote = connection.ops.quote_name
-    entries, key = quote(_model("CacheEntry")._meta.db_table), quote("key")
+    entries, key = quote(durable.entries().model._meta.db_table), quote("key")
     now = connection.ops.adapt_datetimefield_value(timezone.now())
     day = connection.ops.adapt_datefield_value(today())
     most = (connection.features.max_query_params or PARAMETERS) // PER_ENTRY
@@ -152,14 +152,10 @@ def _by_cases(alias: str, keys: list[str], hits: list[int]) -> Iterator[Statemen
 
 
 def _add_to_days(alias: str, select: str) -> str:
-    days, unique = _model("HitDay"), ("day", "entry")
+    days, unique = _days().model, ("day", "entry")
     return statement(
         connections[alias], days, (*unique, "hits"), select, unique=unique, added=["hits"]
     )
-
-
-def _model(name: str) -> Any:
-    return apps.get_model("llmcache", name)
 
 
 _served: Final[deque[str]] = deque(maxlen=MOST_HELD)

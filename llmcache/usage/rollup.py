@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from typing import Any, Final
 
-from django.apps import apps
 from django.db import connections, transaction
 from django.db.models import Count, Sum
 from django.utils import timezone
@@ -57,7 +56,7 @@ def first_day_of_hours() -> date:
 
 def usage() -> Any:
     """The rows of the ledger."""
-    return _rows("UsageHour")
+    return transactions.rows("UsageHour")
 
 
 def hours(before: date) -> Any:
@@ -67,7 +66,7 @@ def hours(before: date) -> Any:
 
 def sizes() -> Any:
     """What there is in each namespace, as counted last."""
-    return _rows("NamespaceSize")
+    return transactions.rows("NamespaceSize")
 
 
 def _add_up_some(before: date) -> int:
@@ -77,13 +76,8 @@ def _add_up_some(before: date) -> int:
     written to an hour later is added by the next run.
     """
     alias = transactions.database_alias()
-    features = connections[alias].features
     with transaction.atomic(using=alias):
-        rows = hours(before).order_by("day", "pk")
-        if not features.has_select_for_update:
-            locks.take_write_lock(alias)
-        else:
-            rows = rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
+        rows = locks.locked(hours(before).order_by("day", "pk"), alias, skip=True)
         groups: defaultdict[Group, list[int]] = defaultdict(lambda: [0] * len(SUMS))
         ids = []
         for pk, day, *rest in rows.values_list("pk", "day", *Group._fields[1:], *SUMS)[:BATCH_ROWS]:
@@ -115,7 +109,3 @@ def _count_namespaces() -> None:
             update_fields=["entries", "size", "counted_at"],
         )
         sizes().filter(counted_at__lt=now).delete()
-
-
-def _rows(model: str) -> Any:
-    return apps.get_model("llmcache", model).objects.using(transactions.database_alias())

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from django.apps import apps
 from django.utils import timezone
 
 from llmcache.background import database, transactions
@@ -56,4 +55,4 @@ def recorded(task: str) -> Iterator[Run]:
 
 def rows() -> Any:
     """The last run of each task."""
-    return apps.get_model("llmcache", "TaskRun").objects.using(transactions.database_alias())
+    return transactions.rows("TaskRun")

@@ -10,7 +10,7 @@ from typing import Any, Final
 from django.core.management.base import CommandParser
 from django.db.models import Max, Min
 
-from llmcache.background import database
+from llmcache.background import database, transactions
 from llmcache.breakers import Use
 from llmcache.management.base import LLMCacheCommand
 from llmcache.outcomes import Tier
@@ -75,7 +75,7 @@ def _stored() -> dict[str, int]:
 
 
 def _evictions() -> dict[str, Any]:
-    rows = health.pending_evictions()
+    rows = transactions.rows("PendingEviction")
     keys = sum(len(some) for some in rows.values_list("keys", flat=True).iterator())
     ends = rows.aggregate(oldest=Min("created_at"), certainly_gone=Max("until"))
     return {"rows": rows.count(), "keys": keys, **ends}
