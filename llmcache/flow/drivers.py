@@ -12,7 +12,7 @@ from typing import Any
 from llmcache import signals, store, trampoline
 from llmcache.background import transactions
 from llmcache.flow.revalidation import arefresh_soon, refresh_soon
-from llmcache.flow.rules import answer, refreshed
+from llmcache.flow.rules import answer
 from llmcache.flow.steps import (
     Acquire,
     Ask,
@@ -23,7 +23,7 @@ from llmcache.flow.steps import (
     Step,
     Store,
 )
-from llmcache.leases import Lease, aacquire, acquire, alone
+from llmcache.leases import aacquire, acquire, alone
 from llmcache.outcomes import Inside, recorded_in
 from llmcache.policy import CacheMode, renewing
 from llmcache.store.records import Draft, Found, Missing
@@ -75,16 +75,11 @@ def drive(request: Request, ask: Callable[[], Any], steps: Flow | None = None) -
             signals.send(signals.call_answered, type(request), call=request.call)
 
 
-def refresh(request: Request, ask: Callable[[], Any], lease: Lease | None) -> Any:
-    """`drive` for an answer that is to be a new one; `lease` is the right to ask."""
-    return drive(request, ask, refreshed(request, lease))
-
-
 async def adrive(
     request: Request,
     ask: Callable[[], Awaitable[Any]],
-    shared: Shared | None = None,
     steps: Flow | None = None,
+    shared: Shared | None = None,
 ) -> Any:
     """`drive` for a coroutine."""
     started = time.perf_counter()
@@ -94,11 +89,6 @@ async def adrive(
     finally:
         ledger.record(request.call, started)
         await signals.asend(signals.call_answered, type(request), call=request.call)
-
-
-async def arefresh(request: Request, ask: Callable[[], Awaitable[Any]], lease: Lease | None) -> Any:
-    """`refresh` for a coroutine."""
-    return await adrive(request, ask, steps=refreshed(request, lease))
 
 
 def drive_but_asking(

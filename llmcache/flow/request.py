@@ -19,9 +19,10 @@ from llmcache.discretion import without_content
 from llmcache.exceptions import UncacheableRequest
 from llmcache.explanation.comparison import Subject
 from llmcache.explanation.explain import Explanation, explain_call
-from llmcache.flow.drivers import arefresh, refresh
+from llmcache.flow.drivers import adrive, drive
+from llmcache.flow.rules import refreshed
 from llmcache.flow.steps import NotRestorable, NotStorable
-from llmcache.flow.stream_drivers import Recording, arefresh_stream, refresh_stream
+from llmcache.flow.stream_drivers import Recording, aread_stream, read_stream
 from llmcache.keys.request import CanonicalRequest
 from llmcache.leases import Lease
 from llmcache.outcomes import NO_RECEIPT, Call, Inside, Receipt
@@ -32,12 +33,12 @@ from llmcache.store.records import Draft, Found, make_draft
 
 logger = logging.getLogger("llmcache")
 
-#: How an answer is had anew, where it is a stream, and where it is awaited.
-REFRESHES: Final[dict[tuple[bool, bool], Callable[..., Any]]] = {
-    (False, False): refresh,
-    (False, True): arefresh,
-    (True, False): refresh_stream,
-    (True, True): arefresh_stream,
+#: What carries a flow out to its end, where it is a stream, and where it is awaited.
+DRIVERS: Final[dict[tuple[bool, bool], Callable[..., Any]]] = {
+    (False, False): drive,
+    (False, True): adrive,
+    (True, False): read_stream,
+    (True, True): aread_stream,
 }
 
 
@@ -84,6 +85,12 @@ class BaseRequest(ABC):
 
     @abstractmethod
     def restore(self, found: Found) -> Any: ...
+
+    @abstractmethod
+    def before_asking(self) -> None: ...
+
+    @abstractmethod
+    def bill(self, answer: Any, seconds: float) -> None: ...
 
     @abstractmethod
     def describe(self) -> bytes | None:
@@ -148,7 +155,7 @@ class BaseRequest(ABC):
     def refresh(self, lease: Lease | None) -> Any:
         """Ask for a new answer and store it, by the right of `lease`; awaited where `asks` is."""
         ask, is_stream, is_async = self.asks
-        return REFRESHES[is_stream, is_async](self, ask, lease)
+        return DRIVERS[is_stream, is_async](self, ask, refreshed(self, lease))
 
     def draft(self, answer: Any, asked: float, latency: float) -> Draft:
         if self.policy.ttl_seconds == 0:

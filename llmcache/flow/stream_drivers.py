@@ -24,9 +24,8 @@ from llmcache import signals, trampoline
 from llmcache.background.database import running_loop
 from llmcache.conf import settings
 from llmcache.flow.drivers import acarry_out, carry_out, making
-from llmcache.flow.rules import NOTHING, answer, refreshed
+from llmcache.flow.rules import NOTHING, answer
 from llmcache.flow.steps import Ask, Flow, NotRestorable, Step, StreamRequest
-from llmcache.leases import Lease
 from llmcache.outcomes import Outcome, start_stream
 from llmcache.reasons import ReasonCode
 from llmcache.usage import ledger
@@ -83,19 +82,17 @@ def adrive_stream(
     return _astream(answer(request), request, ask, copy_context())
 
 
-def refresh_stream(
-    request: StreamRequest, ask: Callable[[], Iterable[Any]], lease: Lease | None
-) -> None:
-    """Read the model's stream to its end, for an answer that is to be a new one."""
-    for _ in _stream(refreshed(request, lease), request, ask, copy_context()):
+def read_stream(request: StreamRequest, ask: Callable[[], Iterable[Any]], steps: Flow) -> None:
+    """Carry out another flow, and read the model's stream to its end for nobody."""
+    for _ in _stream(steps, request, ask, copy_context()):
         pass
 
 
-async def arefresh_stream(
-    request: StreamRequest, ask: Callable[[], AsyncIterable[Any]], lease: Lease | None
+async def aread_stream(
+    request: StreamRequest, ask: Callable[[], AsyncIterable[Any]], steps: Flow
 ) -> None:
-    """`refresh_stream` for a coroutine."""
-    async with aclosing(_astream(refreshed(request, lease), request, ask, copy_context())) as items:
+    """`read_stream` for a coroutine."""
+    async with aclosing(_astream(steps, request, ask, copy_context())) as items:
         async for _ in items:
             pass
 

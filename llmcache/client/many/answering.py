@@ -172,7 +172,7 @@ async def _answer(batch: Batch, group: Group, slots: asyncio.Semaphore) -> None:
                 return
             ask = partial(_ask, group, request, asking)
             try:
-                answer, error = await adrive(request, ask, group.shared), None
+                answer, error = await adrive(request, ask, shared=group.shared), None
             except Exception as raised:  # (the caller finds it in the result)
                 if ends_the_task(raised):
                     raise
