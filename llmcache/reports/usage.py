@@ -16,7 +16,7 @@ from llmcache.reasons import ReasonCode
 from llmcache.reports.periods import Period
 from llmcache.store.rows.columns import moment
 from llmcache.usage import rollup
-from llmcache.usage.ledger import SUMS
+from llmcache.usage.ledger import SUMS, Sums
 
 # So many rows a table has.
 TOP: Final = 10
@@ -29,20 +29,9 @@ SUMMED: Final = {f"sum_{name}": Sum(name) for name in SUMS}
 
 
 @dataclass(slots=True)
-class Totals:
-    """Calls added up. Money is in billionths of a US dollar."""
+class Totals(Sums):
+    """Calls added up, and how many had each outcome."""
 
-    calls: int = 0
-    stored: int = 0
-    unpriced: int = 0
-    input_tokens_saved: int = 0
-    output_tokens_saved: int = 0
-    cost_saved: int = 0
-    microseconds_saved: int = 0
-    input_tokens_spent: int = 0
-    output_tokens_spent: int = 0
-    cost_spent: int = 0
-    bytes_stored: int = 0
     outcomes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(map(str, Outcome), 0))
 
     def add(self, row: Mapping[str, Any], outcomes: Mapping[str, int]) -> None:

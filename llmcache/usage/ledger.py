@@ -21,6 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -47,19 +48,25 @@ MOST_TOLD: Final = 10_000
 # So many groups are told apart while the database cannot be written to.
 MOST_GROUPS: Final = 50_000
 
-SUMS: Final = (
-    "calls",
-    "stored",
-    "unpriced",
-    "input_tokens_saved",
-    "output_tokens_saved",
-    "cost_saved",
-    "microseconds_saved",
-    "input_tokens_spent",
-    "output_tokens_spent",
-    "cost_spent",
-    "bytes_stored",
-)
+
+@dataclass(slots=True)
+class Sums:
+    """What is added up of calls; money in billionths of a US dollar."""
+
+    calls: int = 0
+    stored: int = 0
+    unpriced: int = 0
+    input_tokens_saved: int = 0
+    output_tokens_saved: int = 0
+    cost_saved: int = 0
+    microseconds_saved: int = 0
+    input_tokens_spent: int = 0
+    output_tokens_spent: int = 0
+    cost_spent: int = 0
+    bytes_stored: int = 0
+
+
+SUMS: Final = tuple(each.name for each in fields(Sums))
 
 
 class Group(NamedTuple):

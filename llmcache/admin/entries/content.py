@@ -17,7 +17,7 @@ from llmcache.admin.entries.conversation import (
     Part,
     system_message,
 )
-from llmcache.admin.entries.over_http import read_conversation, read_said
+from llmcache.admin.entries.over_http import INSTRUCTIONS, read_conversation, read_said
 from llmcache.admin.entries.texts import Text, code, code_of, parse, words
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.completions import Dumped
@@ -28,9 +28,6 @@ from llmcache.models import CacheEntry
 
 # Why a row cannot be opened: it is damaged, or sealed with a key that the settings do not name.
 CLOSED: Final = (CorruptEntry, ImproperlyConfigured, ValueError)
-
-# Parameters that are instructions to the model, and so belong to the conversation.
-INSTRUCTIONS: Final = ("system", "instructions")
 
 # An answer with more, or deeper, is easier to read as JSON.
 OUTLINE_FIELDS: Final = 200

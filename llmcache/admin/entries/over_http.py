@@ -9,9 +9,7 @@ from llmcache.admin.entries.conversation import Message, read_messages, system_m
 
 # The fields of a body that are instructions to the model, and those that are a list of messages.
 # What is in any other field, the user has said: a prompt, texts, a query.
-INSTRUCTIONS: Final = frozenset(
-    {"system", "instructions", "systemInstruction", "system_instruction"}
-)
+INSTRUCTIONS: Final = ("system", "instructions", "systemInstruction", "system_instruction")
 MESSAGES: Final = frozenset({"messages", "contents"})
 
 
