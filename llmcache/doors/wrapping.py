@@ -30,7 +30,7 @@ def wrap(
     Of a client of instructor, the answers are kept as instructor gives them. Of the client of an
     SDK (``OpenAI()``, ``AsyncAnthropic()``, ``genai.Client()``, ...) and of an HTTP client of httpx
     or httpx2, what the provider sends is kept, byte for byte. Such a copy shares its connections
-    with the given client, which therefore lives as long.
+    with the given client, which therefore lives as long: closing either closes them.
 
     Args:
         client: an `Instructor` or `AsyncInstructor`, the client of an SDK, or an HTTP client. One

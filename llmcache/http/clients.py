@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
+from functools import partial, update_wrapper
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, Unpack, cast
 
 from llmcache.exceptions import InvalidArgument, InvalidArgumentType
 from llmcache.http.door import Door
-from llmcache.http.graft import grafted, is_http_client, put_between
+from llmcache.http.graft import grafted, put_between
 from llmcache.http.replay import remember
 from llmcache.http.transport import AsyncTransport, Transport
 from llmcache.policy import READERS, TTL, Policy, Seconds, read_exclude
@@ -28,6 +28,8 @@ LIBRARIES: Final = ("httpx2", "httpx")
 MOST_CONNECTIONS: Final = 1000
 MOST_KEPT_ALIVE: Final = 100
 PACES: Final = ("at-once", "paced")
+# By which clients of SDKs make copies of themselves, with other options.
+COPYING: Final = frozenset({"copy", "with_options"})
 
 
 class HttpOptions(TypedDict, total=False):
@@ -70,7 +72,7 @@ def http_transport(inner: Any, **options: Unpack[HttpOptions]) -> Any:
     Raises:
         InvalidArgument: when an argument cannot be meant.
     """
-    return _over(_read(options), inner, False)
+    return _over(_read(options), inner)
 
 
 def http_client(*, library: str = "", **options: Unpack[HttpOptions]) -> httpx.Client:
@@ -101,19 +103,35 @@ def async_http_client(*, library: str = "", **options: Unpack[HttpOptions]) -> h
 
 def wrap_sdk(client: Client, **options: Unpack[HttpOptions]) -> Client:
     """A copy of the client of an SDK, or of an HTTP client, that remembers. See `llmcache.wrap`."""
-    door = _read(options)
-    if door.retries is None:
-        door = replace(door, retries=getattr(client, "max_retries", None))
-    if not is_http_client(client):
-        door = replace(door, owner=client)
-    twin = grafted(client, partial(_over, door))
+    return _wrapped(client, _read(options))
+
+
+def _wrapped(client: Client, door: Door) -> Client:
+    retries = getattr(client, "max_retries", None) if door.retries is None else door.retries
+    twin = grafted(client, partial(_over, replace(door, retries=retries, owner=client)))
     if twin is None:
         raise InvalidArgumentType(
             f"wrap() takes a client of instructor, of an SDK over httpx or httpx2, or an HTTP "
             f"client of these; in a {type(client).__name__}, there is none. Where an SDK takes an "
             "HTTP client, give it llmcache.http_client()."
         )
+    if hasattr(client, "max_retries"):
+        vars(twin).update({name: _copying(twin, name, door) for name in COPYING & {*dir(client)}})
     return twin
+
+
+def _copying(twin: Any, name: str, door: Door) -> Callable[..., Any]:
+    """The method of an SDK's client that copies it: the copy may try again another number of times.
+
+    So it gets a transport of its own, but where it is given an HTTP client.
+    """
+    method = getattr(type(twin), name)
+
+    def copied(**changes: Any) -> Any:
+        copy = method(twin, **changes)
+        return copy if changes.get("http_client") else _wrapped(copy, door)
+
+    return update_wrapper(copied, method, assigned=("__name__", "__qualname__", "__doc__"))
 
 
 def _read(options: HttpOptions) -> Door:
@@ -139,15 +157,17 @@ def _read(options: HttpOptions) -> Door:
     )
 
 
-def _over(door: Door, inner: Any, is_shared: bool) -> Any:
-    """A transport over `inner`. One that another client has, too, is not closed with it."""
+def _over(door: Door, inner: Any) -> Any:
+    """A transport over `inner`; over what that is over, where it is one of ours."""
+    if isinstance(inner, Transport | AsyncTransport):
+        inner = inner.door.inner
     is_async = hasattr(inner, "handle_async_request")
     is_sync = hasattr(inner, "handle_request")
     if not (is_async or is_sync):
         raise InvalidArgumentType(
             f"It takes a transport of httpx or httpx2, as httpx.HTTPTransport(); not {inner!r}."
         )
-    door = replace(door, inner=inner, owner=door.owner if is_shared else None)
+    door = replace(door, inner=inner)
     if is_sync:
         remember(door)
     # (httpx's own for tests is both)
@@ -165,7 +185,7 @@ def _between(library: Any, name: str, options: HttpOptions) -> Any:
         max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_KEPT_ALIVE
     )
     client = getattr(library, name)(follow_redirects=True, limits=limits)
-    return put_between(client, partial(_over, door), is_shared=False)
+    return put_between(client, partial(_over, door))
 
 
 def _library(name: str) -> Any:

@@ -26,7 +26,7 @@ class Door:
     exclude: frozenset[str] = frozenset()
     retries: int | None = None
     is_paced: bool = False
-    # The client of an SDK that owns the connections, and is to live as long.
+    # The client that was wrapped: once it is dropped, it closes the connections.
     owner: Any = field(default=None, repr=False)
     # What was asked last, by namespace and endpoint, but for its body: its headers have
     # credentials, which are kept nowhere else.

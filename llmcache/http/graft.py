@@ -2,26 +2,29 @@
 
 SDKs keep their HTTP client in different places, in objects that know each other. What leads to one
 is copied, and nothing else: the copy shares credentials, options and connections with the given
-client, which stays as it is.
+client, which stays as it is. Whichever of them is closed closes the connections, as with the copies
+that SDKs make; when a copy is merely dropped, they stay open.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from functools import update_wrapper
+from functools import lru_cache, update_wrapper
 from types import CellType, FunctionType, MethodType
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
 Client = TypeVar("Client")
-#: Makes a transport over one; and whether that is shared with another client, who closes it.
-Over = Callable[[Any, bool], Any]
+#: Makes a transport over one.
+Over = Callable[[Any], Any]
 
 LIBRARIES: Final = ("httpx", "httpx2")
 # The package of what every class comes from.
 OF_ALL: Final = "builtins"
+# So many classes are remembered.
+MOST_CLASSES: Final = 100
 
 
 def is_http_client(value: Any) -> bool:
@@ -39,14 +42,14 @@ def grafted(client: Client, over: Over) -> Client | None:
     return graft.copy_of(client) if graft.leads_to_one(client) else None
 
 
-def put_between(http: Any, over: Over, *, is_shared: bool) -> Any:
+def put_between(http: Any, over: Over) -> Any:
     """`http` itself, an HTTP client, which asks by the transports that `over` makes of its own."""
     own = vars(http)
-    mounts = {pattern: each and over(each, is_shared) for pattern, each in own["_mounts"].items()}
-    own.update(_transport=over(own["_transport"], is_shared), _mounts=mounts)
+    mounts = {pattern: each and over(each) for pattern, each in own["_mounts"].items()}
+    own.update(_transport=over(own["_transport"]), _mounts=mounts)
     if make := getattr(http, "_inner_client_cls", None):
         # That of google-genai has a client of its own for each event loop.
-        inner = lambda **options: put_between(make(**options), over, is_shared=False)  # noqa: E731
+        inner = lambda **options: put_between(make(**options), over)  # noqa: E731
         own.update(_inner_client_cls=inner, _loop_clients={})
     return http
 
@@ -76,10 +79,10 @@ class _Graft:
             return MethodType(value.__func__, self.copy_of(value.__self__))
         if isinstance(value, FunctionType):
             return self._copy_of_function(value)
-        copy = self._copies[id(value)] = object.__new__(type(value))
+        copy = self._copies[id(value)] = object.__new__(_not_closing(type(value)))
         vars(copy).update(vars(value))
         if is_http_client(value):
-            put_between(copy, self._over, is_shared=True)
+            put_between(copy, self._over)
         else:
             vars(copy).update({name: self.copy_of(held) for name, held in vars(value).items()})
             _prefer_httpx(copy)
@@ -132,9 +135,27 @@ def _closed_over(function: FunctionType) -> list[Any]:
         return []
 
 
+def _not_closing_class(cls: Any) -> Any:
+    """A class like `cls`, whose objects do not close, when they are dropped, what others use."""
+    if getattr(cls, "__del__", _stay_open) is _stay_open:
+        return cls
+    told = {name: getattr(cls, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(cls)(cls.__name__, (cls,), {**told, "__del__": _stay_open})
+
+
+_not_closing: Final[Callable[[Any], Any]] = lru_cache(maxsize=MOST_CLASSES)(_not_closing_class)
+
+
+def _stay_open(dropped: Any) -> None:
+    """In the place of a `__del__`."""
+
+
 def _prefer_httpx(copy: Any) -> None:
     """Have google-genai ask by its HTTP client, and not by aiohttp where that is there."""
     client = vars(copy).get("_async_httpx_client")
-    options = vars(copy).get("_http_options")
+    options: Any = vars(copy).get("_http_options")
     if client is not None and isinstance(options, BaseModel):
-        vars(copy)["_http_options"] = options.model_copy(update={"httpx_async_client": client})
+        # (as where a user names one; a client of the user's own, it would not close)
+        told = vars(options).get("async_client_args") or {}
+        arguments = {**told, "transport": vars(client)["_transport"]}
+        vars(copy)["_http_options"] = options.model_copy(update={"async_client_args": arguments})

@@ -55,17 +55,14 @@ class Transport:
             return _response_of(asked, error.answer)
 
     def close(self) -> None:
-        if self.door.owner is None:
-            self.door.inner.close()
+        self.door.inner.close()
 
     def __enter__(self) -> Self:
-        if self.door.owner is None:
-            self.door.inner.__enter__()
+        self.door.inner.__enter__()
         return self
 
     def __exit__(self, *raised: object) -> None:
-        if self.door.owner is None:
-            self.door.inner.__exit__(*raised)
+        self.door.inner.__exit__(*raised)
 
 
 class AsyncTransport:
@@ -95,17 +92,14 @@ class AsyncTransport:
             return _response_of(asked, error.answer)
 
     async def aclose(self) -> None:
-        if self.door.owner is None:
-            await self.door.inner.aclose()
+        await self.door.inner.aclose()
 
     async def __aenter__(self) -> Self:
-        if self.door.owner is None:
-            await self.door.inner.__aenter__()
+        await self.door.inner.__aenter__()
         return self
 
     async def __aexit__(self, *raised: object) -> None:
-        if self.door.owner is None:
-            await self.door.inner.__aexit__(*raised)
+        await self.door.inner.__aexit__(*raised)
 
 
 def _is_ours(request: Any) -> bool:

@@ -33,7 +33,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def client_of(case: Case, provider: Provider) -> Any:
-    def over(inner: Any, _: bool) -> Any:
+    def over(inner: Any) -> Any:
         return provider.transport(sys.modules[type(inner).__module__.partition(".")[0]])
 
     client = grafted(case.sdk.make("http://127.0.0.1:9", False), over)

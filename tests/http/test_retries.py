@@ -163,6 +163,32 @@ def test_a_bare_transport_has_to_be_told_of_the_retries(
         assert raised(sdk.ask)[0] is openai.InternalServerError
 
 
+@pytest.mark.parametrize("retries", [0, 3])
+def test_a_copy_with_other_options_counts_its_own_retries(
+    is_async: bool, is_stream: bool, good: Said, retries: int
+) -> None:
+    provider = Provider(good)
+    sdk = Sdk(provider, is_async, is_stream).wrapped(stale_if_error=60, namespace="a")
+    sdk.client = sdk.client.with_options(timeout=9).copy(max_retries=retries)
+    answer = expired(provider, sdk, good, FAILURES["500"])
+    with llmcache.capture() as calls:
+        assert sdk.ask() == answer
+    assert attempts(provider) == [str(number) for number in range(retries + 1)]
+    assert [call.outcome for call in calls] == ["miss"] * retries + ["stale"]
+    assert {call.namespace for call in calls} == {"a"}
+
+
+def test_a_copy_that_is_given_an_http_client_asks_by_that() -> None:
+    one, other = Provider(Said(whole())), Provider(Said(whole()))
+    sdk = Sdk(one, False, False).wrapped(namespace="a")
+    http = llmcache.wrap(httpx2.Client(transport=other.transport()), namespace="b")
+    sdk.client = sdk.client.with_options(http_client=http)
+    with llmcache.capture() as calls:
+        sdk.ask()
+    assert [call.namespace for call in calls] == ["b"]
+    assert len(other.asked) == 1
+
+
 def test_a_transport_that_was_told_serves_in_the_last_attempt() -> None:
     provider, good = Provider(Said(whole())), Said(whole())
     transport = llmcache.http_transport(provider.transport(), stale_if_error=60, retries=1)
