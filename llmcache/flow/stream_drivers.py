@@ -6,6 +6,7 @@ is told of it is their `Recording`.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import (
     AsyncGenerator,
@@ -97,6 +98,17 @@ async def aread_stream(
             pass
 
 
+async def aclose(items: Any) -> None:
+    """Close an asynchronous stream, unless the event loop is at it.
+
+    Where streams were left open inside of each other, the loop closes all of them at once, each by
+    a task of its own. These tasks begin in one turn, so they are known after that.
+    """
+    await asyncio.sleep(0)
+    if hasattr(items, "aclose") and not getattr(items, "ag_running", False):
+        await items.aclose()
+
+
 def _stream(
     steps: Flow, request: StreamRequest, ask: Callable[[], Iterable[Any]], context: Context
 ) -> Generator[Any, None, None]:
@@ -132,9 +144,12 @@ async def _astream(
                 try:
                     if isinstance(step, Ask):
                         handed_on = result = _recording(request)
-                        async with aclosing(_apassed_on(request, ask, result)) as items:
+                        items = _apassed_on(request, ask, result)
+                        try:
                             async for item in items:
                                 yield item
+                        finally:
+                            await aclose(items)
                     else:
                         result = await acarry_out(request, ask, None, step)
                 except BaseException as error:  # noqa: BLE001 - the flow raises it again
@@ -187,8 +202,7 @@ async def _apassed_on(
                 recording.add(item)
             yield item
     finally:
-        if aclose := getattr(stream, "aclose", None):
-            await aclose()
+        await aclose(stream)
 
 
 def _next(request: StreamRequest, items: Iterator[Any]) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 from llmcache.exceptions import CacheMiss, InvalidArgument
 from llmcache.flow.drivers import adrive, drive
 from llmcache.flow.fairness import take_turn
-from llmcache.flow.stream_drivers import adrive_stream, drive_stream
+from llmcache.flow.stream_drivers import aclose, adrive_stream, drive_stream
 from llmcache.http.door import Door, library_of
 from llmcache.http.embeddings import texts_of
 from llmcache.http.reading import read_request, without_wishes
@@ -225,7 +225,7 @@ def _stream_classes(library: Any) -> tuple[type, type]:
             if self._asked.has_ended:
                 async for _ in self._items:
                     pass
-            await self._items.aclose()
+            await aclose(self._items)
 
     return Stream, AsyncStream
 
