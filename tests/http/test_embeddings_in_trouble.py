@@ -7,9 +7,11 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+import httpx2
 import pytest
 from django.db import transaction
 
@@ -17,12 +19,14 @@ import llmcache
 from llmcache.background import database
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.envelope import ANSWER, seal
+from llmcache.flow import abreast
 from llmcache.reasons import ReasonCode
 from llmcache.store.rows import tier as durable
 from tests.support import vectors
 from tests.support.backends import Undo, hold_the_write_lock, without_table
 from tests.support.dialects import Model
 from tests.support.embedders import Post, asked, outcomes_of, vectors_in
+from tests.support.provider import ADDRESS, Provider, Said
 from tests.support.vectors import numbers
 from tests.support.waiting import wait_until
 
@@ -226,15 +230,56 @@ def test_who_is_cancelled_leaves_the_question_to_others(dialects: Model) -> None
         async with llmcache.async_http_client() as client:
             first = asyncio.ensure_future(embed(client))
             await asyncio.to_thread(wait_until, lambda: dialects.asked)
-            second = asyncio.ensure_future(embed(client))
+            others = [asyncio.ensure_future(embed(client)) for _ in range(3)]
             await asyncio.sleep(0.3)
             first.cancel()
             with suppress(asyncio.CancelledError):
                 await first
+            await asyncio.to_thread(wait_until, lambda: dialects.asked > 1)
+            await asyncio.sleep(0.3)  # (for whoever else would ask)
             answering.set()
-            return await second
+            return await asyncio.gather(*others)
 
     with llmcache.capture() as calls:
-        assert vectors_in(asyncio.run(cancelled())) == [numbers("a"), numbers("b")]
+        for came in asyncio.run(cancelled()):
+            assert vectors_in(came) == [numbers("a"), numbers("b")]
     assert dialects.asked == 2
-    assert [call.stored for call in calls] == [False, False, True, True]
+    assert sorted(outcomes_of(calls)) == ["hit"] * 4 + ["miss"] * 4
+    assert [call.stored for call in calls].count(True) == 2
+
+
+@pytest.mark.parametrize(
+    "comes", [Said(b"{}", 500), httpx2.ConnectError("refused")], ids=["status", "connection"]
+)
+def test_of_who_waits_for_what_fails_all_ask_at_once(monkeypatch: Any, comes: Any) -> None:
+    """One after the other would wait for one failure more each."""
+    waiting, together = list[None](), threading.Barrier(3)
+    acquire = abreast.acquire
+
+    def acquire_and_tell(*arguments: Any) -> Any:
+        waiting.append(None)
+        return acquire(*arguments)
+
+    def said(request: Any) -> Any:
+        if request is provider.asked[0]:
+            wait_until(lambda: len(waiting) == 4)
+            time.sleep(0.3)  # (until they have joined it)
+        else:
+            together.wait(20)
+        return comes
+
+    def embed() -> Any:
+        with suppress(httpx2.ConnectError):
+            asked = {"model": "m", "input": ["a", "b"]}
+            assert client.post(f"{ADDRESS}/embeddings", json=asked).status_code == 500
+
+    monkeypatch.setattr(abreast, "acquire", acquire_and_tell)
+    provider = Provider(said)
+    transport = llmcache.http_transport(provider.transport())
+    with httpx2.Client(transport=transport, timeout=60) as client, ThreadPoolExecutor(4) as threads:
+        first = threads.submit(embed)
+        wait_until(lambda: provider.asked)
+        others = [threads.submit(embed) for _ in range(3)]
+        for each in (first, *others):
+            each.result(60)
+    assert len(provider.asked) == 4
