@@ -23,6 +23,7 @@ from llmcache.keys.request import SAMPLE, CanonicalRequest, canonical_context, c
 from llmcache.outcomes import Call
 from llmcache.policy import Policy, overridden, read_tags
 from llmcache.providers import pricing
+from llmcache.providers.addresses import without_secrets
 from llmcache.providers.admission import completions_in, why_unfinished
 from llmcache.reasons import Reason, ReasonCode
 from llmcache.store.records import Found, describe
@@ -100,8 +101,8 @@ class FunctionRequest(BaseRequest):
         context = self.origin.closed_over() or None
         told: dict[str, Any] = {
             "messages": [],
-            "parameters": self._counted(),
-            "context": context,
+            "parameters": without_secrets(self._counted()),
+            "context": without_secrets(context),
             "strict": None,
         }
         return describe(told)

@@ -250,3 +250,23 @@ def test_another_interpreter_finds_the_entry_and_another_script_does_not(tmp_pat
     assert run_script(script, SCRIPT, database) == "miss"
     assert run_script(script, SCRIPT, database) == "hit"
     assert run_script(tmp_path / "other.py", SCRIPT, database) == "miss"
+
+
+def test_no_credential_among_the_arguments_is_kept_in_clear() -> None:
+    secret = "s3cr3t-of-alice"
+
+    def made(api_key: str) -> Any:
+        @llmcache.cached
+        def summary(text: str, access_token: str, options: dict[str, Any]) -> str:
+            return text + api_key[:0]
+
+        return summary
+
+    summary = made(secret)
+    options = {"headers": {"Authorization": f"Bearer {secret}"}, "url": f"https://x:{secret}@host/"}
+    summary("Hello.", secret, options)
+    row = durable.entries().get()
+    request = unseal(REQUEST, row.key, bytes(row.request or b"")).body
+    assert b"Hello." in request
+    assert secret.encode() not in request
+    assert summary.key("Hello.", secret, options) != summary.key("Hello.", "other", options)
