@@ -53,8 +53,8 @@ class Unset(Enum):
 UNSET: Final = Unset.UNSET
 
 WAY_OUT: Final = (
-    'name it with cache_namespace="...", or in a block of llmcache.override(namespace="..."); for '
-    "requests, see llmcache.middleware"
+    'name it with {}, or in a block of llmcache.override(namespace="..."); for requests, see '
+    "llmcache.middleware"
 )
 
 TTL = int | float | timedelta | None
@@ -78,6 +78,8 @@ class Policy:
     sample: int = 0
     #: Whether a part of the time to live is left out at random (see `store.records.expiry`).
     is_spread: bool = True
+    #: How a call names its namespace, in words.
+    naming: str = 'cache_namespace="..."'
 
     @property
     def ttl_seconds(self) -> float | None:
@@ -98,9 +100,10 @@ class Policy:
                 namespace = settings.namespace
         if namespace is None:
             why = "this request has none" if self.is_own_namespace else "the call has none"
+            why = f"{why}: {WAY_OUT.format(self.naming)}"
             if settings.require_namespace and self.mode is not CacheMode.NO_STORE:
-                raise InvalidArgument(f"LLMCACHE['REQUIRE_NAMESPACE'] is on, and {why}: {WAY_OUT}.")
-            raise UncacheableRequest("namespace", f"{why}: {WAY_OUT}", ReasonCode.NO_NAMESPACE)
+                raise InvalidArgument(f"LLMCACHE['REQUIRE_NAMESPACE'] is on, and {why}.")
+            raise UncacheableRequest("namespace", why, ReasonCode.NO_NAMESPACE)
         return namespace  # type: ignore[return-value]  # (what is `UNSET` is not the call's own)
 
     @property

@@ -28,6 +28,8 @@ LIBRARIES: Final = ("httpx2", "httpx")
 MOST_CONNECTIONS: Final = 1000
 MOST_KEPT_ALIVE: Final = 100
 PACES: Final = ("at-once", "paced")
+# How a call names its namespace.
+NAMING: Final = 'llmcache.headers(namespace="...")'
 # By which clients of SDKs make copies of themselves, with other options.
 COPYING: Final = frozenset({"copy", "with_options"})
 
@@ -150,7 +152,7 @@ def _read(options: HttpOptions) -> Door:
     names = read_exclude(options.get("exclude", ()))
     return Door(
         inner=None,
-        policy=Policy().changed(**policy),
+        policy=Policy(naming=NAMING).changed(**policy),
         exclude=names | {name.lower() for name in names},
         retries=retries,
         is_paced=replay == "paced",

@@ -176,5 +176,6 @@ def test_without_a_namespace_nothing_is_kept(provider: Provider, settings: Any) 
         with llmcache.override(namespace="n"):
             assert "hit" in status_of(client)
     assert calls[0].reason_code == "no-namespace"
+    assert 'name it with llmcache.headers(namespace="...")' in calls[0].reason
     assert calls[0].model == "m"
     assert json.loads(provider.asked[0].content) == QUESTION
