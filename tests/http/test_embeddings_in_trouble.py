@@ -16,6 +16,7 @@ import pytest
 from django.db import transaction
 
 import llmcache
+from llmcache import leases
 from llmcache.background import database
 from llmcache.codec.answers import StoredAnswer
 from llmcache.codec.envelope import ANSWER, seal
@@ -254,7 +255,7 @@ def test_who_is_cancelled_leaves_the_question_to_others(dialects: Model) -> None
 def test_of_who_waits_for_what_fails_all_ask_at_once(monkeypatch: Any, comes: Any) -> None:
     """One after the other would wait for one failure more each."""
     waiting, together = list[None](), threading.Barrier(3)
-    acquire = abreast.acquire
+    acquire = leases.acquire
 
     def acquire_and_tell(*arguments: Any) -> Any:
         waiting.append(None)
