@@ -15,7 +15,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import litellm
 from litellm.caching.base_cache import BaseCache
@@ -31,6 +31,9 @@ from llmcache.policy import TTL, UNSET, Policy, Unset
 from llmcache.providers.arguments import UNHEARD
 from llmcache.resilience.failsafe import ends_the_task
 from llmcache.store.records import describe
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 logger = logging.getLogger("llmcache")
 
@@ -78,12 +81,23 @@ class LLMCache(Cache):
     def _add_namespace_to_cache_key(self, hash_hex: str, **kwargs: Any) -> str | None:
         # (LiteLLM stores on another thread, which has no `override` around it)
         try:
-            return json.dumps([self._aside.policy.namespace_name, _digest(kwargs)])
+            return _Key(self._aside.policy.namespace_name, _digest(kwargs))
         except Exception as error:
             if ends_the_task(error):
                 raise
             logger.warning("llmcache: LiteLLM's call has no key: %s", without_content(error))
             return None
+
+
+class _Key(str):
+    """A key that was made here. (The ``cache_key`` of a call may be anybody's, and name any.)"""
+
+    namespace: str
+
+    def __new__(cls, namespace: str, digest: str) -> _Key:
+        key = super().__new__(cls, json.dumps([namespace, digest]))
+        key.namespace = namespace
+        return key
 
 
 class _Entries(BaseCache):
@@ -92,16 +106,18 @@ class _Entries(BaseCache):
         self._aside = aside
 
     def get_cache(self, key: str, **kwargs: Any) -> Any:
-        return self._aside.get(key, namespace=_namespace(key))
+        return self._aside.get(key, namespace=key.namespace) if _is_ours(key) else None
 
     async def async_get_cache(self, key: str, **kwargs: Any) -> Any:
-        return await self._aside.aget(key, namespace=_namespace(key))
+        return await self._aside.aget(key, namespace=key.namespace) if _is_ours(key) else None
 
     def set_cache(self, key: str, value: Any, **kwargs: Any) -> None:
-        self._aside.set(key, value, **_told(key, kwargs))
+        if _is_ours(key):
+            self._aside.set(key, value, **_told(key, kwargs))
 
     async def async_set_cache(self, key: str, value: Any, **kwargs: Any) -> None:
-        await self._aside.aset(key, value, **_told(key, kwargs))
+        if _is_ours(key):
+            await self._aside.aset(key, value, **_told(key, kwargs))
 
     async def async_set_cache_pipeline(
         self, cache_list: Iterable[tuple[str, Any]], **kwargs: Any
@@ -127,15 +143,18 @@ def _digest(asked: Mapping[str, Any]) -> str:
     return digest(form + b"".join(ordered)).hex()
 
 
-def _namespace(key: str) -> str:
-    return str(json.loads(key)[0])
+def _is_ours(key: str) -> TypeIs[_Key]:
+    if isinstance(key, _Key):
+        return True
+    logger.warning("llmcache: LiteLLM's calls with a cache_key= of their own are not cached")
+    return False
 
 
-def _told(key: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def _told(key: _Key, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     ttl = kwargs.get("ttl")
     return {
         "ttl": UNSET if ttl is None else ttl,
-        "namespace": _namespace(key),
+        "namespace": key.namespace,
         "described": partial(_described, kwargs),
     }
 

@@ -1,8 +1,9 @@
 """Calls whose answers do not follow from what is asked.
 
 Some go on with a state that the provider keeps and changes. Some let the model look at the world:
-search the web, read files, run code. The same question has another answer tomorrow, so it is for
-the caller to say how long such an answer will do.
+search the web, read files, run code; or at a prompt of the team's that is kept at the provider. The
+same question has another answer tomorrow, so it is for the caller to say how long such an answer
+will do.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ SEARCHING: Final = frozenset(
         *("search_parameters", "web_search_options"),
     }
 )
-WATCHED: Final = SEARCHING | STATEFUL.keys() | {"tools", *HOLDERS}
+# A prompt that is stored at the provider, in Responses.
+STORED_PROMPT: Final = "prompt"
+WATCHED: Final = SEARCHING | STATEFUL.keys() | {"tools", STORED_PROMPT, *HOLDERS}
 
 # Tools that the caller carries out, or that look at nothing. A tool of any other type looks.
 PLAIN_TYPES: Final = re.compile(
@@ -75,6 +78,9 @@ def what_looks(arguments: Mapping[str, Any]) -> str:
         models = [*_listed(holder.get("model")), *_listed(holder.get("models"))]
         if any(isinstance(model, str) and searches(model) for model in models):
             return "the model"
+        prompt = _fields(holder.get(STORED_PROMPT))
+        if prompt and not _is_on(prompt.get("version")):
+            return "a stored prompt without a version"
         for tool in _listed(holder.get("tools")):
             if kind := _looking(_fields(tool)):
                 return kind

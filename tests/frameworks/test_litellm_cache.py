@@ -99,3 +99,14 @@ def test_namespaces_do_not_see_each_other(model: Model) -> None:
 
 def test_what_has_no_canonical_form_has_no_key(model: Model) -> None:
     assert litellm.cache.get_cache_key(**asked(model, extra_body={"a": object()})) is None
+
+
+def test_who_names_a_key_reaches_no_entry_by_it(model: Model, caplog: Any) -> None:
+    litellm.completion(**asked(model))
+    stored(1)
+    known = str(litellm.cache.get_cache_key(**asked(model)))
+    for number, key in enumerate(["mine", known], start=2):
+        litellm.completion(**asked(model, cache_key=key))
+        assert model.asked == number
+    assert durable.entries().count() == 1
+    assert "cache_key= of their own are not cached" in caplog.text

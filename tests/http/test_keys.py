@@ -159,6 +159,25 @@ def test_the_order_of_fields_counts_in_a_schema_alone(provider: Provider) -> Non
     assert asked(provider, question("b", "a")) == ["miss"]
 
 
+def test_a_prompt_that_is_stored_counts_with_its_version() -> None:
+    provider = Provider(Said(whole("/responses")))
+    prompts: list[Any] = [
+        *({"id": "pmpt_1", "version": "2"}, {"id": "pmpt_1", "version": "2"}),
+        *({"id": "pmpt_1", "version": "3"}, {"id": "pmpt_1"}, {"id": "pmpt_1"}),
+    ]
+    with llmcache.capture() as calls, client(provider) as http:
+        for prompt in prompts:
+            http.post(f"{ADDRESS}/responses", json={"model": "m", "prompt": prompt})
+        http.post(f"{ADDRESS}/responses", json={"model": "m", "prompt": prompts[3], "input": "?"})
+    found = [str(call.outcome) for call in calls]
+    assert found == ["miss", "hit", "miss", "bypass", "bypass", "bypass"]
+    assert "a stored prompt without a version" in str(calls[-1].reason)
+    with llmcache.capture() as calls, client(provider, ttl=60) as http:
+        for _ in range(2):
+            http.post(f"{ADDRESS}/responses", json={"model": "m", "prompt": prompts[3]})
+    assert outcomes(calls) == [("miss", None), ("hit", "durable")]
+
+
 @pytest.mark.parametrize(
     "body",
     [

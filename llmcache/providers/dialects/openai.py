@@ -177,7 +177,7 @@ COMPLETIONS: Final = Dialect(
 RESPONSES: Final = Dialect(
     "openai",
     re.compile(r"/responses$"),
-    ("instructions", "input"),
+    ("instructions", "input", "prompt"),
     schemas=frozenset({"tools", "text"}),
     shape={"output": Filled([ITEM])},
     assembled=assembled_response,

@@ -90,5 +90,8 @@ def test_instructions_tools_and_results_have_their_speakers() -> None:
     assert spoken(read_conversation(system)) == [("system", "Be brief.")]
     texts = {"input": ["one", "two"]}
     assert spoken(read_conversation(texts)) == [("user", "one"), ("user", "two")]
+    [(kind, text)] = spoken(read_conversation({"prompt": {"id": "pmpt_1", "version": "2"}}))
+    assert kind == "user"
+    assert "pmpt_1" in text
     assert spoken(read_said({"output": [call]})) == [("assistant", "{}")]
     assert read_said({"data": [{"embedding": [0.1]}]}) == []
