@@ -104,9 +104,11 @@ async def aclose(items: Any) -> None:
     Where streams were left open inside of each other, the loop closes all of them at once, each by
     a task of its own. These tasks begin in one turn, so they are known after that.
     """
-    await asyncio.sleep(0)
-    if hasattr(items, "aclose") and not getattr(items, "ag_running", False):
-        await items.aclose()
+    try:
+        await asyncio.sleep(0)
+    finally:  # (anyio cancels each wait of who is cancelled, that one too)
+        if hasattr(items, "aclose") and not getattr(items, "ag_running", False):
+            await items.aclose()
 
 
 def _stream(

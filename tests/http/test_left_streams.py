@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import anyio
 import openai
 import pytest
 
@@ -58,3 +59,21 @@ def test_a_stream_that_is_left_open_is_closed_without_a_word(model: StandIn, unt
     wait_until(lambda: model.abandoned_streams)
     assert not list(filter(is_ours, told))
     assert [(call.outcome, call.stored) for call in calls] == [("miss", False)]
+
+
+def test_a_stream_in_a_scope_of_anyio_that_is_cancelled_is_closed(model: StandIn) -> None:
+    # (as of Starlette, where the browser goes away: each wait of who is cancelled raises)
+    model.chunk_delay = 0.2
+    sdk = llmcache.wrap(openai.AsyncOpenAI(api_key="k", base_url=model.url, default_headers=CLOSE))
+
+    async def run() -> list[int]:
+        with anyio.CancelScope() as scope:
+            stream: Any = await sdk.chat.completions.create(**QUESTION, stream=True)  # type: ignore[call-overload]
+            async with stream:
+                async for _ in stream:
+                    scope.cancel()
+        # (before the loop ends, which would close it, too)
+        await asyncio.to_thread(wait_until, lambda: model.abandoned_streams)
+        return [model.abandoned_streams, model.open_streams]
+
+    assert asyncio.run(run()) == [1, 0]
